@@ -1,0 +1,34 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: install demo test format seeds clean
+
+install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install  ## grow the embedded family and run the four experiments on it
+	$(BIN)/safespan demo --out runs/demo
+
+test: install  ## layers, style, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: install  ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+seeds: install  ## the table of docs/organism.md: the embedded family on five seeds
+	$(BIN)/python benchmarks/organism_seeds.py --seeds 5 --out docs/organism.md
+
+clean:  ## remove the environment and the runs
+	rm -rf .venv runs

@@ -1,0 +1,1 @@
+"""safespan: does a safety subspace exist in this language model?"""

@@ -1,0 +1,138 @@
+"""A lazy reader of safetensors checkpoints, single-file or sharded."""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from safespan.errors import CheckpointError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_TIED = ("lm_head.weight", "embed_tokens.weight")
+
+
+class Checkpoint:
+    """The weights of one model folder, read one tensor at a time.
+
+    A tied output head that is stored beside its embedding is left out, so that every weight counts once
+    (METHODS §1).
+
+    Args:
+        folder: a Hugging Face model folder with `model.safetensors` or its sharded form.
+
+    Raises:
+        CheckpointError: the folder, a shard or the index is missing or broken.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Read the headers of all shards; no weights yet."""
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise CheckpointError(f"no checkpoint at {self.folder}: expected a folder with {SINGLE} or {INDEX}")
+        self._file_of = self._locate()
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        for shard in sorted(set(self._file_of.values())):
+            self._read_header(shard)
+        absent = sorted(set(self._file_of) - set(self.shapes))
+        if absent:
+            raise CheckpointError(
+                f"{self.folder / INDEX} names tensor {absent[0]}, but {self._file_of[absent[0]]} has none"
+            )
+        self._drop_tied_head()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tensors, sorted."""
+        return sorted(self.shapes)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The model's config.json, empty when there is none."""
+        path = self.folder / "config.json"
+        return _read_json(path) if path.exists() else {}
+
+    def load(self, name: str) -> torch.Tensor:
+        """Return one tensor in its stored dtype.
+
+        Raises:
+            CheckpointError: the tensor does not exist, or holds NaN or Inf.
+        """
+        if name not in self.shapes:
+            raise CheckpointError(f"{self.folder} has no tensor {name}")
+        path = self.folder / self._file_of[name]
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensor: torch.Tensor = file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"cannot read {name} from {path}: {error}; copy the checkpoint again") from None
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
+        return tensor
+
+    def sha256(self) -> str:
+        """Hash of the weight files' bytes and names."""
+        digest = hashlib.sha256()
+        for shard in sorted(set(self._file_of.values())):
+            digest.update(shard.encode())
+            with (self.folder / shard).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def _locate(self) -> dict[str, str]:
+        if (self.folder / SINGLE).exists():
+            try:
+                with safe_open(self.folder / SINGLE, framework="pt") as file:
+                    return dict.fromkeys(file.keys(), SINGLE)
+            except (SafetensorError, OSError) as error:
+                raise _broken(self.folder / SINGLE, error) from None
+        if not (self.folder / INDEX).exists():
+            raise CheckpointError(
+                f"{self.folder} has neither {SINGLE} nor {INDEX}: only safetensors checkpoints are read"
+            )
+        weight_map = _read_json(self.folder / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{self.folder / INDEX} has no weight_map; copy the checkpoint again")
+        for shard in set(weight_map.values()):
+            if not isinstance(shard, str) or Path(shard).name != shard:
+                raise CheckpointError(f"{self.folder / INDEX} names a file outside its folder: {shard!r}")
+        return weight_map
+
+    def _read_header(self, shard: str) -> None:
+        path = self.folder / shard
+        if not path.exists():
+            raise CheckpointError(f"{path} is missing, though {INDEX} names it; copy the checkpoint again")
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - not a dict
+                    if self._file_of.get(name) == shard:
+                        view = file.get_slice(name)
+                        self.shapes[name] = tuple(view.get_shape())
+                        self.dtypes[name] = view.get_dtype()
+        except (SafetensorError, OSError) as error:
+            raise _broken(path, error) from None
+
+    def _drop_tied_head(self) -> None:
+        head = [name for name in self.shapes if name.endswith(_TIED[0])]
+        embedding = [name for name in self.shapes if name.endswith(_TIED[1])]
+        if self.config.get("tie_word_embeddings") and head and embedding:
+            del self.shapes[head[0]]
+
+
+def _broken(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} is not a readable safetensors file ({error}); copy the checkpoint again")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable JSON ({error}); copy the checkpoint again") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} should hold a JSON object")
+    return value

@@ -1,0 +1,63 @@
+"""Write a checkpoint tensor by tensor, in shards, in one step."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from safespan.checkpoints.reader import INDEX, SINGLE
+from safespan.results import atomic_path, write_json
+
+_WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
+
+
+def write_checkpoint(
+    out: Path,
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    like: Path,
+    provenance: Mapping[str, Any],
+    shard_bytes: int = 4 * 2**30,
+) -> None:
+    """Write a folder that `transformers` loads: weights, and config and tokenizer copied from `like`.
+
+    Args:
+        out: the folder to make; it replaces one that is there.
+        tensors: names and tensors; at most `shard_bytes` of them are held in memory at once.
+        like: the model folder whose config, tokenizer and other small files are copied.
+        provenance: written as `safespan.json`: what these weights are and what they were made from.
+        shard_bytes: size at which a new shard begins.
+    """
+    with atomic_path(out) as part:
+        part.mkdir()
+        for path in sorted(like.iterdir()):
+            if path.is_file() and path.suffix not in _WEIGHT_SUFFIXES and path.name != INDEX:
+                shutil.copy2(path, part / path.name)
+        weight_map: dict[str, int] = {}
+        shard: dict[str, torch.Tensor] = {}
+        held = count = total = 0
+        for name, tensor in tensors:
+            size = tensor.numel() * tensor.element_size()
+            if shard and held + size > shard_bytes:
+                _save(shard, part / _shard_name(count))
+                shard, held, count = {}, 0, count + 1
+            shard[name] = tensor.contiguous()
+            weight_map[name] = count
+            held, total = held + size, total + size
+        _save(shard, part / _shard_name(count))
+        if count == 0:
+            (part / _shard_name(0)).rename(part / SINGLE)
+        else:
+            names = {name: _shard_name(number) for name, number in weight_map.items()}
+            write_json(part / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
+        write_json(part / "safespan.json", provenance)
+
+
+def _shard_name(number: int) -> str:
+    return f"model-{number + 1:05d}.safetensors"
+
+
+def _save(shard: dict[str, torch.Tensor], path: Path) -> None:
+    save_file(shard, path, metadata={"format": "pt"})

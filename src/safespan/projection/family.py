@@ -1,0 +1,75 @@
+"""What is projected, and onto what: the checkpoints of a study and the grid of projections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from safespan.checkpoints import Checkpoint
+from safespan.errors import ConfigError
+from safespan.subspaces import SUBSPACES, Side, rank_of_fraction
+from safespan.updates import check_same_layout
+
+METHODS = ("parallel", "orthogonal", "opposite")
+FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
+"""The paper's f."""
+
+
+class ProjectionGrid(BaseModel):
+    """Which projections are made; each fine-tune gets all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subspaces: tuple[str, ...] | None = Field(None, description=f"of {', '.join(SUBSPACES)}; unset: all there is")
+    methods: tuple[str, ...] = Field(("parallel", "orthogonal"), description=f"of {', '.join(METHODS)}")
+    fractions: tuple[float, ...] = Field(FRACTIONS, description="f in (0, 1]: rank k = max(1, round(f·min(m, n)))")
+    side: Side = Field("output", description="project outputs (as in the paper), inputs, or both")
+
+    def points(self, subspaces: tuple[str, ...]) -> list[tuple[str, str, float]]:
+        """(subspace, method, fraction) of every point, of one fine-tune.
+
+        Raises:
+            ConfigError: a fraction outside (0, 1], or a method that does not exist.
+        """
+        for fraction in self.fractions:
+            rank_of_fraction(fraction, (1, 1))
+        for method in self.methods:
+            if method not in METHODS:
+                raise ConfigError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+        return list(product(subspaces, self.methods, self.fractions))
+
+
+@dataclass(frozen=True)
+class Family:
+    """The checkpoints of one study: base, aligned, the fine-tunes of aligned, and the safe model if there is one.
+
+    Attributes:
+        base: W_0.
+        aligned: W_A.
+        finetuned: W_FT by name (useful, harmful, contaminated, …).
+        safe: W_S, needed by the safety subspace.
+    """
+
+    base: Checkpoint
+    aligned: Checkpoint
+    finetuned: Mapping[str, Checkpoint]
+    safe: Checkpoint | None = None
+
+    def names(self) -> list[str]:
+        """Tensor names, the same in every member; raises CheckpointError otherwise."""
+        others = [*self.finetuned.values(), *([self.safe] if self.safe else [])]
+        return check_same_layout(self.aligned, self.base, *others)
+
+    def subspaces(self, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+        """The subspaces asked for, or all that this family has.
+
+        Raises:
+            ConfigError: an unknown name, or `safety` without a safe model.
+        """
+        for subspace in asked or ():
+            if subspace not in SUBSPACES:
+                raise ConfigError(f"unknown subspace {subspace!r}: expected one of {', '.join(SUBSPACES)}")
+        if asked and "safety" in asked and self.safe is None:
+            raise ConfigError("subspace 'safety' needs a safe model: give one, or leave the subspace out")
+        return asked or tuple(name for name in SUBSPACES if name != "safety" or self.safe)

@@ -1,0 +1,85 @@
+"""Energies and cosines of the whole grid, without evaluating anything."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from safespan.checkpoints import layer_of, natural_order
+from safespan.projection.family import Family, ProjectionGrid
+from safespan.projection.tensor import inner_product, references, squared_norm, tensor_projections
+from safespan.updates import update
+
+
+@dataclass
+class _Sums:
+    """Sums over tensors of one fine-tune: ‖Δ_T‖², ‖Δ_A‖², ⟨Δ_T, Δ_A⟩."""
+
+    task: float = 0.0
+    alignment: float = 0.0
+    inner: float = 0.0
+
+    def cosine(self) -> float:
+        norm = (self.task * self.alignment) ** 0.5
+        return self.inner / norm if norm else float("nan")
+
+
+def sweep(family: Family, grid: ProjectionGrid, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Energies and cosines of the whole grid, in one pass over the tensors.
+
+    Returns:
+        Rows of the tables `projection` (without outcomes) and `removed_energy` of `results.SCHEMAS`.
+
+    Raises:
+        CheckpointError: the checkpoints do not match.
+        ConfigError: the grid asks for what does not exist.
+    """
+    names, subspaces = family.names(), family.subspaces(grid.subspaces)
+    points = grid.points(subspaces)
+    inside: dict[tuple[str, str, float], dict[str, float]] = {}
+    task: dict[str, dict[str, float]] = {label: {} for label in family.finetuned}
+    sums = {label: _Sums() for label in family.finetuned}
+    for name in names:
+        layer = layer_of(name)
+        alignment = update(name, family.base, family.aligned)
+        deltas = {label: update(name, family.aligned, end) for label, end in family.finetuned.items()}
+        for label, delta in deltas.items():
+            norm = squared_norm(delta)
+            task[label][layer] = task[label].get(layer, 0.0) + norm
+            sums[label].task += norm
+            sums[label].alignment += squared_norm(alignment)
+            sums[label].inner += inner_product(delta, alignment)
+        decomposed = references(family, name, subspaces, grid.side)
+        for label, subspace, projection in tensor_projections(deltas, name, decomposed, subspaces, seed):
+            for fraction in grid.fractions:
+                by_layer = inside.setdefault((label, subspace, fraction), {})
+                by_layer[layer] = by_layer.get(layer, 0.0) + projection.energy(fraction)
+    rows, removed = [], []
+    for label in family.finetuned:
+        for subspace, method, fraction in points:
+            point = {
+                "finetune": label,
+                "subspace": subspace,
+                "method": method,
+                "fraction": fraction,
+                "seed": seed,
+            }
+            by_layer = inside[label, subspace, fraction]
+            rows.append({**point, **_energies(sum(by_layer.values()), sums[label], method)})
+            for layer in sorted(by_layer, key=natural_order):
+                gone = 1 - _kept(by_layer[layer], task[label][layer], method)
+                share = task[label][layer] / sums[label].task if sums[label].task else float("nan")
+                removed.append({**point, "layer": layer, "removed_energy": gone, "share_of_update": share})
+    return rows, removed
+
+
+def _kept(inside: float, total: float, method: str) -> float:
+    if not total:
+        return float("nan")
+    kept = (total - inside if method == "orthogonal" else inside) / total
+    return min(1.0, max(0.0, kept))
+
+
+def _energies(inside: float, sums: _Sums, method: str) -> dict[str, float]:
+    kept = _kept(inside, sums.task, method)
+    # P is an orthogonal projection of Δ_T, so ⟨Δ_T, P⟩ = ‖P‖² and the cosine is the root of the energy kept.
+    cosine = -(kept**0.5) if method == "opposite" else kept**0.5
+    return {"energy_kept": kept, "cosine_task_projection": cosine, "cosine_task_alignment": sums.cosine()}

@@ -1,0 +1,56 @@
+"""One projected checkpoint, written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from safespan.checkpoints import write_checkpoint
+from safespan.projection.family import Family, ProjectionGrid
+from safespan.projection.tensor import references, squared_norm, tensor_projections
+from safespan.subspaces import Side
+from safespan.updates import update
+
+
+def write_projected(
+    family: Family, subspace: str, method: str, fraction: float, side: Side, seed: int, out: Path
+) -> float:
+    """Write W_A plus the projected update of the one fine-tune in `family`, in the aligned checkpoint's dtype.
+
+    Returns:
+        Rounding error: ‖stored − exact‖_F / ‖applied update‖_F over all tensors (NaN if nothing was applied).
+    """
+    grid = ProjectionGrid(subspaces=(subspace,), methods=(method,), fractions=(fraction,), side=side)
+    names = family.names()
+    grid.points(family.subspaces(grid.subspaces))
+    [(label, finetuned)] = family.finetuned.items()
+    provenance: dict[str, Any] = {
+        "made_by": "safespan project",
+        "base": str(family.base.folder),
+        "aligned": str(family.aligned.folder),
+        "finetuned": {label: str(finetuned.folder)},
+        "settings": grid.model_dump() | {"seed": seed},
+        "sha256": {c.folder.name: c.sha256() for c in (family.base, family.aligned, finetuned)},
+    }
+    errors = {"rounding": 0.0, "applied": 0.0}
+
+    def stream() -> Iterator[tuple[str, torch.Tensor]]:
+        for name in names:
+            stored = family.aligned.load(name)
+            deltas = {label: update(name, family.aligned, finetuned)}
+            decomposed = references(family, name, (subspace,), side)
+            [(_, _, projection)] = tensor_projections(deltas, name, decomposed, (subspace,), seed)
+            applied = projection.applied(method, fraction)
+            exact = stored.float() + applied
+            rounded = exact.to(stored.dtype)
+            errors["rounding"] += squared_norm(rounded.float() - exact)
+            errors["applied"] += squared_norm(applied)
+            yield name, rounded
+        provenance["rounding_error"] = rounding_error()
+
+    def rounding_error() -> float:
+        return (errors["rounding"] / errors["applied"]) ** 0.5 if errors["applied"] else float("nan")
+
+    write_checkpoint(out, stream(), like=family.aligned.folder, provenance=provenance)
+    return rounding_error()

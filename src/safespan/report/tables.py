@@ -1,0 +1,120 @@
+"""Numbers for the page: the models' table and the facts beside the verdict."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+_Z = 1.959964
+_RATES = {
+    "utility": ("utility_ci_low", "utility_ci_high", "n_utility"),
+    "attack_success_rate": ("asr_ci_low", "asr_ci_high", "n_harmful"),
+    "refusal_rate": (None, None, "n_harmful"),
+    "general_ability": (None, None, "n_general"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A rate with its interval, as text."""
+
+    value: str
+    interval: str
+
+
+def wilson(rate: float, n: int) -> tuple[float, float]:
+    """The 95 % Wilson interval of a rate seen on n trials."""
+    centre = rate + _Z**2 / (2 * n)
+    half = _Z * (rate * (1 - rate) / n + _Z**2 / (4 * n**2)) ** 0.5
+    scale = 1 + _Z**2 / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def model_rows(models: pl.DataFrame) -> list[tuple[str, list[Cell], str]]:
+    """One row per un-projected model: its name, four rates, and the mean harmfulness score."""
+    rows = []
+    for row in models.iter_rows(named=True):
+        cells = []
+        for name, (low_name, high_name, count) in _RATES.items():
+            rate, n = row[name], row[count]
+            if rate is None:
+                cells.append(Cell("–", ""))
+                continue
+            ends = (row[low_name], row[high_name]) if low_name and high_name else (None, None)
+            low, high = ends if None not in ends else (wilson(rate, n) if n else (None, None))
+            interval = "" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}"
+            cells.append(Cell(f"{100 * rate:.1f}", interval))
+        score = row["harmfulness"]
+        rows.append((row["model"], cells, "–" if score is None else f"{score:.2f}"))
+    return rows
+
+
+def nearest(table: pl.DataFrame, column: str, value: float) -> float:
+    """The value that `column` holds nearest to `value`."""
+    return float(min(table[column].drop_nulls().unique().to_list(), key=lambda seen: (abs(seen - value), seen)))
+
+
+def halfway_facts(projection: pl.DataFrame, finetune: str) -> list[str]:
+    """Utility and attack success of alignment and random at the fraction nearest one half; rank correlation."""
+    rows = projection.filter(pl.col("finetune") == finetune).drop_nulls(["utility", "attack_success_rate"])
+    if rows.is_empty():
+        return []
+    half, facts = nearest(rows, "fraction", 0.5), []
+    for method in ("parallel", "orthogonal"):
+        parts = []
+        for subspace in ("alignment", "random"):
+            point = rows.filter(
+                pl.col("fraction") == half, pl.col("method") == method, pl.col("subspace") == subspace
+            )
+            if not point.is_empty():
+                energy, utility, asr = (
+                    point[column].mean() for column in ("energy_kept", "utility", "attack_success_rate")
+                )
+                parts.append(
+                    f"{subspace} {utility:.0%} utility and {asr:.0%} attack success ({energy:.0%} of the energy kept)"
+                )
+        if parts:
+            facts.append(f"{method.capitalize()}, fraction {half:g}, {finetune} fine-tune: {'; '.join(parts)}.")
+    rank = rows.select(pl.corr("utility", "attack_success_rate", method="spearman")).item()
+    if rank is not None and rank == rank:
+        facts.append(
+            f"Rank correlation of utility and attack success over the {rows.height} points of this fine-tune: "
+            f"{rank:+.2f} (+1: they always rise together)."
+        )
+    return facts
+
+
+def overlap_facts(overlap: pl.DataFrame) -> list[str]:
+    """Mean overlap of the alignment update with the harmful and with the useful one at energy one half."""
+    rows = curves_rows(overlap)
+    if rows.is_empty():
+        return []
+    energy = nearest(rows, "energy_fraction", 0.5)
+    parts = []
+    for pair in ("alignment-harmful", "alignment-useful"):
+        found = rows.filter(pl.col("pair") == pair, pl.col("energy_fraction") == energy)
+        if not found.is_empty():
+            mso, chance = found["mso"].mean(), found["mso_random"].mean()
+            parts.append(f"{pair.replace('-', '–')} {mso:.2f} (chance {chance:.2f})")
+    if not parts:
+        return []
+    unit = rows["granularity"][0]
+    return [f"Overlap of updates at energy {energy:g}, mean over {unit} groups: {'; '.join(parts)}."]
+
+
+def activation_facts(activations: pl.DataFrame) -> list[str]:
+    """The largest gap between centred activation overlap and its baseline."""
+    rows = activations.filter("centered").drop_nulls(["mso", "mso_random"])
+    if rows.is_empty():
+        return []
+    gap = pl.col("mso") - pl.col("mso_random")
+    top = rows.with_columns(gap=gap).sort(gap.abs(), descending=True).row(0, named=True)
+    return [
+        f"Largest gap between centred activation overlap and chance: {top['gap']:+.2f} "
+        f"({top['model']} model, layer {top['layer']}, energy {top['energy_fraction']:g})."
+    ]
+
+
+def curves_rows(overlap: pl.DataFrame) -> pl.DataFrame:
+    """The rows that overlap is averaged over: whole layers where measured, else tensors; zero updates left out."""
+    kind = "layer" if "layer" in overlap["granularity"] else "tensor"
+    return overlap.filter(pl.col("granularity") == kind).drop_nulls(["mso", "mso_random"])

@@ -1,0 +1,167 @@
+"""The tables' schemas, the run folder, and writing that is never half done."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+OUTCOMES: dict[str, Any] = {
+    "utility": pl.Float64,
+    "utility_ci_low": pl.Float64,
+    "utility_ci_high": pl.Float64,
+    "harmfulness": pl.Float64,
+    "attack_success_rate": pl.Float64,
+    "asr_ci_low": pl.Float64,
+    "asr_ci_high": pl.Float64,
+    "refusal_rate": pl.Float64,
+    "general_ability": pl.Float64,
+    "n_utility": pl.Int64,
+    "n_harmful": pl.Int64,
+    "n_general": pl.Int64,
+}
+"""What an evaluated model gives: rates in [0, 1], harmfulness in [1, 5], 95 % Wilson intervals, counts."""
+
+ENERGIES: dict[str, Any] = {
+    "finetune": pl.String,
+    "subspace": pl.String,
+    "method": pl.String,
+    "fraction": pl.Float64,
+    "seed": pl.Int64,
+    "energy_kept": pl.Float64,
+    "cosine_task_projection": pl.Float64,
+    "cosine_task_alignment": pl.Float64,
+}
+"""A point of the projection grid (METHODS §2), before any evaluation."""
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "models": {"model": pl.String, **OUTCOMES},
+    "projection": {**ENERGIES, **OUTCOMES},
+    "removed_energy": {
+        "finetune": pl.String,
+        "subspace": pl.String,
+        "method": pl.String,
+        "fraction": pl.Float64,
+        "seed": pl.Int64,
+        "layer": pl.String,
+        "removed_energy": pl.Float64,
+        "share_of_update": pl.Float64,
+    },
+    "overlap": {
+        "pair": pl.String,
+        "group": pl.String,
+        "granularity": pl.String,
+        "energy_fraction": pl.Float64,
+        "k_x": pl.Int64,
+        "k_y": pl.Int64,
+        "mso": pl.Float64,
+        "mso_random": pl.Float64,
+    },
+    "activations": {
+        "model": pl.String,
+        "layer": pl.Int64,
+        "centered": pl.Boolean,
+        "energy_fraction": pl.Float64,
+        "k_useful": pl.Int64,
+        "k_harmful": pl.Int64,
+        "mso": pl.Float64,
+        "mso_random": pl.Float64,
+    },
+}
+"""Column names and types of every table in `results/`."""
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` to write a file or make a folder at; rename it to `target` on success.
+
+    A folder that stands at `target` is replaced. On any exception nothing is left behind.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    part = scratch / target.name
+    try:
+        yield part
+        if target.is_dir() and part.is_dir():
+            target.rename(scratch / "replaced")
+        os.replace(part, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` in one step."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON in one step."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line in one step."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read what `write_jsonl` wrote."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
+    """Write `rows` as CSV with the columns of `schema`, NaN as an empty cell; return the table."""
+    table = pl.DataFrame(list(rows), schema=dict(schema)).with_columns(pl.selectors.float().fill_nan(None))
+    with atomic_path(path) as part:
+        table.write_csv(part, float_precision=6)
+    return table
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where everything of one run lies."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """Training rows, prompts and tasks that the run made for itself."""
+        return self.root / "data"
+
+    @property
+    def manifest(self) -> Path:
+        """What was run, with what, where and how long."""
+        return self.root / "manifest.json"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.root / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """The page's charts as SVG files."""
+        return self.root / "figures"
+
+    def checkpoint(self, role: str) -> Path:
+        """The folder of the model in that role."""
+        return self.root / "checkpoints" / role
+
+    def table(self, name: str) -> Path:
+        """The CSV file of a table of `SCHEMAS`."""
+        return self.root / "results" / f"{name}.csv"
+
+    def generations(self, name: str) -> Path:
+        """What one model said, with scores."""
+        return self.root / "generations" / f"{name}.jsonl"
+
+    def read_table(self, name: str) -> pl.DataFrame:
+        """Read a table with its types."""
+        return pl.read_csv(self.table(name), schema=SCHEMAS[name])

@@ -1,0 +1,56 @@
+"""Updates Δ between two checkpoints, one matrix at a time, in float32 (METHODS §1)."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+
+from safespan.checkpoints import Checkpoint
+from safespan.errors import CheckpointError
+
+Matrix = Float[torch.Tensor, "m n"]
+
+
+def check_same_layout(*checkpoints: Checkpoint) -> list[str]:
+    """Return the tensor names that all checkpoints share.
+
+    Raises:
+        CheckpointError: a tensor is missing from one of them or has another shape.
+    """
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        missing = sorted(set(first.names) ^ set(other.names))
+        if missing:
+            has, lacks = (first, other) if missing[0] in first.shapes else (other, first)
+            raise CheckpointError(f"tensor {missing[0]} is in {has.folder} but not in {lacks.folder}")
+        for name in first.names:
+            if first.shapes[name] != other.shapes[name]:
+                raise CheckpointError(
+                    f"tensor {name} has shape {list(first.shapes[name])} in {first.folder} but "
+                    f"{list(other.shapes[name])} in {other.folder}; a resized vocabulary must be undone first"
+                )
+    return first.names
+
+
+def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
+    """Δ = end − start of one tensor in float32, in the tensor's own shape."""
+    return end.load(name).float() - start.load(name).float()
+
+
+def matrices(tensor: torch.Tensor) -> Iterator[Matrix]:
+    """The m × n matrices of a weight tensor: itself if 2-D, one an expert if 3-D; none if 1-D.
+
+    Raises:
+        CheckpointError: more than three dimensions, which no supported layer has.
+    """
+    if tensor.ndim == 2:
+        yield tensor
+    elif tensor.ndim == 3:
+        yield from tensor
+    elif tensor.ndim > 3:
+        raise CheckpointError(f"a weight tensor of shape {list(tensor.shape)} is neither a matrix nor a stack of them")
+
+
+def matrix_names(name: str, shape: tuple[int, ...]) -> list[str]:
+    """Names of the matrices of a tensor, in the order of `matrices`: `name`, or `name[expert]`."""
+    return [f"{name}[{expert}]" for expert in range(shape[0])] if len(shape) == 3 else [name]
