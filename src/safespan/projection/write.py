@@ -9,29 +9,28 @@ import torch
 from safespan.checkpoints import write_checkpoint
 from safespan.projection.family import Family, ProjectionGrid
 from safespan.projection.tensor import references, squared_norm, tensor_projections
-from safespan.subspaces import Side
 from safespan.updates import update
 
 
-def write_projected(
-    family: Family, subspace: str, method: str, fraction: float, side: Side, seed: int, out: Path
-) -> float:
-    """Write W_A plus the projected update of the one fine-tune in `family`, in the aligned checkpoint's dtype.
+def write_projected(family: Family, grid: ProjectionGrid, seed: int, out: Path) -> float:
+    """Write W_A plus the projected update of the one fine-tune at the one point of `grid`, in W_A's dtype.
 
     Returns:
         Rounding error: ‖stored − exact‖_F / ‖applied update‖_F over all tensors (NaN if nothing was applied).
     """
-    grid = ProjectionGrid(subspaces=(subspace,), methods=(method,), fractions=(fraction,), side=side)
-    names = family.names()
-    grid.points(family.subspaces(grid.subspaces))
+    names, subspaces = family.names(), family.subspaces(grid.subspaces)
+    [(subspace, method, fraction)] = grid.points(subspaces)
     [(label, finetuned)] = family.finetuned.items()
     provenance: dict[str, Any] = {
         "made_by": "safespan project",
         "base": str(family.base.folder),
         "aligned": str(family.aligned.folder),
         "finetuned": {label: str(finetuned.folder)},
-        "settings": grid.model_dump() | {"seed": seed},
-        "sha256": {c.folder.name: c.sha256() for c in (family.base, family.aligned, finetuned)},
+        "settings": {"subspace": subspace, "method": method, "fraction": fraction, "side": grid.side, "seed": seed},
+        "sha256": {
+            role: checkpoint.sha256()
+            for role, checkpoint in (("base", family.base), ("aligned", family.aligned), (label, finetuned))
+        },
     }
     errors = {"rounding": 0.0, "applied": 0.0}
 
@@ -39,8 +38,8 @@ def write_projected(
         for name in names:
             stored = family.aligned.load(name)
             deltas = {label: update(name, family.aligned, finetuned)}
-            decomposed = references(family, name, (subspace,), side)
-            [(_, _, projection)] = tensor_projections(deltas, name, decomposed, (subspace,), seed)
+            decomposed = references(family, name, subspaces, grid.side)
+            [(_, _, projection)] = tensor_projections(deltas, name, decomposed, subspaces, seed)
             applied = projection.applied(method, fraction)
             exact = stored.float() + applied
             rounded = exact.to(stored.dtype)

@@ -1,0 +1,105 @@
+import json
+
+import pytest
+import torch
+
+from oracle import SHAPES, odd_weights, save_checkpoint
+from safespan.checkpoints import Checkpoint, layer_of, natural_order, write_checkpoint
+from safespan.errors import CheckpointError
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_reads_every_tensor_as_stored(tmp_path, shards, dtype):
+    weights = odd_weights(0, dtype)
+    checkpoint = Checkpoint(save_checkpoint(tmp_path / "model", weights, shards))
+    assert checkpoint.names == sorted(SHAPES)
+    for name, tensor in weights.items():
+        assert checkpoint.load(name).dtype == dtype
+        assert torch.equal(checkpoint.load(name), tensor)
+        assert checkpoint.shapes[name] == SHAPES[name]
+
+
+def test_a_tied_head_counts_once(tmp_path):
+    tied = Checkpoint(save_checkpoint(tmp_path / "tied", odd_weights(0), tied=True))
+    assert "lm_head.weight" not in tied.names
+
+
+def test_hash_follows_the_bytes(tmp_path):
+    one = Checkpoint(save_checkpoint(tmp_path / "one", odd_weights(0))).sha256()
+    same = Checkpoint(save_checkpoint(tmp_path / "same", odd_weights(0))).sha256()
+    other = Checkpoint(save_checkpoint(tmp_path / "other", odd_weights(1))).sha256()
+    assert one == same != other
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint at .*nowhere"):
+        Checkpoint(tmp_path / "nowhere")
+
+
+def test_only_safetensors(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="only safetensors"):
+        Checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 5, 200, -1])
+def test_truncated_file(tmp_path, size):
+    path = save_checkpoint(tmp_path / "model", odd_weights(0)) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        Checkpoint(tmp_path / "model")
+
+
+def test_missing_shard(tmp_path):
+    folder = save_checkpoint(tmp_path / "model", odd_weights(0), shards=2)
+    (folder / "model-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="model-00002.safetensors is missing"):
+        Checkpoint(folder)
+
+
+def test_index_must_stay_in_its_folder(tmp_path):
+    folder = save_checkpoint(tmp_path / "model", odd_weights(0), shards=2)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
+    with pytest.raises(CheckpointError, match="outside its folder"):
+        Checkpoint(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_inf_name_the_tensor(tmp_path, value):
+    weights = odd_weights(0)
+    weights["model.norm.weight"][3] = value
+    checkpoint = Checkpoint(save_checkpoint(tmp_path / "model", weights))
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight holds NaN or Inf"):
+        checkpoint.load("model.norm.weight")
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 3000, 2**30])
+def test_what_is_written_is_read_again(tmp_path, shard_bytes):
+    like = save_checkpoint(tmp_path / "like", odd_weights(1), shards=2)
+    weights = odd_weights(0, torch.bfloat16)
+    write_checkpoint(tmp_path / "out", iter(weights.items()), like, {"made": "here"}, shard_bytes)
+    again = Checkpoint(tmp_path / "out")
+    assert all(torch.equal(again.load(name), tensor) for name, tensor in weights.items())
+    assert json.loads((tmp_path / "out" / "safespan.json").read_text()) == {"made": "here"}
+    assert (tmp_path / "out" / "tokenizer.json").exists()
+    assert (tmp_path / "out" / "model.safetensors.index.json").exists() == (shard_bytes < 2**30)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    like = save_checkpoint(tmp_path / "like", odd_weights(1))
+
+    def broken():
+        yield "a", torch.ones(3)
+        raise CheckpointError("read error")
+
+    with pytest.raises(CheckpointError, match="read error"):
+        write_checkpoint(tmp_path / "out", broken(), like, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["like"]
+
+
+def test_layers_by_name():
+    assert layer_of("model.layers.10.mlp.up_proj.weight") == "layer 10"
+    assert layer_of("transformer.h.3.attn.c_attn.weight") == "layer 3"
+    assert layer_of("lm_head.weight") == "lm_head"
+    assert sorted(["layer 10", "layer 2", "lm_head"], key=natural_order) == ["layer 2", "layer 10", "lm_head"]

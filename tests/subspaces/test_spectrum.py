@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safespan.errors import ConfigError
+from safespan.subspaces import decompose, rank_of_fraction, subspace_basis
+
+SIZES = st.integers(1, 24)
+
+
+def gaussian(m, n, seed):
+    return torch.randn(m, n, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(deadline=None, max_examples=40)
+@given(SIZES, SIZES, st.integers(0, 99))
+def test_spectrum_is_lapacks(m, n, seed):
+    matrix = gaussian(m, n, seed)
+    spectrum = decompose(matrix)
+    left, values, _ = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
+    rank = len(spectrum.values)
+    np.testing.assert_allclose(spectrum.values.numpy(), values[:rank], rtol=1e-6)
+    assert (values[rank:] < 1e-5 * values[0]).all()
+    for k in {1, rank // 2, rank} - {0}:
+        if k < len(values) and values[k - 1] - values[k] < 1e-3 * values[0]:
+            continue  # two singular values nearly meet there: LAPACK itself leaves the subspace open
+        projector = spectrum.left[:, :k] @ spectrum.left[:, :k].T
+        np.testing.assert_allclose(projector.numpy(), left[:, :k] @ left[:, :k].T, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30)])
+def test_small_directions_survive(shape):
+    """A float32 Gram matrix loses them (DESIGN, Numerics)."""
+    left = torch.linalg.qr(gaussian(shape[0], 20, 1).double()).Q
+    right = torch.linalg.qr(gaussian(shape[1], 20, 2).double()).Q
+    matrix = left @ torch.diag(torch.logspace(0, -4, 20, dtype=torch.float64)) @ right.T
+    found = decompose(matrix).left[:, :15]
+    torch.testing.assert_close(found @ found.T, left[:, :15] @ left[:, :15].T, atol=1e-6, rtol=0)
+
+
+def test_rank_deficient_and_zero():
+    low = gaussian(20, 3, 0) @ gaussian(3, 30, 1)
+    assert decompose(low.double()).left.shape == (20, 3)
+    assert decompose(low.double().T).left.shape == (30, 3)
+    assert decompose(torch.zeros(4, 5)).left.shape == (4, 0)
+
+
+def test_rank_for_energy_is_the_smallest():
+    spectrum = decompose(torch.diag(torch.tensor([3.0, 2.0, 1.0])))  # energies 9, 4, 1 of 14
+    assert [spectrum.rank_for_energy(e) for e in (0.01, 9 / 14, 0.65, 13 / 14, 0.95, 1.0)] == [1, 1, 2, 2, 3, 3]
+
+
+@settings(deadline=None, max_examples=30)
+@given(SIZES, SIZES, st.integers(0, 9), st.sampled_from(["alignment", "random-k", "random"]))
+def test_every_basis_projects(m, n, seed, subspace):
+    basis = subspace_basis(subspace, decompose(gaussian(m, n, seed)), (m, n), seed, "w").double()
+    for k in {1, basis.shape[1]}:
+        projector = basis[:, :k] @ basis[:, :k].T
+        torch.testing.assert_close(projector @ projector, projector, atol=1e-5, rtol=0)
+
+
+def test_random_bases_are_seeded_and_own_to_each_tensor():
+    spectrum = decompose(gaussian(12, 20, 0))
+    for subspace in ("random-k", "random"):
+        first = subspace_basis(subspace, spectrum, (12, 20), 0, "a")
+        assert torch.equal(first, subspace_basis(subspace, spectrum, (12, 20), 0, "a"))
+        assert not torch.equal(first, subspace_basis(subspace, spectrum, (12, 20), 1, "a"))
+        assert not torch.equal(first, subspace_basis(subspace, spectrum, (12, 20), 0, "b"))
+
+
+def test_random_k_draws_from_the_singular_vectors():
+    spectrum = decompose(gaussian(12, 20, 0))
+    drawn = subspace_basis("random-k", spectrum, (12, 20), 3, "a").double()
+    matches = (spectrum.left.T @ drawn).abs().round(decimals=4)
+    assert torch.equal(matches.sum(0), torch.ones(12, dtype=torch.float64))
+    assert torch.equal(matches.sum(1), torch.ones(12, dtype=torch.float64))
+
+
+def test_ranks():
+    assert [rank_of_fraction(f, (64, 10)) for f in (0.001, 0.25, 0.5, 0.99, 1)] == [1, 2, 5, 10, 10]
+    for fraction in (0, -0.1, 1.01, float("nan")):
+        with pytest.raises(ConfigError, match="outside"):
+            rank_of_fraction(fraction, (4, 4))
+    with pytest.raises(ConfigError, match="unknown subspace 'top'"):
+        subspace_basis("top", decompose(torch.eye(3)), (3, 3), 0, "a")
