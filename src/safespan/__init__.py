@@ -1,1 +1,64 @@
 """safespan: does a safety subspace exist in this language model?"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safespan.activations.by_layer import overlap_by_layer
+    from safespan.checkpoints import Checkpoint
+    from safespan.config import StudyConfig, load_study
+    from safespan.errors import SafespanError
+    from safespan.evaluation import Evaluator, load_model
+    from safespan.overlap import overlap_curve, update_overlap
+    from safespan.projection import Family, ProjectionGrid, sweep, write_projected
+    from safespan.report import write_report
+    from safespan.study import run_study
+    from safespan.subspaces import decompose
+    from safespan.training.sft import fine_tune
+
+__all__ = [
+    "Checkpoint",
+    "Evaluator",
+    "Family",
+    "ProjectionGrid",
+    "SafespanError",
+    "StudyConfig",
+    "decompose",
+    "fine_tune",
+    "load_model",
+    "load_study",
+    "overlap_by_layer",
+    "overlap_curve",
+    "run_study",
+    "sweep",
+    "update_overlap",
+    "write_projected",
+    "write_report",
+]
+
+_HOME = {
+    "Checkpoint": "checkpoints",
+    "Evaluator": "evaluation",
+    "Family": "projection",
+    "ProjectionGrid": "projection",
+    "SafespanError": "errors",
+    "StudyConfig": "config",
+    "decompose": "subspaces",
+    "fine_tune": "training.sft",
+    "load_model": "evaluation",
+    "load_study": "config",
+    "overlap_by_layer": "activations.by_layer",
+    "overlap_curve": "overlap",
+    "run_study": "study",
+    "sweep": "projection",
+    "update_overlap": "overlap",
+    "write_projected": "projection",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that the command line answers at once."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'safespan' has no attribute {name!r}")
+    return getattr(import_module(f"safespan.{_HOME[name]}"), name)

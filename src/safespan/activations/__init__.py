@@ -1,0 +1,6 @@
+"""Experiment 4: the residual stream at the last attended token, and the overlap of its subspaces."""
+
+from safespan.activations.capture import capture, layers_in_depth_range
+from safespan.activations.geometry import ENERGY_FRACTIONS, activation_overlap, overlap_by_layer
+
+__all__ = ["ENERGY_FRACTIONS", "activation_overlap", "capture", "layers_in_depth_range", "overlap_by_layer"]

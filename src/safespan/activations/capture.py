@@ -1,0 +1,161 @@
+"""One residual-stream vector per prompt and layer, at the last attended token (METHODS §4)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from safespan.errors import CheckpointError, ConfigError, DataError
+
+_BLOCK_LISTS = ("layers", "h", "blocks")
+
+
+def capture(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    layers: Sequence[int] | None = None,
+    batch_size: int = 32,
+    chat_template: bool = True,
+) -> dict[int, Float[torch.Tensor, "N d"]]:
+    """Residual stream at the last attended token of every prompt, at the output of each decoder block.
+
+    Layer ℓ = 1 … L is the output of block ℓ. The output of block L is the residual stream itself, before the
+    final norm. Only the backbone runs, without the LM head, and a batch's hidden states are dropped block by block.
+
+    Args:
+        model: a decoder-only model.
+        tokenizer: its tokenizer; batches are padded on its `padding_side`. It needs no pad token.
+        prompts: N texts.
+        layers: the layers wanted; all of them if None.
+        batch_size: prompts run together, of similar length.
+        chat_template: put each prompt as a user's turn where the tokenizer has a template.
+
+    Returns:
+        layer -> N × d, float32 on the CPU, rows in the order of `prompts`.
+
+    Raises:
+        ConfigError: a layer outside 1 … L.
+        DataError: no prompts, or a prompt without tokens.
+        CheckpointError: the model's decoder blocks cannot be found.
+    """
+    blocks = decoder_blocks(model)
+    wanted = list(layers) if layers is not None else list(range(1, len(blocks) + 1))
+    if outside := [layer for layer in wanted if not 1 <= layer <= len(blocks)]:
+        raise ConfigError(f"layer {outside[0]} does not exist: this model's layers are 1 to {len(blocks)}")
+    encoded = encode(tokenizer, prompts, chat_template)
+    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+    width = model.config.get_text_config().hidden_size
+    result = {layer: torch.empty(len(encoded), width) for layer in wanted}
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        ids, mask = pad([encoded[row] for row in rows], tokenizer.padding_side)
+        for layer, vectors in last_token_states(model, blocks, wanted, ids, mask).items():
+            result[layer][rows] = vectors
+    return result
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat_template: bool) -> list[list[int]]:
+    """Token ids of every prompt; special tokens are the template's own, or the tokenizer's without a template."""
+    if not prompts:
+        raise DataError("there are no prompts to capture activations of")
+    templated = chat_template and tokenizer.chat_template is not None
+    texts = list(prompts)
+    if templated:
+        turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        texts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)  # type: ignore[assignment]
+    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=not templated)["input_ids"]
+    if [] in encoded:
+        raise DataError(f"prompt {prompts[encoded.index([])]!r} has no tokens")
+    return encoded
+
+
+def pad(sequences: Sequence[Sequence[int]], side: str) -> tuple[Int[torch.Tensor, "B T"], Int[torch.Tensor, "B T"]]:
+    """Token ids and attention mask of a batch, padded on the left or the right with masked zeros."""
+    ids = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        span = slice(-len(sequence), None) if side == "left" else slice(len(sequence))
+        ids[row, span] = torch.tensor(sequence)
+        mask[row, span] = 1
+    return ids, mask
+
+
+@torch.no_grad()
+def last_token_states(
+    model: PreTrainedModel,
+    blocks: torch.nn.ModuleList,
+    layers: Sequence[int],
+    ids: Int[torch.Tensor, "B T"],
+    mask: Int[torch.Tensor, "B T"],
+) -> dict[int, Float[torch.Tensor, "B d"]]:
+    """Output of each wanted block at the last attended position of each row, by hooks that keep nothing else."""
+    position_ids = (mask.cumsum(1) - 1).clamp(min=0)
+    last = (mask * torch.arange(mask.shape[1])).argmax(1)
+    states: dict[int, torch.Tensor] = {}
+    with _hooks(blocks, layers, last.to(model.device), states):
+        model.base_model(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            # Padding on the left would otherwise shift every position of the shorter prompts.
+            position_ids=position_ids.to(model.device),
+            use_cache=False,
+        )
+    return states
+
+
+def decoder_blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The list of the model's decoder blocks.
+
+    Raises:
+        CheckpointError: no list of `num_hidden_layers` modules under a usual name.
+    """
+    count = model.config.get_text_config().num_hidden_layers
+    for name, module in model.named_modules():
+        is_named = name.rpartition(".")[2] in _BLOCK_LISTS
+        if is_named and isinstance(module, torch.nn.ModuleList) and len(module) == count:
+            return module
+    raise CheckpointError(
+        f"{type(model).__name__}: found no list of {count} decoder blocks named {', '.join(_BLOCK_LISTS)}"
+    )
+
+
+def layers_in_depth_range(total: int, text: str) -> list[int]:
+    """Layers ℓ of 1 … total with low ≤ ℓ / total ≤ high, for a range such as `0.65:0.90`.
+
+    Raises:
+        ConfigError: not two numbers with 0 ≤ low ≤ high ≤ 1, or no layer lies between them.
+    """
+    low_text, _, high_text = text.partition(":")
+    try:
+        low, high = float(low_text), float(high_text)
+    except ValueError:
+        raise ConfigError(f"layers {text!r}: expected two shares of the depth, such as 0.65:0.90") from None
+    if not 0 <= low <= high <= 1:
+        raise ConfigError(f"layers {text!r}: expected 0 ≤ low ≤ high ≤ 1, such as 0.65:0.90")
+    chosen = [layer for layer in range(1, total + 1) if low <= layer / total <= high]
+    if not chosen:
+        raise ConfigError(f"layers {text!r}: none of the {total} layers lies in this range; widen it")
+    return chosen
+
+
+@contextmanager
+def _hooks(
+    blocks: torch.nn.ModuleList, layers: Sequence[int], last: torch.Tensor, states: dict[int, torch.Tensor]
+) -> Iterator[None]:
+    def keep(layer: int) -> Any:
+        def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            states[layer] = hidden[torch.arange(len(last), device=hidden.device), last.to(hidden.device)].float().cpu()
+
+        return hook
+
+    handles = [blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

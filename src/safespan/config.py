@@ -1,0 +1,172 @@
+"""What a study file may say; every field explains itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from safespan.errors import ConfigError
+from safespan.evaluation import EvaluationConfig
+from safespan.overlap import ENERGY_FRACTIONS, check_energies
+from safespan.projection import METHODS, ProjectionGrid
+from safespan.subspaces import SUBSPACES, rank_of_fraction
+from safespan.training.recipe import TrainingConfig
+
+FINETUNES = ("useful", "harmful", "contaminated")
+ROLES = ("base", "aligned", *FINETUNES, "safe")
+ORGANISM = "organism"
+
+
+class ModelSource(BaseModel):
+    """Where the model of one role comes from: a folder, or a training run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str | None = Field(None, description="a Hugging Face model folder with safetensors weights")
+    start: str | None = Field(
+        None, description=f"the role to train from, or '{ORGANISM}': a freshly initialised model of the embedded family"
+    )
+    train: TrainingConfig | None = Field(None, description="how the start is trained")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelSource":
+        if (self.path is None) == (self.start is None) or (self.start is None) != (self.train is None):
+            raise ValueError("give either path, or start together with train")
+        return self
+
+
+class OverlapConfig(BaseModel):
+    """Experiment 3: overlap of update subspaces."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    energies: tuple[float, ...] = Field(ENERGY_FRACTIONS, description="η: shares of an update's energy, in (0, 1]")
+    granularities: tuple[str, ...] = Field(("tensor", "layer"), description="tensor, layer, or both")
+
+
+class ActivationsConfig(BaseModel):
+    """Experiment 4: overlap of activation subspaces."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    useful: str = Field(description="prompt file (.txt, .jsonl, .csv) of the useful class")
+    harmful: str = Field(description="prompt file of the harmful class")
+    models: tuple[str, ...] = Field(
+        ("base", "aligned", "useful", "harmful", "contaminated"), description="roles whose activations are taken"
+    )
+    layers: str | None = Field(None, description="range of depth such as 0.65:0.90 (the paper's); unset: all layers")
+    energies: tuple[float, ...] = Field((0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6), description="η, in (0, 1]")
+    batch_size: int = Field(64, ge=1, description="prompts a forward pass")
+
+
+class StudyConfig(BaseModel):
+    """A whole study. In any file name `{run}` stands for the run folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="title of the study")
+    seed: int = Field(0, ge=0, description="of training, data and random controls")
+    models: dict[str, ModelSource] = Field(description=f"role ({', '.join(ROLES)}) -> source, a start before its use")
+    evaluation: EvaluationConfig = Field(description="utility, general ability and harmfulness")
+    projection: ProjectionGrid = Field(ProjectionGrid(), description="experiments 1 and 2")
+    overlap: OverlapConfig = Field(OverlapConfig(), description="experiment 3")
+    activations: ActivationsConfig | None = Field(None, description="experiment 4; unset: left out")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudyConfig":
+        known: list[str] = []
+        for role, source in self.models.items():
+            if role not in ROLES:
+                raise ValueError(f"models.{role}: unknown role, expected one of {', '.join(ROLES)}")
+            if source.start not in (None, ORGANISM, *known):
+                raise ValueError(f"models.{role}.start: {source.start!r} is not a role defined above it")
+            known.append(role)
+        if not {"base", "aligned"} <= set(known) or not set(FINETUNES) & set(known):
+            raise ValueError(f"models: needs base, aligned and at least one of {', '.join(FINETUNES)}")
+        for role in self.activations.models if self.activations else ():
+            if role not in known:
+                raise ValueError(f"activations.models: there is no model {role!r}")
+        self._check_grids()
+        return self
+
+    def _check_grids(self) -> None:
+        asked = self.projection.subspaces or ()
+        for kind, given, allowed in (
+            ("projection.subspaces", asked, SUBSPACES),
+            ("projection.methods", self.projection.methods, METHODS),
+            ("overlap.granularities", self.overlap.granularities, ("tensor", "layer")),
+        ):
+            for name in given:
+                if name not in allowed:
+                    raise ValueError(f"{kind}: unknown {name!r}, expected one of {', '.join(allowed)}")
+        if "safety" in asked and "safe" not in self.models:
+            raise ValueError("projection.subspaces: 'safety' needs a model in the role safe")
+        try:
+            for fraction in self.projection.fractions:
+                rank_of_fraction(fraction, (1, 1))
+            check_energies([*self.overlap.energies, *(self.activations.energies if self.activations else ())])
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def finetunes(self) -> list[str]:
+        """Roles whose updates are projected."""
+        return [role for role in FINETUNES if role in self.models]
+
+    @property
+    def grows_organism(self) -> bool:
+        """Whether the embedded family's data has to be made."""
+        return any(source.start == ORGANISM for source in self.models.values())
+
+    def resolved(self, run: Path) -> "StudyConfig":
+        """The same study with `{run}` replaced by the run folder."""
+        text = self.model_dump_json(exclude_unset=True).replace("{run}", str(run.resolve()))
+        return StudyConfig.model_validate_json(text)
+
+
+def load_study(path: Path, settings: Sequence[str] = ()) -> StudyConfig:
+    """Read a study file and apply settings such as `seed=1` or `models.useful.train.max_steps=50`.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a field is unknown, absent or wrong; names the field.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read study {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"study {path} should hold fields such as name and models, not {type(raw).__name__}")
+    for setting in settings:
+        _apply(raw, setting)
+    try:
+        return StudyConfig.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"study {path}: {field + ': ' if field else ''}{message}") from None
+
+
+def _apply(raw: dict[str, Any], setting: str) -> None:
+    field, equals, text = setting.partition("=")
+    if not equals or not field:
+        raise ConfigError(f"--set {setting!r}: expected FIELD=VALUE, such as seed=1")
+    *parents, last = field.split(".")
+    place = raw
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {setting!r}: {parent} has no fields of its own")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {setting!r}: {text!r} is not a YAML value") from None
+
+
+def bundled_study(name: str) -> Path:
+    """A study file that comes with safespan: inside the installed package, or in the checkout's studies/."""
+    here = Path(__file__).parent
+    places = [here / "studies" / f"{name}.yaml", here.parents[1] / "studies" / f"{name}.yaml"]
+    return next((path for path in places if path.exists()), places[0])

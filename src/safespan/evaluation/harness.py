@@ -1,0 +1,32 @@
+"""What safespan changes in lm-evaluation-harness, all in one place."""
+
+import functools
+import logging
+from typing import Any
+
+import datasets
+import lm_eval.api.task
+import lm_eval.models.huggingface
+import lm_eval.utils
+import transformers
+from tqdm import tqdm
+
+
+@functools.cache
+def prepare_harness() -> None:
+    """Make lm-eval fast enough for hundreds of small evaluations, and silent. Done once per process.
+
+    lm-eval compiles a task's Jinja templates again for every document, three times over: 1.0 s of the 1.3 s that 500
+    documents took. A memo on the environment it uses leaves the results as they are.
+    """
+    environment = lm_eval.utils.env
+    environment.from_string = functools.lru_cache(maxsize=256)(environment.from_string)
+    for module in (lm_eval.api.task, lm_eval.models.huggingface):
+        module.tqdm = _no_bar
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _no_bar(*args: Any, **options: Any) -> tqdm:
+    return tqdm(*args, **{**options, "disable": True})

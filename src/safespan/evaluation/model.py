@@ -1,0 +1,124 @@
+"""The model under test, and the switch that gives it other weights in place."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from safespan.errors import CheckpointError
+from safespan.evaluation.harness import prepare_harness
+from safespan.pretrained import load_pretrained
+
+
+@dataclass(frozen=True)
+class ModelUnderTest:
+    """A model in memory, and the lm-eval language model around it.
+
+    Attributes:
+        torch_model: the model itself, in evaluation mode.
+        tokenizer: its tokenizer.
+        lm: what utility and harmfulness are measured through.
+    """
+
+    torch_model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    lm: HFLM
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether prompts can be put as a user's turn; a base model often has no template."""
+        return self.tokenizer.chat_template is not None
+
+
+def load_model(path: Path, batch_size: int = 512, max_length: int | None = None) -> ModelUnderTest:
+    """Load a local checkpoint folder, on a GPU if there is one.
+
+    Args:
+        path: folder with config.json, safetensors weights and a tokenizer.
+        batch_size: prompts generated for together.
+        max_length: context in tokens; the model's own if None.
+
+    Raises:
+        CheckpointError: the folder is missing or is not a whole checkpoint.
+    """
+    prepare_harness()
+    model, tokenizer = load_pretrained(path)
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
+    return ModelUnderTest(model, tokenizer, lm)
+
+
+class WeightSwitch:
+    """Gives a model other weights in place, tensor by tensor, and its own back.
+
+    As a context manager it restores the model's own weights on leaving. Copies are kept only of tensors that were
+    ever replaced. A tied tensor is one tensor here too, under the name the checkpoint stores.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        """Start with the weights that the model has now as its own."""
+        self._tensors = model.state_dict()  # shares its storage with the model
+        self._own: dict[str, torch.Tensor] = {}
+        self._replaced: set[str] = set()
+
+    @torch.no_grad()
+    def set(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Make the model its own weights with `weights` in place of the tensors of these names.
+
+        Args:
+            weights: (name, tensor) pairs, cast to the dtype of the model's tensor.
+
+        Raises:
+            CheckpointError: the model has no tensor of that name, or one of another shape.
+        """
+        before, self._replaced = self._replaced, set()
+        for name, tensor in weights:
+            target = self._target(name)
+            if target.shape != tensor.shape:
+                given, expected = list(tensor.shape), list(target.shape)
+                raise CheckpointError(f"{name}: given shape {given}, the model's is {expected}")
+            if name not in self._own:
+                self._own[name] = target.clone()
+            target.copy_(tensor)
+            self._replaced.add(name)
+        self._give_back(before - self._replaced)
+
+    def add(self, updates: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Make the model its own weights plus `updates`, added in float32 and cast to the dtype of its tensors.
+
+        Raises:
+            CheckpointError: as `set`.
+        """
+        self.set((name, self._plus(name, update)) for name, update in updates)
+
+    def restore(self) -> None:
+        """Give the model its own weights back, bit for bit."""
+        self._give_back(set(self._own))
+        self._replaced = set()
+
+    def _target(self, name: str) -> torch.Tensor:
+        if name not in self._tensors:
+            raise CheckpointError(f"the model has no tensor named {name}")
+        return self._tensors[name]
+
+    def _plus(self, name: str, update: torch.Tensor) -> torch.Tensor:
+        own = self._own[name] if name in self._own else self._target(name)
+        return own.float() + update.to(own.device)
+
+    @torch.no_grad()
+    def _give_back(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._tensors[name].copy_(self._own[name])
+
+    def __enter__(self) -> "WeightSwitch":
+        """Return the switch."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore the model."""
+        self.restore()

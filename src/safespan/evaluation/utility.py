@@ -1,0 +1,167 @@
+"""Utility: lm-eval tasks, built once per study and run again for every point."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+from datasets.exceptions import DatasetsError
+from lm_eval.api.task import Task
+from lm_eval.tasks import TaskManager
+from pydantic import BaseModel, ConfigDict, Field
+
+from safespan.errors import ConfigError, DataError
+from safespan.evaluation.harness import prepare_harness
+from safespan.evaluation.model import ModelUnderTest
+
+FEWSHOT_SEED = 1234
+"""lm-eval's own default."""
+
+
+class UtilityConfig(BaseModel):
+    """An lm-eval task and the metric that counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(description="Name of an lm-eval task, such as gsm8k, or path of a task's YAML file.")
+    num_fewshot: int | None = Field(None, ge=0, description="Worked examples before each question; the task's if null.")
+    limit: int | None = Field(None, ge=1, description="Use only the first so many documents; all if null.")
+    metric: str = Field("exact_match", description="Metric of the task that is 0 or 1 for a document.")
+    filter: str | None = Field(None, description="Filter of the task, such as flexible-extract; the first if null.")
+
+
+@dataclass(frozen=True)
+class UtilityTask:
+    """A task that is ready to run.
+
+    Attributes:
+        name: the task's own name.
+        task: the lm-eval task.
+        documents: indices of the documents used; None for all.
+        metric: which metric counts.
+        filter: under which filter.
+    """
+
+    name: str
+    task: Task
+    documents: list[int] | None
+    metric: str
+    filter: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One document of a task, answered.
+
+    Attributes:
+        prompt: the question, without template or worked examples.
+        response: what the model said.
+        target: the right answer.
+        correct: 1 or 0 by the metric and filter that count.
+        detail: the metric under every filter of the task.
+    """
+
+    prompt: str
+    response: str
+    target: str
+    correct: int
+    detail: str
+
+
+def build_tasks(configs: Mapping[str, UtilityConfig]) -> dict[str, UtilityTask]:
+    """Build the tasks of a study, by the kind of outcome they give (`utility`, `general`).
+
+    Raises:
+        ConfigError: unknown task, metric or filter, a group of tasks, or one task under two kinds.
+        DataError: a task's documents cannot be loaded.
+    """
+    prepare_harness()
+    # The index of lm-eval's thousands of tasks takes seconds; a task of one's own does not need it.
+    named = any(not Path(config.task).is_file() for config in configs.values())
+    manager = TaskManager(include_defaults=named)
+    tasks = {kind: _build(manager, config) for kind, config in configs.items()}
+    if len({task.name for task in tasks.values()}) < len(tasks):
+        raise ConfigError(f"{' and '.join(tasks)} name the same task; give each its own")
+    return tasks
+
+
+def _build(manager: TaskManager, config: UtilityConfig) -> UtilityTask:
+    if not Path(config.task).is_file() and config.task not in manager.all_tasks:
+        raise ConfigError(f"task {config.task!r}: neither a task of lm-eval nor a YAML file")
+    try:
+        loaded = manager.load([config.task])["tasks"]
+    except (OSError, ValueError, DatasetsError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(f"task {config.task!r}: its documents cannot be loaded ({reason})") from error
+    if len(loaded) != 1:
+        raise ConfigError(f"task {config.task!r} is a group of {len(loaded)} tasks; name one of them")
+    name, task = next(iter(loaded.items()))
+    if config.num_fewshot is not None:
+        task.set_config(key="num_fewshot", value=config.num_fewshot)
+    filters = [entry["name"] for entry in task.config.filter_list or [{"name": "none"}]]
+    chosen = config.filter or filters[0]
+    for what, given, known in (
+        ("metric", config.metric, list(task.aggregation())),
+        ("filter", chosen, filters),
+    ):
+        if given not in known:
+            raise ConfigError(f"task {config.task!r} has no {what} {given!r}; it has {', '.join(known)}")
+    total = len(task.eval_docs)
+    documents = list(range(config.limit)) if config.limit and config.limit < total else None
+    return UtilityTask(name, task, documents, config.metric, chosen)
+
+
+def evaluate_utility(
+    model: ModelUnderTest, tasks: Mapping[str, UtilityTask], chat_template: bool
+) -> dict[str, list[Answer]]:
+    """Answer the documents of all tasks in one run of the harness.
+
+    Args:
+        model: who answers.
+        tasks: kind -> task, as `build_tasks` gives them.
+        chat_template: put questions, and worked examples, as turns of a chat.
+
+    Returns:
+        kind -> one answer per document, in order.
+
+    Raises:
+        ConfigError: the metric is not 0 or 1 for a document.
+    """
+    for task in tasks.values():
+        task.task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the same worked examples for every model
+    results = lm_eval.evaluate(
+        model.lm,
+        {"tasks": {task.name: task.task for task in tasks.values()}},
+        samples={task.name: task.documents for task in tasks.values() if task.documents},
+        bootstrap_iters=0,
+        apply_chat_template=chat_template,
+        fewshot_as_multiturn=chat_template,
+    )
+    return {kind: _answers(task, results["samples"][task.name]) for kind, task in tasks.items()}
+
+
+def _answers(task: UtilityTask, samples: list[dict[str, Any]]) -> list[Answer]:
+    by_document: dict[int, dict[str, dict[str, Any]]] = {}
+    for sample in samples:
+        by_document.setdefault(sample["doc_id"], {})[sample["filter"]] = sample
+    answers = []
+    for _, filters in sorted(by_document.items()):
+        sample = filters[task.filter]
+        score = float(sample[task.metric])
+        if score not in (0.0, 1.0):
+            raise ConfigError(f"metric {task.metric!r} of task {task.name!r} is {score:g}: choose one that is 0 or 1")
+        answers.append(
+            Answer(
+                prompt=str(task.task.doc_to_text(sample["doc"])),
+                response=str(sample["resps"][0][0]).strip(),
+                target=str(sample["target"]),
+                correct=int(score),
+                detail=_detail(task.metric, filters),
+            )
+        )
+    return answers
+
+
+def _detail(metric: str, filters: Mapping[str, dict[str, Any]]) -> str:
+    return ", ".join(f"{metric} {name} {float(sample[metric]):g}" for name, sample in filters.items())

@@ -1,0 +1,144 @@
+"""What each stage of a study does: reads artefacts, writes one table."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safespan.activations.by_layer import overlap_by_layer
+from safespan.checkpoints import Checkpoint
+from safespan.config import ORGANISM, StudyConfig
+from safespan.errors import ConfigError
+from safespan.evaluation import Evaluator, WeightSwitch, load_model
+from safespan.organism.family import plant, write_data
+from safespan.overlap import update_overlap
+from safespan.projection import Family, References, TensorProjection, references, sweep, tensor_projections
+from safespan.prompts import read_prompts
+from safespan.results import SCHEMAS, RunFolder, write_json, write_jsonl, write_table
+from safespan.stages import Tick
+from safespan.training.sft import fine_tune
+from safespan.updates import update
+
+
+def grow_data(run: RunFolder, seed: int) -> None:
+    """Write the embedded family's training rows, prompts and tasks."""
+    write_data(run.data, seed)
+
+
+def make_model(config: StudyConfig, role: str, run: RunFolder, tick: Tick) -> None:
+    """Train the model of one role from its start."""
+    source = config.models[role]
+    if source.start is None or source.train is None:
+        raise ConfigError(f"models.{role} has no start to train from")
+    if source.start == ORGANISM:
+        start = run.root / "checkpoints" / ".seedling"
+        plant(start, config.seed)
+    else:
+        start = Path(config.models[source.start].path or run.checkpoint(source.start))
+    fine_tune(start, run.checkpoint(role), source.train, config.seed, tick)
+
+
+def evaluate_models(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run: RunFolder, tick: Tick) -> None:
+    """Table `models`: every model as it is."""
+    evaluator = Evaluator(config.evaluation)
+    rows = []
+    for role, checkpoint in checkpoints.items():
+        tick(len(rows), len(checkpoints))
+        outcomes, said = evaluator.evaluate(load_model(checkpoint.folder, config.evaluation.batch_size))
+        write_jsonl(run.generations(role), said)
+        rows.append({"model": role, **outcomes})
+    write_table(run.table("models"), rows, SCHEMAS["models"])
+
+
+def evaluate_points(config: StudyConfig, family: Family, run: RunFolder, key: str, tick: Tick) -> None:
+    """Tables `projection` and `removed_energy`: every point of the grid, weights switched in place.
+
+    A point that was evaluated before under the same key is taken as it stands.
+    """
+    rows, removed = sweep(family, config.projection, config.seed)
+    todo = {point_name(row): row for row in rows}
+    done = {name: _finished(run, name, key) for name in todo}
+    subspaces = family.subspaces(config.projection.subspaces)
+    if not all(done.values()):
+        decomposed = {name: references(family, name, subspaces, config.projection.side) for name in family.names()}
+        model = load_model(family.aligned.folder, config.evaluation.batch_size)
+        evaluator = Evaluator(config.evaluation)
+        aligned = {name: family.aligned.load(name).float() for name in decomposed}
+        with WeightSwitch(model.lm.model) as switch:
+            for label in family.finetuned:
+                for subspace in subspaces:
+                    waiting = {n: r for n, r in todo.items() if _pair(r) == (label, subspace) and not done[n]}
+                    if not waiting:
+                        continue
+                    projections = _projections(family, label, subspace, decomposed, config.seed)
+                    for name, row in waiting.items():
+                        tick(sum(map(bool, done.values())), len(done))
+                        method, fraction = row["method"], row["fraction"]
+                        switch.set((n, aligned[n] + p.applied(method, fraction)) for n, p in projections.items())
+                        outcomes, said = evaluator.evaluate(model)
+                        write_jsonl(run.generations(f"projection/{name}"), said)
+                        done[name] = outcomes
+                        write_json(_point_file(run, name), {"key": key, "outcomes": outcomes})
+    write_table(run.table("removed_energy"), removed, SCHEMAS["removed_energy"])
+    write_table(run.table("projection"), [{**row, **done[n]} for n, row in todo.items()], SCHEMAS["projection"])
+
+
+def overlap(config: StudyConfig, family: Family, run: RunFolder, tick: Tick) -> None:
+    """Table `overlap`: every pair of updates, per tensor and per layer."""
+    updates = {"alignment": (family.base, family.aligned)}
+    if family.safe:
+        updates["safety"] = (family.aligned, family.safe)
+    updates |= {label: (family.aligned, end) for label, end in family.finetuned.items()}
+    rows: list[dict[str, Any]] = []
+    for number, granularity in enumerate(config.overlap.granularities):
+        tick(number, len(config.overlap.granularities))
+        rows += update_overlap(updates, granularity, config.overlap.energies)
+    write_table(run.table("overlap"), rows, SCHEMAS["overlap"])
+
+
+def activations(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run: RunFolder, tick: Tick) -> None:
+    """Table `activations`: useful against harmful prompts, at each layer of each model, raw and centred."""
+    settings = config.activations
+    if settings is None:
+        raise ConfigError("this study has no field activations")
+    prompts = (read_prompts(Path(settings.useful)), read_prompts(Path(settings.harmful)))
+    rows: list[dict[str, Any]] = []
+    for number, role in enumerate(settings.models):
+        tick(number, len(settings.models))
+        found = overlap_by_layer(
+            checkpoints[role].folder, prompts, settings.layers, settings.energies, settings.batch_size
+        )
+        rows += [{"model": role, **row} for row in found]
+    write_table(run.table("activations"), rows, SCHEMAS["activations"])
+
+
+def point_name(row: Mapping[str, Any]) -> str:
+    """Name of one point of the grid in file names."""
+    return f"{row['finetune']}-{row['subspace']}-{row['method']}-{row['fraction']:g}"
+
+
+def _pair(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["finetune"], row["subspace"]
+
+
+def _projections(
+    family: Family, label: str, subspace: str, decomposed: Mapping[str, References], seed: int
+) -> dict[str, TensorProjection]:
+    projections = {}
+    for name, tensor_references in decomposed.items():
+        deltas = {label: update(name, family.aligned, family.finetuned[label])}
+        [(_, _, projections[name])] = tensor_projections(deltas, name, tensor_references, (subspace,), seed)
+    return projections
+
+
+def _point_file(run: RunFolder, name: str) -> Path:
+    return run.root / "results" / "points" / f"{name}.json"
+
+
+def _finished(run: RunFolder, name: str, key: str) -> dict[str, Any] | None:
+    """Outcomes of a point that an earlier run finished under the same key."""
+    path = _point_file(run, name)
+    if not path.exists():
+        return None
+    point = json.loads(path.read_text(encoding="utf-8"))
+    return point["outcomes"] if point["key"] == key else None

@@ -1,0 +1,39 @@
+"""Load a checkpoint folder as a Transformers model with its tokenizer."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from safespan.errors import CheckpointError
+
+
+def load_causal_lm(
+    folder: Path, dtype: torch.dtype | str = "auto"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a local causal language model in evaluation mode, on a GPU if there is one.
+
+    Args:
+        folder: config.json, safetensors weights and a tokenizer; no code from the folder is run.
+        dtype: of the weights in memory; the checkpoint's own if `auto`.
+
+    Raises:
+        CheckpointError: the folder is missing or is not a whole checkpoint.
+    """
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: no config.json; give a Hugging Face checkpoint folder")
+    logging.disable_progress_bar()
+    try:
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"{folder}: cannot be loaded as a causal language model ({reason})") from error
+    # Transformers fills what a checkpoint lacks with random numbers and goes on.
+    if lacking := sorted(loading["missing_keys"]):
+        raise CheckpointError(f"{folder}: the weights lack {lacking[0]} ({len(lacking)} tensors missing in all)")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer

@@ -1,0 +1,118 @@
+"""Numbered stages of a run: each is done once for one key, timed, and shown as it goes."""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from safespan.errors import ConfigError
+from safespan.results import RunFolder, write_json
+
+Tick = Callable[[int, int], None]
+"""Called with (done, total) as a stage goes on."""
+
+_RECORDED = ("safespan", "torch", "transformers", "trl", "lm-eval", "datasets", "polars", "altair", "numpy")
+
+
+def key_of(*parts: Any) -> str:
+    """A short hash of settings and inputs; equal keys mean equal work."""
+    text = json.dumps([version("safespan"), *parts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def file_hashes(config: BaseModel | None) -> dict[str, str]:
+    """Field -> SHA-256 of every file that a configuration names, so that a changed file is a changed input."""
+    found: dict[str, str] = {}
+
+    def walk(field: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                walk(f"{field}.{name}" if field else name, inner)
+        elif isinstance(value, str) and Path(value).is_file():
+            with Path(value).open("rb") as file:
+                found[field] = hashlib.file_digest(file, "sha256").hexdigest()
+
+    walk("", config.model_dump(mode="json") if config else {})
+    return found
+
+
+class Stages:
+    """The stages of one run folder, and what the manifest says of them.
+
+    Args:
+        run: the run folder; what an earlier run finished there is found again.
+        console: where progress is shown.
+    """
+
+    def __init__(self, run: RunFolder, console: Console) -> None:
+        """Read what was finished before."""
+        self._run = run
+        self._console = console
+        self._file = run.root / "stages.json"
+        self._known: dict[str, dict[str, Any]] = {}
+        if self._file.exists():
+            try:
+                self._known = json.loads(self._file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ConfigError(f"{self._file} is broken ({error}): remove it to redo the run's stages") from None
+        self.log: list[dict[str, Any]] = []
+
+    def stage(self, name: str, key: str, outputs: Sequence[Path], work: Callable[[Tick], None]) -> None:
+        """Do `work` unless it was done before with the same key and its outputs still stand."""
+        known = self._known.get(name)
+        if known and known["key"] == key and all(path.exists() for path in outputs):
+            self.log.append({"name": name, "seconds": known["seconds"], "reused": True})
+            self._console.print(f"[dim]{name}: done before[/dim]")
+            return
+        start = time.perf_counter()
+        with Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+        ) as progress:
+            task = progress.add_task(name, total=None)
+            work(lambda done, total: progress.update(task, completed=done, total=total))
+            total = progress.tasks[0].total or 1
+            progress.update(task, total=total, completed=total)
+        seconds = round(time.perf_counter() - start, 2)
+        self.log.append({"name": name, "seconds": seconds, "reused": False})
+        self._known[name] = {"key": key, "seconds": seconds}
+        write_json(self._file, self._known)
+
+    def write_manifest(
+        self, name: str, command: str, config: dict[str, Any], seed: int, inputs: dict[str, str]
+    ) -> None:
+        """Write what was run, with what, where, and how long each stage took."""
+        import torch
+
+        manifest = {
+            "name": name,
+            "command": command,
+            "config": config,
+            "seed": seed,
+            "versions": {"python": platform.python_version(), **{package: version(package) for package in _RECORDED}},
+            "hardware": {
+                "cpu": platform.processor() or platform.machine(),
+                "cores": os.cpu_count(),
+                "threads": torch.get_num_threads(),
+                "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+                "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            },
+            "stages": self.log,
+            "inputs": inputs,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(self._run.manifest, manifest)

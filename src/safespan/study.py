@@ -1,0 +1,78 @@
+"""The study, stage by stage, as the paper's method section would tell it."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from safespan.checkpoints import Checkpoint
+from safespan.config import StudyConfig
+from safespan.errors import ConfigError
+from safespan.experiments import activations, evaluate_models, evaluate_points, grow_data, make_model, overlap
+from safespan.projection import Family
+from safespan.report import write_report
+from safespan.results import RunFolder
+from safespan.stages import Stages, file_hashes, key_of
+
+
+def run_study(config: StudyConfig, out: Path, command: str = "safespan run", console: Console | None = None) -> Path:
+    """Run a study into a folder and write its report; what stands there from before is not done again.
+
+    Args:
+        config: the study.
+        out: the run folder.
+        command: how to run it again, for the manifest and the report.
+        console: where progress is shown; standard error unless given.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        SafespanError: bad input, in one line.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: give a folder to run in")
+    run = RunFolder(out)
+    stages = Stages(run, console or Console(stderr=True))
+    plan, here = config, config.resolved(out)
+
+    # 1. The models: base, aligned, and its useful, harmful, contaminated and safe fine-tunes (METHODS §1).
+    if config.grows_organism:
+        stages.stage("data", key_of(config.seed), [run.data], lambda tick: grow_data(run, config.seed))
+    checkpoints: dict[str, Checkpoint] = {}
+    inputs: dict[str, str] = {}
+    for role, source in here.models.items():
+        if source.path is None:
+            key = key_of(role, plan.models[role], config.seed, inputs.get(str(source.start)), file_hashes(source.train))
+            target = run.checkpoint(role)
+            stages.stage(f"model {role}", key, [target], lambda tick, r=role: make_model(here, r, run, tick))
+        checkpoints[role] = Checkpoint(source.path or run.checkpoint(role))
+        inputs[role] = checkpoints[role].sha256()
+    family = Family(
+        checkpoints["base"],
+        checkpoints["aligned"],
+        {role: checkpoints[role] for role in config.finetunes},
+        checkpoints.get("safe"),
+    )
+
+    # 2. Outcomes of the models as they are.
+    judged = {**inputs, **file_hashes(here.evaluation)}
+    key = key_of(plan.evaluation, judged)
+    stages.stage("outcomes", key, [run.table("models")], lambda tick: evaluate_models(here, checkpoints, run, tick))
+
+    # 3. Experiments 1 and 2: every update projected on and off every subspace (METHODS §2).
+    key = key_of(plan.evaluation, plan.projection, config.seed, judged)
+    tables = [run.table("projection"), run.table("removed_energy")]
+    stages.stage("projection", key, tables, lambda tick: evaluate_points(here, family, run, key, tick))
+
+    # 4. Experiment 3: overlap of update subspaces (METHODS §3).
+    key = key_of(plan.overlap, inputs)
+    stages.stage("update overlap", key, [run.table("overlap")], lambda tick: overlap(here, family, run, tick))
+
+    # 5. Experiment 4: overlap of activation subspaces (METHODS §4).
+    if here.activations:
+        key = key_of(plan.activations, inputs, file_hashes(here.activations))
+        table = run.table("activations")
+        stages.stage("activation overlap", key, [table], lambda tick: activations(here, checkpoints, run, tick))
+
+    stages.write_manifest(config.name, command, config.model_dump(mode="json"), config.seed, judged)
+    return write_report(run)
