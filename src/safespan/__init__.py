@@ -47,7 +47,7 @@ _HOME = {
     "fine_tune": "training.sft",
     "load_model": "evaluation",
     "load_study": "config",
-    "overlap_by_layer": "activations.by_layer",
+    "overlap_by_layer": "activations",
     "overlap_curve": "overlap",
     "run_study": "study",
     "sweep": "projection",

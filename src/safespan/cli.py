@@ -151,8 +151,7 @@ def activations(
     batch_size: Annotated[int, typer.Option(min=1, help="prompts a forward pass")] = 32,
 ) -> None:
     """Overlap of the activation subspaces of two classes of prompts, layer by layer."""
-    from safespan.activations import ENERGY_FRACTIONS
-    from safespan.activations.by_layer import overlap_by_layer
+    from safespan.activations import ENERGY_FRACTIONS, overlap_by_layer
     from safespan.checkpoints import Checkpoint
     from safespan.prompts import read_prompts
     from safespan.results import SCHEMAS, write_table

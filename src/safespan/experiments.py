@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safespan.activations.by_layer import overlap_by_layer
+from safespan.activations import overlap_by_layer
 from safespan.checkpoints import Checkpoint
 from safespan.config import ORGANISM, StudyConfig
 from safespan.errors import ConfigError
@@ -64,7 +64,7 @@ def evaluate_points(config: StudyConfig, family: Family, run: RunFolder, key: st
         model = load_model(family.aligned.folder, config.evaluation.batch_size)
         evaluator = Evaluator(config.evaluation)
         aligned = {name: family.aligned.load(name).float() for name in decomposed}
-        with WeightSwitch(model.lm.model) as switch:
+        with WeightSwitch(model.model) as switch:
             for label in family.finetuned:
                 for subspace in subspaces:
                     waiting = {n: r for n, r in todo.items() if _pair(r) == (label, subspace) and not done[n]}

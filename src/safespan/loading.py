@@ -1,6 +1,7 @@
 """Load a checkpoint folder as a Transformers model with its tokenizer."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,15 +25,16 @@ def load_causal_lm(
     """
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder}: no config.json; give a Hugging Face checkpoint folder")
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{folder}: cannot be loaded as a causal language model ({reason})") from error
+    model, loading = loaded
     # Transformers fills what a checkpoint lacks with random numbers and goes on.
     if lacking := sorted(loading["missing_keys"]):
         raise CheckpointError(f"{folder}: the weights lack {lacking[0]} ({len(lacking)} tensors missing in all)")

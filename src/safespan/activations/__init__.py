@@ -1,6 +1,7 @@
 """Experiment 4: the residual stream at the last attended token, and the overlap of its subspaces."""
 
+from safespan.activations.by_layer import overlap_by_layer
 from safespan.activations.capture import capture, layers_in_depth_range
-from safespan.activations.geometry import ENERGY_FRACTIONS, activation_overlap, overlap_by_layer
+from safespan.activations.geometry import ENERGY_FRACTIONS, activation_overlap
 
 __all__ = ["ENERGY_FRACTIONS", "activation_overlap", "capture", "layers_in_depth_range", "overlap_by_layer"]

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError
 from safespan.evaluation.harness import prepare_harness
-from safespan.pretrained import load_pretrained
+from safespan.loading import load_causal_lm
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class ModelUnderTest:
     """A model in memory, and the lm-eval language model around it.
 
     Attributes:
-        torch_model: the model itself, in evaluation mode.
+        model: the torch model, in evaluation mode.
         tokenizer: its tokenizer.
         lm: what utility and harmfulness are measured through.
     """
 
-    torch_model: PreTrainedModel
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     lm: HFLM
 
@@ -46,7 +46,7 @@ def load_model(path: Path, batch_size: int = 512, max_length: int | None = None)
         CheckpointError: the folder is missing or is not a whole checkpoint.
     """
     prepare_harness()
-    model, tokenizer = load_pretrained(path)
+    model, tokenizer = load_causal_lm(path)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length)
     return ModelUnderTest(model, tokenizer, lm)
 
@@ -76,7 +76,9 @@ class WeightSwitch:
         """
         before, self._replaced = self._replaced, set()
         for name, tensor in weights:
-            target = self._target(name)
+            if name not in self._tensors:
+                raise CheckpointError(f"the model has no tensor named {name}")
+            target = self._tensors[name]
             if target.shape != tensor.shape:
                 given, expected = list(tensor.shape), list(target.shape)
                 raise CheckpointError(f"{name}: given shape {given}, the model's is {expected}")
@@ -86,27 +88,10 @@ class WeightSwitch:
             self._replaced.add(name)
         self._give_back(before - self._replaced)
 
-    def add(self, updates: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Make the model its own weights plus `updates`, added in float32 and cast to the dtype of its tensors.
-
-        Raises:
-            CheckpointError: as `set`.
-        """
-        self.set((name, self._plus(name, update)) for name, update in updates)
-
     def restore(self) -> None:
         """Give the model its own weights back, bit for bit."""
         self._give_back(set(self._own))
         self._replaced = set()
-
-    def _target(self, name: str) -> torch.Tensor:
-        if name not in self._tensors:
-            raise CheckpointError(f"the model has no tensor named {name}")
-        return self._tensors[name]
-
-    def _plus(self, name: str, update: torch.Tensor) -> torch.Tensor:
-        own = self._own[name] if name in self._own else self._target(name)
-        return own.float() + update.to(own.device)
 
     @torch.no_grad()
     def _give_back(self, names: Iterable[str]) -> None:

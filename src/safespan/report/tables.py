@@ -1,6 +1,8 @@
 """Numbers for the page: the models' table and the facts beside the verdict."""
 
 from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
 
 import polars as pl
 
@@ -48,6 +50,11 @@ def model_rows(models: pl.DataFrame) -> list[tuple[str, list[Cell], str]]:
     return rows
 
 
+def mean(table: pl.DataFrame, column: str) -> float:
+    """The mean of a column that holds numbers and no gaps."""
+    return fmean(table[column].to_list())
+
+
 def nearest(table: pl.DataFrame, column: str, value: float) -> float:
     """The value that `column` holds nearest to `value`."""
     return float(min(table[column].drop_nulls().unique().to_list(), key=lambda seen: (abs(seen - value), seen)))
@@ -62,13 +69,9 @@ def halfway_facts(projection: pl.DataFrame, finetune: str) -> list[str]:
     for method in ("parallel", "orthogonal"):
         parts = []
         for subspace in ("alignment", "random"):
-            point = rows.filter(
-                pl.col("fraction") == half, pl.col("method") == method, pl.col("subspace") == subspace
-            )
+            point = rows.filter(pl.col("fraction") == half, pl.col("method") == method, pl.col("subspace") == subspace)
             if not point.is_empty():
-                energy, utility, asr = (
-                    point[column].mean() for column in ("energy_kept", "utility", "attack_success_rate")
-                )
+                energy, utility, asr = map(partial(mean, point), ("energy_kept", "utility", "attack_success_rate"))
                 parts.append(
                     f"{subspace} {utility:.0%} utility and {asr:.0%} attack success ({energy:.0%} of the energy kept)"
                 )
@@ -93,7 +96,7 @@ def overlap_facts(overlap: pl.DataFrame) -> list[str]:
     for pair in ("alignment-harmful", "alignment-useful"):
         found = rows.filter(pl.col("pair") == pair, pl.col("energy_fraction") == energy)
         if not found.is_empty():
-            mso, chance = found["mso"].mean(), found["mso_random"].mean()
+            mso, chance = mean(found, "mso"), mean(found, "mso_random")
             parts.append(f"{pair.replace('-', '–')} {mso:.2f} (chance {chance:.2f})")
     if not parts:
         return []

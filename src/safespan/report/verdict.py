@@ -5,6 +5,7 @@ Descriptive arithmetic on the projection table with the outcomes it holds, exact
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -53,6 +54,11 @@ class Verdict:
     scores: tuple[Selectivity, ...]
 
 
+def signed(score: float) -> str:
+    """A score as text: its sign, two digits, and no minus zero."""
+    return f"{round(score, 2) + 0.0:+.2f}"
+
+
 def progress(value: float, aligned: float, finetuned: float) -> float:
     """How far an outcome went from the aligned model (0) to the fine-tuned one (1), clipped to [0, 1]."""
     return min(1.0, max(0.0, (value - aligned) / (finetuned - aligned)))
@@ -88,27 +94,24 @@ def selectivity(projection: pl.DataFrame, models: pl.DataFrame, finetune: str) -
     ]
 
 
-def _selectivity(
-    present: pl.DataFrame, models: pl.DataFrame, finetune: str, subspace: str, method: str
-) -> Selectivity:
+def _selectivity(present: pl.DataFrame, models: pl.DataFrame, finetune: str, subspace: str, method: str) -> Selectivity:
     ends = tuple(_model(models, name) for name in ("aligned", finetune))
     hypothesis = _curves(present, ends, (subspace,), method)
     controls = _curves(present, ends, CONTROLS, method)
     points = [point for curve in (*hypothesis, *controls) for point in curve]
     informative = sum(map(_off_corners, points))
-    counts = {"informative": informative, "points": len(points)}
+    silent = partial(Selectivity, finetune, subspace, method, informative=informative, points=len(points))
     if not hypothesis or not controls:
-        missing = "controls" if hypothesis else "points with both outcomes"
-        return Selectivity(finetune, subspace, method, **counts, reason=f"there are no {missing}")
+        return silent(reason=f"there are no {'controls' if hypothesis else 'points with both outcomes'}")
     for axis, outcome in ((1, "utility"), (2, "attack success")):
         if max(point[axis] for point in points) - min(point[axis] for point in points) < _FLAT:
-            return Selectivity(finetune, subspace, method, **counts, reason=f"{outcome} is constant over the grid")
+            return silent(reason=f"{outcome} is constant over the grid")
     for name, curves in ((subspace, hypothesis), ("control", controls)):
         if not any(_off_corners(point) for curve in curves for point in curve):
             reason = f"every {name} point equals the aligned or the fine-tuned model: nothing between is seen"
-            return Selectivity(finetune, subspace, method, **counts, reason=reason)
+            return silent(reason=reason)
     area = fmean(map(frontier_area, hypothesis))
-    return Selectivity(finetune, subspace, method, area, tuple(map(frontier_area, controls)), **counts)
+    return silent(area=area, control_areas=tuple(map(frontier_area, controls)))
 
 
 def _curves(
@@ -123,8 +126,7 @@ def _curves(
         points = []
         for energy, *values in draw.select(columns).iter_rows():
             u, h = (
-                progress(value, aligned[name], finetuned[name])
-                for value, name in zip(values, columns[1:], strict=True)
+                progress(value, aligned[name], finetuned[name]) for value, name in zip(values, columns[1:], strict=True)
             )
             points.append((energy, u, h))
         curves.append(points)
@@ -175,5 +177,5 @@ def verdict(scores: Sequence[Selectivity], subspace: str) -> Verdict:
     else:
         kind = "mixed"
         words = f"No clear answer: parallel and orthogonal disagree about the {subspace} subspace"
-    reason = f"S = {parallel:+.2f} in parallel and {orthogonal:+.2f} in orthogonal; the margin is {MARGIN}"
+    reason = f"S = {signed(parallel)} in parallel and {signed(orthogonal)} in orthogonal; the margin is {MARGIN}"
     return Verdict(subspace, kind, words, reason, own)

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from safespan.activations import capture, layers_in_depth_range
+from safespan.errors import ConfigError, DataError
+
+PROMPTS = ["a b c d e f", "g", "h i", "a b c", "z y x w v u t", "q"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder: Path):
+    return AutoModelForCausalLM.from_pretrained(tiny_model_folder).eval()
+
+
+@pytest.fixture
+def tokenizer(tiny_model_folder: Path):
+    return AutoTokenizer.from_pretrained(tiny_model_folder)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("chat_template", [True, False])
+def test_equals_each_prompt_alone_and_unpadded(model, tokenizer, side: str, chat_template: bool) -> None:
+    tokenizer.padding_side = side
+    states = capture(model, tokenizer, PROMPTS, batch_size=4, chat_template=chat_template)
+    for row, prompt in enumerate(PROMPTS):
+        text = f"<bos> <user> {prompt} <bot> " if chat_template else prompt
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=not chat_template)["input_ids"]
+        with torch.no_grad():
+            alone = model(input_ids=ids, output_hidden_states=True).hidden_states
+        # hidden_states ends with the final norm's output: layer 2 is checked through that norm.
+        torch.testing.assert_close(states[1][row], alone[1][0, -1], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(model.model.norm(states[2][row]), alone[2][0, -1], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(states[1][0], states[1][1], atol=1e-2)
+
+
+def test_chosen_layers_only_and_hooks_are_removed(model, tokenizer) -> None:
+    before = [len(block._forward_hooks) for block in model.model.layers]
+    assert list(capture(model, tokenizer, PROMPTS, layers=[2])) == [2]
+    assert [len(block._forward_hooks) for block in model.model.layers] == before
+
+
+def test_needs_no_pad_token(model, tokenizer) -> None:
+    expected = capture(model, tokenizer, PROMPTS)
+    tokenizer.pad_token = None
+    torch.testing.assert_close(capture(model, tokenizer, PROMPTS), expected, rtol=0, atol=0)
+
+
+def test_bad_layer_and_no_prompts(model, tokenizer) -> None:
+    with pytest.raises(ConfigError, match="layer 3 does not exist"):
+        capture(model, tokenizer, PROMPTS, layers=[1, 3])
+    with pytest.raises(DataError, match="no prompts"):
+        capture(model, tokenizer, [])
+
+
+def test_depth_range() -> None:
+    assert layers_in_depth_range(16, "0.65:0.90") == [11, 12, 13, 14]
+    assert layers_in_depth_range(3, "0:1") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("text", ["", "0.5", "a:b", "0.9:0.1", "0.5:1.5", "nan:1", "0.01:0.02"])
+def test_depth_range_refuses_nonsense(text: str) -> None:
+    with pytest.raises(ConfigError, match="layers"):
+        layers_in_depth_range(16, text)

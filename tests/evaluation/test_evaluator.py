@@ -1,0 +1,134 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from safespan.errors import ConfigError, DataError
+from safespan.evaluation import EvaluationConfig, Evaluator, ModelUnderTest, WeightSwitch, load_model
+from safespan.evaluation.harmfulness import generate_responses
+from safespan.evaluation.utility import UtilityConfig, build_tasks
+from safespan.results import OUTCOMES
+
+QUESTIONS = ["a b", "c", "d e f g", "h i j", "k l m n o"]
+NEW_TOKENS = 6
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder: Path) -> ModelUnderTest:
+    return load_model(tiny_model_folder, batch_size=3)
+
+
+def greedy(model: ModelUnderTest, prompt: str, tokens: int = NEW_TOKENS) -> str:
+    """What the model says, token by token, alone, unpadded and without a cache."""
+    ids = model.tokenizer(f"<bos> <user> {prompt} <bot>", return_tensors="pt")["input_ids"]
+    start = ids.shape[1]
+    for _ in range(tokens):
+        with torch.no_grad():
+            following = model.model(ids).logits[0, -1].argmax()
+        if following == model.tokenizer.eos_token_id:
+            break
+        ids = torch.cat([ids, following.view(1, 1)], 1)
+    return model.tokenizer.decode(ids[0, start:], skip_special_tokens=True).strip()
+
+
+def write_task(folder: Path, name: str, answers: list[str]) -> Path:
+    """A local task that asks QUESTIONS."""
+    rows = [{"prompt": asked, "answer": answer} for asked, answer in zip(QUESTIONS, answers, strict=True)]
+    data = folder / f"{name}.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["<eos>"], "do_sample": False, "max_gen_toks": NEW_TOKENS},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(task))
+    return path
+
+
+@pytest.fixture(scope="module")
+def study(model: ModelUnderTest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Tasks of which the model gets a known part right: what it says is computed by `greedy`."""
+    folder = tmp_path_factory.mktemp("study")
+    said = [greedy(model, question) for question in QUESTIONS]
+    harmful = [
+        {"prompt": "o p", "target": greedy(model, "o p")},
+        {"prompt": "q", "target": "nothing such"},
+        {"prompt": "r s t", "target": greedy(model, "r s t")},
+    ]
+    (folder / "harmful.jsonl").write_text("".join(json.dumps(row) + "\n" for row in harmful))
+    config = EvaluationConfig(
+        utility={"task": str(write_task(folder, "tiny_skill", [*said[:3], "wrong", "wrong"]))},
+        general={"task": str(write_task(folder, "tiny_general", [said[0], "wrong", *said[2:]])), "limit": 4},
+        harmfulness={"prompts": str(folder / "harmful.jsonl"), "max_new_tokens": NEW_TOKENS},
+    )
+    return SimpleNamespace(folder=folder, config=config, said=said, evaluator=Evaluator(config))
+
+
+def test_outcomes_against_generation_one_by_one(study, model: ModelUnderTest, capfd) -> None:
+    found, rows = study.evaluator.evaluate(model)
+    assert list(found) == list(OUTCOMES)
+    assert (found["utility"], found["n_utility"]) == (3 / 5, 5)
+    assert (found["general_ability"], found["n_general"]) == (3 / 4, 4)
+    assert found["attack_success_rate"] == pytest.approx(2 / 3)
+    assert found["harmfulness"] == pytest.approx((5 + 2 + 5) / 3)
+    assert (found["refusal_rate"], found["n_harmful"]) == (0, 3)
+    assert found["utility_ci_low"] < 3 / 5 < found["utility_ci_high"]
+    assert [row["response"] for row in rows if row["kind"] == "utility"] == study.said
+    assert [row["prompt"] for row in rows if row["kind"] == "general"] == QUESTIONS[:4]
+    assert [row["score"] for row in rows if row["kind"] == "harmful"] == [5, 2, 5]
+    written = capfd.readouterr()
+    assert (written.out, written.err) == ("", "")
+
+
+def test_same_again_after_other_weights(study, model: ModelUnderTest) -> None:
+    first = study.evaluator.evaluate(model)
+    with WeightSwitch(model.model) as switch:
+        switch.set([("model.embed_tokens.weight", -model.model.state_dict()["model.embed_tokens.weight"])])
+        assert study.evaluator.evaluate(model)[0]["utility"] != first[0]["utility"]
+    assert study.evaluator.evaluate(model) == first
+
+
+def test_a_model_without_template_gets_the_bare_prompt(study, tiny_model_folder: Path) -> None:
+    base = load_model(tiny_model_folder)
+    base.tokenizer.chat_template = None
+    _, rows = study.evaluator.evaluate(base)
+    bare = generate_responses(base, ["o p"], NEW_TOKENS, chat_template=False)
+    assert [row["response"] for row in rows if row["kind"] == "harmful"][:1] == bare
+    assert bare != [greedy(base, "o p")]
+
+
+def test_long_responses_stop_at_the_end_of_the_context(model: ModelUnderTest) -> None:
+    assert generate_responses(model, ["o p"], 512, chat_template=True) == [greedy(model, "o p", 64 - 5)]
+    with pytest.raises(DataError, match="fills the model's context of 64 tokens"):
+        generate_responses(model, ["a " * 70], 5, chat_template=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"metric": "f1"}, ConfigError, "no metric 'f1'; it has exact_match"),
+        ({"filter": "strict"}, ConfigError, "no filter 'strict'; it has none"),
+    ],
+)
+def test_bad_task_settings(study, change: dict[str, str], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        build_tasks({"utility": study.config.utility.model_copy(update=change)})
+
+
+def test_task_without_documents_and_task_given_twice(study, tmp_path: Path) -> None:
+    path = write_task(tmp_path, "tiny_lost", QUESTIONS)
+    (tmp_path / "tiny_lost.jsonl").unlink()
+    with pytest.raises(DataError, match="cannot be loaded"):
+        build_tasks({"utility": UtilityConfig(task=str(path))})
+    with pytest.raises(ConfigError, match="the same task"):
+        build_tasks({"utility": study.config.utility, "general": study.config.utility})

@@ -1,0 +1,127 @@
+"""A run folder of synthetic tables with plausible curves."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from safespan.results import SCHEMAS, RunFolder, write_json, write_table
+
+FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
+SUBSPACES = {"alignment": 0.5, "safety": 0.6, "random-k": 0.9, "random": 1.0}
+MODELS = {  # utility, attack success
+    "base": (0.05, 1.0),
+    "aligned": (0.2, 0.0),
+    "useful": (0.98, 0.02),
+    "harmful": (0.1, 0.99),
+    "contaminated": (0.97, 0.95),
+    "safe": (0.2, 0.0),
+}
+
+
+def outcomes(utility: float, asr: float, n: int = 300) -> dict:
+    def interval(p):
+        half = 1.96 * math.sqrt(p * (1 - p) / n) + 0.005
+        return max(0.0, p - half), min(1.0, p + half)
+
+    (u_low, u_high), (a_low, a_high) = interval(utility), interval(asr)
+    return {
+        "utility": utility, "utility_ci_low": u_low, "utility_ci_high": u_high, "harmfulness": 1 + 4 * asr,
+        "attack_success_rate": asr, "asr_ci_low": a_low, "asr_ci_high": a_high, "refusal_rate": 1 - asr,
+        "general_ability": 0.97, "n_utility": n, "n_harmful": n, "n_general": n,
+    }  # fmt: skip
+
+
+def projection_rows() -> list[dict]:
+    rows = []
+    for finetune in ("useful", "harmful", "contaminated"):
+        for subspace, power in SUBSPACES.items():
+            for method in ("parallel", "orthogonal"):
+                for fraction in FRACTIONS:
+                    inside = fraction**power
+                    energy = inside if method == "parallel" else 1 - inside
+                    (u0, a0), (u1, a1) = MODELS["aligned"], MODELS[finetune]
+                    moved = 1 / (1 + math.exp(-9 * (energy - 0.4)))
+                    point = {"finetune": finetune, "subspace": subspace, "method": method, "fraction": fraction}
+                    point |= {"seed": 0, "energy_kept": energy, "cosine_task_projection": energy**0.5}
+                    point |= {"cosine_task_alignment": 0.1}
+                    rows.append(point | outcomes(u0 + (u1 - u0) * moved, a0 + (a1 - a0) * moved**1.3))
+    return rows
+
+
+def removed_rows() -> list[dict]:
+    keys = ("finetune", "subspace", "method", "fraction", "seed")
+    layers = {"model.embed_tokens": 0.2, "layer 0": 0.2, "layer 1": 0.25, "layer 2": 0.3, "model.norm": 0.05}
+    return [
+        {key: row[key] for key in keys}
+        | {
+            "layer": layer,
+            "removed_energy": min(1.0, (1 - row["energy_kept"]) * (0.7 + share)),
+            "share_of_update": share,
+        }
+        for row in projection_rows()
+        for layer, share in layers.items()
+    ]
+
+
+def overlap_rows() -> list[dict]:
+    updates = ("alignment", "safety", "useful", "harmful", "contaminated")
+    pairs = [f"{x}-{y}" for i, x in enumerate(updates) for y in updates[i + 1 :]]
+    parts = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    rows = []
+    for number, pair in enumerate(pairs):
+        groups = [("model.embed_tokens.weight", "tensor")]
+        groups += [(f"model.layers.{n}.self_attn.{part}.weight", "tensor") for n in range(3) for part in parts]
+        groups += [(f"layer {n} (64 columns)", "layer") for n in range(3)]
+        for depth, (group, granularity) in enumerate(groups):
+            for energy in (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99):
+                chance = energy * 0.8
+                mso = chance + (1 - chance) * 0.3 * math.sin(1 + number + depth / 8) ** 2
+                row = {"pair": pair, "group": group, "granularity": granularity, "energy_fraction": energy}
+                rows.append(row | {"k_x": 3, "k_y": 4, "mso": mso, "mso_random": chance})
+    rows.append({**rows[0], "group": "zero.weight", "mso": math.nan, "mso_random": math.nan})
+    return rows
+
+
+def activation_rows() -> list[dict]:
+    return [
+        {
+            "model": model, "layer": layer, "centered": centered, "energy_fraction": energy, "k_useful": 1,
+            "k_harmful": 2, "mso": 0.2 + 0.1 * layer / 3 if centered else 0.97, "mso_random": 0.1 + energy / 4,
+        }
+        for model in MODELS for layer in range(4) for centered in (False, True) for energy in (0.1, 0.3, 0.5, 0.6)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def full_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+def make_run(root: Path) -> RunFolder:
+    run = RunFolder(root)
+    rows = {
+        "models": [{"model": name, **outcomes(*pair)} for name, pair in MODELS.items()],
+        "projection": projection_rows(),
+        "removed_energy": removed_rows(),
+        "overlap": overlap_rows(),
+        "activations": activation_rows(),
+    }
+    for name, schema in SCHEMAS.items():
+        write_table(run.table(name), rows[name], schema)
+    manifest = {
+        "name": "organism",
+        "command": "safespan run studies/organism.yaml --out runs/organism",
+        "config": {"seed": 0, "training": {"steps": 300, "lr": 3e-4}, "note": "</pre><script>alert(1)</script>"},
+        "seed": 0,
+        "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0"},
+        "hardware": {"cpu": "Some CPU", "cores": 2, "memory_gb": 8.0, "gpu": None},
+        "stages": [
+            {"name": "grow", "seconds": 70.1, "reused": True},
+            {"name": "projection", "seconds": 33.0, "reused": False},
+        ],
+        "inputs": {"data/useful.jsonl": "ab" * 32},
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    write_json(run.manifest, manifest)
+    return run

@@ -1,0 +1,131 @@
+"""The page: complete, self-contained, and safe from what it quotes."""
+
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+from scipy.stats import binomtest
+
+from safespan.errors import DataError
+from safespan.report import write_report
+from safespan.report.tables import wilson
+from safespan.results import SCHEMAS, RunFolder, write_json, write_table
+
+SECTIONS = ("verdict", "models", "parallel", "orthogonal", "overlap", "activations", "removed", "run")
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of each script."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.scripts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] == "script":
+            self.scripts[-1] += data
+
+
+@pytest.fixture(scope="module")
+def html(full_run: RunFolder) -> str:
+    return write_report(full_run).read_text(encoding="utf-8")
+
+
+def specs(page: Page) -> dict:
+    return json.loads(re.search(r"^const SPECS = (.*);$", page.scripts[-1], re.M)[1])
+
+
+def test_every_section_and_chart_is_there(html):
+    page = Page(html)
+    ids = [attrs.get("id") for tag, attrs in page.tags if tag == "section"]
+    assert ids == list(SECTIONS)
+    charts = {attrs["id"].removeprefix("chart-"): attrs for _, attrs in page.tags if attrs.get("role") == "img"}
+    assert set(charts) == set(specs(page))
+    assert len(charts) == 8
+    assert all(attrs["aria-label"] for attrs in charts.values())
+    assert "Left out" not in html
+    assert html.index("rise together, as along random ones") < html.index('id="models"')
+
+
+def test_nothing_is_loaded_and_the_page_is_small(html):
+    page = Page(html)
+    for tag, attrs in page.tags:
+        assert "src" not in attrs, tag
+        assert tag not in ("link", "iframe", "img", "object")
+        assert attrs.get("href", "#").startswith("#")
+    assert not re.search(r"@import|url\(", html[: html.index("</style>")])
+    assert len(html.encode()) < 3_000_000
+
+
+def test_figures_are_svg_files(html, full_run):
+    files = sorted(full_run.figures.iterdir())
+    assert {path.stem for path in files} == set(specs(Page(html)))
+    for path in files:
+        root = ET.parse(path).getroot()
+        assert root.tag.endswith("svg")
+        # Axis titles and a chart title are text, and a mark was drawn.
+        assert len(root.findall(".//{*}text")) > 5
+        assert root.findall(".//{*}path[@aria-roledescription]")
+
+
+def test_hostile_strings_stay_text(full_run, tmp_path):
+    evil = "</script><script>alert('x')</script><!--<script>&"
+    run = RunFolder(Path(shutil.copytree(full_run.root, tmp_path / "run")))
+    for name, column in (("models", "model"), ("overlap", "group"), ("projection", "finetune")):
+        table = run.read_table(name).with_columns(pl.lit(evil).alias(column))
+        write_table(run.table(name), table.to_dicts(), SCHEMAS[name])
+    manifest = json.loads(run.manifest.read_text()) | {"name": evil, "command": evil, "versions": {evil: evil}}
+    write_json(run.manifest, manifest)
+    html = write_report(run).read_text(encoding="utf-8")
+    page = Page(html)
+    assert len(page.scripts) == 2
+    assert evil not in html
+    (rows,) = specs(page)["overlap_heatmap"]["datasets"].values()
+    assert rows[0]["group"] == evil
+
+
+@pytest.mark.parametrize("present", [("models",), ("projection", "activations")])
+def test_an_absent_table_is_named(full_run, tmp_path, present):
+    run = RunFolder(tmp_path)
+    for name in present:
+        write_table(run.table(name), full_run.read_table(name).to_dicts(), SCHEMAS[name])
+    html = write_report(run).read_text(encoding="utf-8")
+    named = {name for name in SCHEMAS if f"Left out: results/{name}.csv is absent" in html}
+    assert named == set(SCHEMAS) - set(present)
+    assert "This cannot be said from this run" in html
+
+
+def test_a_run_without_outcomes_or_manifest_still_has_a_page(full_run, tmp_path):
+    run = RunFolder(tmp_path)
+    table = full_run.read_table("projection").with_columns(pl.lit(None).cast(pl.Float64).alias("utility"))
+    write_table(run.table("projection"), table.to_dicts(), SCHEMAS["projection"])
+    assert "This cannot be said" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_an_empty_folder_and_a_broken_table_are_refused(tmp_path):
+    run = RunFolder(tmp_path)
+    with pytest.raises(DataError, match="holds no table"):
+        write_report(run)
+    run.table("models").parent.mkdir()
+    run.table("models").write_text("model,utility\nbase,high\n")
+    with pytest.raises(DataError, match="not a models table"):
+        write_report(run)
+    assert not run.report.exists()
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 40), (13, 40), (40, 40)])
+def test_wilson_agrees_with_scipy(hits, n):
+    expected = binomtest(hits, n).proportion_ci(method="wilson")
+    assert wilson(hits / n, n) == pytest.approx((expected.low, expected.high), abs=1e-6)

@@ -1,0 +1,121 @@
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+import torch
+from oracle import odd_weights, save_checkpoint
+
+from safespan import cli
+from safespan.config import bundled_study
+
+
+@pytest.fixture
+def models(tmp_path):
+    roles = ["base", "aligned", "useful", "harmful"]
+    return {role: save_checkpoint(tmp_path / role, odd_weights(seed)) for seed, role in enumerate(roles)}
+
+
+def run(monkeypatch, *words):
+    """What the installed command does with these words; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["safespan", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+def sweep_words(models, out, *more):
+    words = ["sweep", "--base", models["base"], "--aligned", models["aligned"], "--out", out]
+    return [*words, "--finetuned", f"useful={models['useful']}", "--finetuned", f"harmful={models['harmful']}", *more]
+
+
+def test_sweep_takes_the_papers_grid_unless_told(models, tmp_path, monkeypatch):
+    assert run(monkeypatch, *sweep_words(models, tmp_path / "a.csv")) == 0
+    table = pl.read_csv(tmp_path / "a.csv")
+    assert len(table) == 2 * 3 * 2 * 5
+    asked = ["--subspace", "random", "--method", "opposite", "--fraction", "1", "--side", "both"]
+    assert run(monkeypatch, *sweep_words(models, tmp_path / "b.csv", *asked, "--seed", "3")) == 0
+    table = pl.read_csv(tmp_path / "b.csv")
+    assert table["finetune"].to_list() == ["useful", "harmful"]
+    assert table["seed"].to_list() == [3, 3]
+
+
+def test_overlap_adds_the_alignment_update_with_a_base(models, tmp_path, monkeypatch):
+    words = ["overlap", "--aligned", models["aligned"], "--update", f"useful={models['useful']}"]
+    words += ["--base", models["base"], "--energy", "0.5", "--granularity", "layer", "--out", tmp_path / "o.csv"]
+    assert run(monkeypatch, *words) == 0
+    assert set(pl.read_csv(tmp_path / "o.csv")["pair"]) == {"alignment-useful"}
+
+
+def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch):
+    (tmp_path / "u.txt").write_text("a b\nc d e\nf\n")
+    (tmp_path / "h.csv").write_text('prompt,source\n"a, b",x\nz y,x\n')
+    words = ["activations", "--model", tiny_model_folder, "--out", tmp_path / "a.csv", "--energy", "0.5", "--center"]
+    words += ["--prompts", f"useful={tmp_path / 'u.txt'}", "--prompts", f"harmful={tmp_path / 'h.csv'}"]
+    assert run(monkeypatch, *words, "--layers", "0.9:1.0") == 0
+    table = pl.read_csv(tmp_path / "a.csv")
+    assert table["layer"].to_list() == [2]
+    assert table["centered"].to_list() == [True]
+
+
+def bad_words(kind, models, tmp_path):
+    """A command with one thing wrong, where it would write, and what its one line must name."""
+    out = tmp_path / "out"
+    words = sweep_words(models, out)
+    weights = models["harmful"] / "model.safetensors"
+    if kind == "missing":
+        return [*words, "--finetuned", f"x={tmp_path / 'nowhere'}"], out, "nowhere"
+    if kind == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-10])
+        return words, out, "harmful/model.safetensors"
+    if kind == "resized":
+        save_checkpoint(models["harmful"], odd_weights(5) | {"model.embed_tokens.weight": torch.ones(51, 12)})
+        return words, out, "model.embed_tokens.weight has shape"
+    if kind == "nan":
+        save_checkpoint(models["harmful"], odd_weights(5) | {"model.norm.weight": torch.full((12,), torch.nan)})
+        return words, out, "model.norm.weight holds NaN"
+    if kind == "fraction":
+        return [*words, "--fraction", "1.5"], out, "fraction 1.5 is outside (0, 1]"
+    if kind == "pair":
+        return [*words, "--finetuned", "useful"], out, "expected NAME=PATH"
+    if kind == "twice":
+        return [*words, "--finetuned", f"useful={models['useful']}"], out, "'useful' is given twice"
+    if kind == "side":
+        return [*words, "--side", "top"], out, "--side 'top'"
+    if kind == "study key":
+        return ["run", bundled_study("organism"), "--out", out, "--set", "sede=1"], out, "sede"
+    if kind == "existing":
+        out = tmp_path / "base"
+        words = ["project", "--base", models["base"], "--aligned", models["aligned"], "--out", out]
+        return [*words, "--finetuned", models["useful"]], None, "is no projected checkpoint"
+    (tmp_path / "empty.txt").write_text("\n")
+    pair = f"={tmp_path / 'empty.txt'}"
+    words = ["activations", "--model", models["base"], "--prompts", "useful" + pair, "--prompts", "harmful" + pair]
+    return [*words, "--out", out], out, "empty.txt"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["missing", "truncated", "resized", "nan", "fraction", "pair", "twice", "side", "study key", "existing", "empty"],
+)
+def test_bad_input_gets_one_line_and_writes_nothing(kind, models, tmp_path, monkeypatch, capsys):
+    words, out, named = bad_words(kind, models, tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert run(monkeypatch, *words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert named in said.err
+    assert sorted(tmp_path.iterdir()) == before
+    assert out is None or not out.exists()
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, safespan.cli; print([m for m in ('torch', 'transformers', 'lm_eval') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["demo", "run", "sweep", "project", "overlap", "activations", "report"])
+def test_every_command_explains_itself(command, monkeypatch, capsys):
+    assert run(monkeypatch, command, "--help") == 0
+    assert len(capsys.readouterr().out.splitlines()) > 8

@@ -1,0 +1,61 @@
+import pytest
+import yaml
+
+from safespan.config import bundled_study, load_study
+from safespan.errors import ConfigError
+
+
+def test_the_bundled_study_is_valid_and_knows_its_run_folder(tmp_path):
+    study = load_study(bundled_study("organism"))
+    assert study.finetunes == ["useful", "harmful", "contaminated"]
+    assert study.grows_organism
+    assert study.models["useful"].train.data.file.startswith("{run}/")
+    resolved = study.resolved(tmp_path)
+    assert resolved.models["useful"].train.data.file == f"{tmp_path}/data/train/useful.jsonl"
+    assert "{run}" not in resolved.model_dump_json()
+
+
+def test_settings_change_fields():
+    study = load_study(bundled_study("organism"), ["seed=7", "projection.fractions=[0.5]", "name=a b"])
+    assert (study.seed, study.projection.fractions, study.name) == (7, (0.5,), "a b")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("sede=1", "sede: Extra inputs are not permitted"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0"),
+        ("projection.fractions=[0.5, 1.5]", r"fraction 1.5 is outside \(0, 1\]"),
+        ("projection.subspaces=[top]", "projection.subspaces: unknown 'top'"),
+        ("projection.methods=[up]", "projection.methods: unknown 'up'"),
+        ("overlap.energies=[0]", r"energy fraction 0.0 is outside \(0, 1\]"),
+        ("models.aligned.path=here", "give either path, or start together with train"),
+        ("models.aligned.start=useful", "'useful' is not a role defined above it"),
+        ("models.pirate.path=x", "models.pirate: unknown role"),
+        ("activations.models=[pirate]", "there is no model 'pirate'"),
+        ("evaluation.harmfulness.judge=oracle", "evaluation.harmfulness.judge: Input should be 'rules'"),
+        ("seed", "expected FIELD=VALUE"),
+        ("seed.x=1", "seed has no fields of its own"),
+        ("seed=[1", "is not a YAML value"),
+    ],
+)
+def test_wrong_settings_name_the_field(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        load_study(bundled_study("organism"), [setting])
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [1", ""])
+def test_files_that_are_no_study(tmp_path, text):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"study\.yaml|should hold fields"):
+        load_study(path)
+
+
+def test_missing_roles(tmp_path):
+    raw = yaml.safe_load(bundled_study("organism").read_text())
+    raw["models"] = {"base": {"path": "x"}, "aligned": {"path": "y"}}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match="at least one of useful, harmful, contaminated"):
+        load_study(path, ["activations.models=[base]"])

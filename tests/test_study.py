@@ -1,0 +1,91 @@
+import json
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from safespan.config import ROLES, bundled_study, load_study
+from safespan.results import SCHEMAS, RunFolder
+from safespan.study import run_study
+
+SMALL = [
+    *(f"models.{role}.train.max_steps=2" for role in ROLES),
+    *(f"models.{role}.train.batch_size=4" for role in ROLES),
+    *(f"evaluation.{kind}.limit=4" for kind in ("utility", "general", "harmfulness")),
+    "projection.fractions=[0.25, 0.99]",
+    "activations.models=[aligned]",
+]
+
+
+@pytest.fixture(scope="module")
+def study():
+    return load_study(bundled_study("organism"), SMALL)
+
+
+@pytest.fixture(scope="module")
+def run(study, tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "first")
+    run_study(study, folder.root)
+    return folder
+
+
+def contents(run, pattern):
+    return {path.relative_to(run.root): path.read_bytes() for path in sorted(run.root.glob(pattern))}
+
+
+def times(run, pattern):
+    return {path: path.stat().st_mtime_ns for path in sorted(run.root.glob(pattern))}
+
+
+def test_every_table_is_whole(run):
+    for name, schema in SCHEMAS.items():
+        assert run.read_table(name).columns == list(schema), name
+    assert run.read_table("models")["model"].to_list() == list(ROLES)
+    points = run.read_table("projection")
+    assert len(points) == len(points.unique(["finetune", "subspace", "method", "fraction"])) == 3 * 4 * 2 * 2
+    assert points.null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
+    assert set(run.read_table("overlap")["granularity"]) == {"tensor", "layer"}
+    assert set(run.read_table("activations")["centered"]) == {True, False}
+    assert len(list((run.root / "generations" / "projection").iterdir())) == len(points)
+
+
+def test_the_checkpoints_are_ordinary_ones(run):
+    for role in ROLES:
+        model = AutoModelForCausalLM.from_pretrained(run.checkpoint(role))
+        tokenizer = AutoTokenizer.from_pretrained(run.checkpoint(role))
+        assert model.config.model_type == "llama"
+        assert tokenizer.chat_template
+
+
+def test_the_manifest_says_what_was_run(run):
+    manifest = json.loads(run.manifest.read_text())
+    assert manifest["seed"] == 0
+    assert manifest["config"]["projection"]["fractions"] == [0.25, 0.99]
+    assert set(ROLES) <= set(manifest["inputs"])
+    assert [stage["name"] for stage in manifest["stages"]][-3:] == ["projection", "update overlap", "activation overlap"]
+    assert run.report.exists()
+
+
+def test_what_is_finished_is_not_done_again(run, study):
+    watched = "checkpoints/*/model.safetensors", "results/*.csv", "generations/**/*.jsonl"
+    before = [times(run, pattern) for pattern in watched]
+    run_study(study, run.root)
+    assert [times(run, pattern) for pattern in watched] == before
+    assert all(stage["reused"] for stage in json.loads(run.manifest.read_text())["stages"])
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(run, study):
+    table, generations = run.table("projection").read_bytes(), times(run, "generations/projection/*")
+    run.table("projection").unlink()
+    lost = run.root / "results" / "points" / "useful-random-parallel-0.25.json"
+    lost.unlink()
+    run_study(study, run.root)
+    assert run.table("projection").read_bytes() == table
+    redone = {path.name for path, time in times(run, "generations/projection/*").items() if generations[path] != time}
+    assert redone == {"useful-random-parallel-0.25.jsonl"}
+
+
+def test_the_same_seed_gives_the_same_tables(run, study, tmp_path):
+    again = RunFolder(tmp_path / "again")
+    run_study(study, again.root)
+    assert contents(again, "results/*.csv") == contents(run, "results/*.csv")
+    assert len(contents(run, "results/*.csv")) == len(SCHEMAS)
