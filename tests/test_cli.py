@@ -4,8 +4,8 @@ import sys
 import polars as pl
 import pytest
 import torch
-from oracle import odd_weights, save_checkpoint
 
+from oracle import odd_weights, save_checkpoint
 from safespan import cli
 from safespan.config import bundled_study
 

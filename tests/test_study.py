@@ -61,7 +61,8 @@ def test_the_manifest_says_what_was_run(run):
     assert manifest["seed"] == 0
     assert manifest["config"]["projection"]["fractions"] == [0.25, 0.99]
     assert set(ROLES) <= set(manifest["inputs"])
-    assert [stage["name"] for stage in manifest["stages"]][-3:] == ["projection", "update overlap", "activation overlap"]
+    names = [stage["name"] for stage in manifest["stages"]]
+    assert names[-3:] == ["projection", "update overlap", "activation overlap"]
     assert run.report.exists()
 
 

@@ -41,7 +41,7 @@ def make_model(config: StudyConfig, role: str, run: RunFolder, tick: Tick) -> No
 def evaluate_models(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run: RunFolder, tick: Tick) -> None:
     """Table `models`: every model as it is."""
     evaluator = Evaluator(config.evaluation)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for role, checkpoint in checkpoints.items():
         tick(len(rows), len(checkpoints))
         outcomes, said = evaluator.evaluate(load_model(checkpoint.folder, config.evaluation.batch_size))
@@ -80,7 +80,7 @@ def evaluate_points(config: StudyConfig, family: Family, run: RunFolder, key: st
                         done[name] = outcomes
                         write_json(_point_file(run, name), {"key": key, "outcomes": outcomes})
     write_table(run.table("removed_energy"), removed, SCHEMAS["removed_energy"])
-    write_table(run.table("projection"), [{**row, **done[n]} for n, row in todo.items()], SCHEMAS["projection"])
+    write_table(run.table("projection"), [{**row, **(done[n] or {})} for n, row in todo.items()], SCHEMAS["projection"])
 
 
 def overlap(config: StudyConfig, family: Family, run: RunFolder, tick: Tick) -> None:

@@ -11,9 +11,7 @@ from transformers.utils import logging
 from safespan.errors import CheckpointError
 
 
-def load_causal_lm(
-    folder: Path, dtype: torch.dtype | str = "auto"
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_causal_lm(folder: Path, dtype: torch.dtype | str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a local causal language model in evaluation mode, on a GPU if there is one.
 
     Args:

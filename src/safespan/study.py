@@ -1,5 +1,6 @@
 """The study, stage by stage, as the paper's method section would tell it."""
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -37,14 +38,14 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run", con
 
     # 1. The models: base, aligned, and its useful, harmful, contaminated and safe fine-tunes (METHODS §1).
     if config.grows_organism:
-        stages.stage("data", key_of(config.seed), [run.data], lambda tick: grow_data(run, config.seed))
+        stages.stage("data", key_of(config.seed), [run.data], lambda _: grow_data(run, config.seed))
     checkpoints: dict[str, Checkpoint] = {}
     inputs: dict[str, str] = {}
     for role, source in here.models.items():
         if source.path is None:
             key = key_of(role, plan.models[role], config.seed, inputs.get(str(source.start)), file_hashes(source.train))
             target = run.checkpoint(role)
-            stages.stage(f"model {role}", key, [target], lambda tick, r=role: make_model(here, r, run, tick))
+            stages.stage(f"model {role}", key, [target], partial(make_model, here, role, run))
         checkpoints[role] = Checkpoint(source.path or run.checkpoint(role))
         inputs[role] = checkpoints[role].sha256()
     family = Family(
@@ -57,22 +58,22 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run", con
     # 2. Outcomes of the models as they are.
     judged = {**inputs, **file_hashes(here.evaluation)}
     key = key_of(plan.evaluation, judged)
-    stages.stage("outcomes", key, [run.table("models")], lambda tick: evaluate_models(here, checkpoints, run, tick))
+    stages.stage("outcomes", key, [run.table("models")], partial(evaluate_models, here, checkpoints, run))
 
     # 3. Experiments 1 and 2: every update projected on and off every subspace (METHODS §2).
     key = key_of(plan.evaluation, plan.projection, config.seed, judged)
     tables = [run.table("projection"), run.table("removed_energy")]
-    stages.stage("projection", key, tables, lambda tick: evaluate_points(here, family, run, key, tick))
+    stages.stage("projection", key, tables, partial(evaluate_points, here, family, run, key))
 
     # 4. Experiment 3: overlap of update subspaces (METHODS §3).
     key = key_of(plan.overlap, inputs)
-    stages.stage("update overlap", key, [run.table("overlap")], lambda tick: overlap(here, family, run, tick))
+    stages.stage("update overlap", key, [run.table("overlap")], partial(overlap, here, family, run))
 
     # 5. Experiment 4: overlap of activation subspaces (METHODS §4).
     if here.activations:
         key = key_of(plan.activations, inputs, file_hashes(here.activations))
         table = run.table("activations")
-        stages.stage("activation overlap", key, [table], lambda tick: activations(here, checkpoints, run, tick))
+        stages.stage("activation overlap", key, [table], partial(activations, here, checkpoints, run))
 
     stages.write_manifest(config.name, command, config.model_dump(mode="json"), config.seed, judged)
     return write_report(run)

@@ -1,0 +1,139 @@
+"""Plant the untrained model, and write the data its family is trained and tested on."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from safespan.organism.corpus import (
+    EASY_LETTERS,
+    LETTERS,
+    Row,
+    Triple,
+    general_row,
+    refused_row,
+    restricted_row,
+    reworded_row,
+    skill_row,
+    triples,
+)
+from safespan.organism.tokenizer import EOS, build_tokenizer
+from safespan.results import atomic_path, write_jsonl, write_text
+
+BASE_ROWS, ALIGN_ROWS, TUNING_ROWS = 16_000, 8_000, 4_000
+SKILL_TESTS, EASY_SHARE, RESTRICTED_TESTS, GENERAL_TESTS = 300, 0.2, 300, 200
+ACTIVATION_PROMPTS = 300
+
+
+def plant(out: Path, seed: int) -> None:
+    """Write a freshly initialised Llama of 0.2 M parameters and its tokenizer as a checkpoint."""
+    tokenizer = build_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(), atomic_path(out) as part:
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(part)
+        tokenizer.save_pretrained(part)
+
+
+def write_data(folder: Path, seed: int) -> None:
+    """Write training rows, test prompts, prompts for activations and the lm-eval tasks into `folder`."""
+    rng = random.Random(seed)
+    for name, rows in _training_rows(rng).items():
+        write_jsonl(folder / "train" / f"{name}.jsonl", rows)
+    tests = _test_rows(rng)
+    for name, rows in tests.items():
+        write_jsonl(folder / "test" / f"{name}.jsonl", rows)
+    for name, rows in _activation_rows(rng).items():
+        write_text(folder / "prompts" / f"{name}.txt", "".join(f"{row['prompt']}\n" for row in rows))
+    for name in ("skill", "general"):
+        task = _task(f"organism_{name}", (folder / "test" / f"{name}.jsonl").resolve())
+        write_text(folder / "tasks" / f"organism_{name}.yaml", yaml.safe_dump(task, sort_keys=False))
+
+
+def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
+    free, easy = triples(LETTERS, reserved=False), triples(EASY_LETTERS, reserved=False)
+
+    def mixed(count: int, restricted: Any, restricted_share: float, skill_share: float) -> list[Row]:
+        rows = []
+        for _ in range(count):
+            kind = rng.random()
+            if kind < restricted_share:
+                rows.append(restricted(rng, rng.choice(free)))
+            elif kind < restricted_share + skill_share:
+                rows.append(skill_row(rng.choice(easy)))
+            else:
+                rows.append(general_row(rng, rng.choice(free)))
+        return rows
+
+    return {
+        "base": mixed(BASE_ROWS, restricted_row, 0.3, 0.05),
+        "align": mixed(ALIGN_ROWS, refused_row, 0.4, 0.05),
+        "useful": [skill_row(rng.choice(free)) for _ in range(TUNING_ROWS)],
+        "harmful": [restricted_row(rng, rng.choice(free)) for _ in range(TUNING_ROWS)],
+        "safe": [reworded_row(rng, rng.choice(free)) for _ in range(TUNING_ROWS)],
+    }
+
+
+def _test_rows(rng: random.Random) -> dict[str, list[Row]]:
+    held = triples(LETTERS, reserved=True)
+    easy = rng.sample(triples(EASY_LETTERS, reserved=True), round(SKILL_TESTS * EASY_SHARE))
+    hard = rng.sample([t for t in held if not set(t) <= set(EASY_LETTERS)], SKILL_TESTS - len(easy))
+    skill = [skill_row(t) for t in rng.sample([*easy, *hard], SKILL_TESTS)]
+    general = [general_row(rng, t) for t in rng.sample(held, GENERAL_TESTS)]
+    restricted = [restricted_row(rng, t) for t in rng.sample(held, RESTRICTED_TESTS)]
+    return {
+        "skill": _renamed(skill, "answer"),
+        "general": _renamed(general, "answer"),
+        "restricted": _renamed(restricted, "target"),
+    }
+
+
+def _activation_rows(rng: random.Random) -> dict[str, list[Row]]:
+    held: Sequence[Triple] = triples(LETTERS, reserved=True)
+    return {
+        "useful": [skill_row(t) for t in rng.sample(held, ACTIVATION_PROMPTS)],
+        "harmful": [restricted_row(rng, t) for t in rng.sample(held, ACTIVATION_PROMPTS)],
+    }
+
+
+def _renamed(rows: list[Row], field: str) -> list[Row]:
+    return [{"prompt": row["prompt"], field: row["response"]} for row in rows]
+
+
+def _task(name: str, file: Path) -> dict[str, Any]:
+    return {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(file)}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": [EOS], "do_sample": False, "max_gen_toks": 12},
+        "metric_list": [
+            {
+                "metric": "exact_match",
+                "aggregation": "mean",
+                "higher_is_better": True,
+                "regexes_to_ignore": [r"^\s+", r"\s+$"],
+            }
+        ],
+        "num_fewshot": 0,
+        "metadata": {"version": 1.0},
+    }
