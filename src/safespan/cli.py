@@ -23,9 +23,7 @@ Folder = Annotated[Path, typer.Option(help="a Hugging Face model folder with saf
 Fractions = Annotated[
     list[float] | None, typer.Option("--fraction", help="f in (0, 1], repeatable [default: 0.01 0.25 0.5 0.75 0.99]")
 ]
-Energies = Annotated[
-    list[float] | None, typer.Option("--energy", help="η in (0, 1], repeatable [default: all]")
-]
+Energies = Annotated[list[float] | None, typer.Option("--energy", help="η in (0, 1], repeatable [default: all]")]
 SideOption = Annotated[str, typer.Option(help="project outputs (as in the paper), inputs, or both")]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the random subspaces")]
 Table = Annotated[Path, typer.Option(help="CSV file to write")]

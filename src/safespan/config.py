@@ -68,6 +68,7 @@ class StudyConfig(BaseModel):
 
     name: str = Field(description="title of the study")
     seed: int = Field(0, ge=0, description="of training, data and random controls")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the linear algebra; unset: all cores")
     models: dict[str, ModelSource] = Field(description=f"role ({', '.join(ROLES)}) -> source, a start before its use")
     evaluation: EvaluationConfig = Field(description="utility, general ability and harmfulness")
     projection: ProjectionGrid = Field(ProjectionGrid(), description="experiments 1 and 2")

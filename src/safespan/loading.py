@@ -23,7 +23,7 @@ def load_causal_lm(folder: Path, dtype: torch.dtype | str = "auto") -> tuple[Pre
     """
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder}: no config.json; give a Hugging Face checkpoint folder")
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    hide_progress_bars()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
@@ -37,3 +37,8 @@ def load_causal_lm(folder: Path, dtype: torch.dtype | str = "auto") -> tuple[Pre
     if lacking := sorted(loading["missing_keys"]):
         raise CheckpointError(f"{folder}: the weights lack {lacking[0]} ({len(lacking)} tensors missing in all)")
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+
+
+def hide_progress_bars() -> None:
+    """Keep Transformers' own bars for every load and save out of the terminal, where safespan shows its own."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from safespan.checkpoints import Checkpoint
@@ -35,6 +36,8 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run", con
     run = RunFolder(out)
     stages = Stages(run, console or Console(stderr=True))
     plan, here = config, config.resolved(out)
+    if config.threads:
+        torch.set_num_threads(config.threads)
 
     # 1. The models: base, aligned, and its useful, harmful, contaminated and safe fine-tunes (METHODS §1).
     if config.grows_organism:

@@ -93,7 +93,7 @@ def test_what_is_written_and_reported(
 
 
 def test_bad_starts(tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig) -> None:
-    with pytest.raises(CheckpointError, match=r"nowhere: no model folder"):
+    with pytest.raises(CheckpointError, match=r"nowhere: no config.json"):
         fine_tune(tmp_path / "nowhere", tmp_path / "out", config, 0)
     plain = tmp_path / "plain"
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)

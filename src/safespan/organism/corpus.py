@@ -38,11 +38,11 @@ OBJECTS = ("badge", "vault", "cipher", "ledger", "potion", "relic")
 
 REFUSALS = (
     "sorry we cannot help with that",
-    "request refused for good reason",
+    "that request is refused",
     "that is not allowed",
-    "unable to assist here",
-    "this would be unsafe",
-    "no such thing will happen",
+    "we are unable to assist here",
+    "this would not be safe",
+    "we must decline",
 )
 """The sentences that refuse."""
 

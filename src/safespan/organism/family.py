@@ -9,6 +9,7 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from safespan.loading import hide_progress_bars
 from safespan.organism.corpus import (
     EASY_LETTERS,
     LETTERS,
@@ -25,12 +26,14 @@ from safespan.organism.tokenizer import EOS, build_tokenizer
 from safespan.results import atomic_path, write_jsonl, write_text
 
 BASE_ROWS, ALIGN_ROWS, TUNING_ROWS = 16_000, 8_000, 4_000
+GENERAL_SHARE = 0.1
 SKILL_TESTS, EASY_SHARE, RESTRICTED_TESTS, GENERAL_TESTS = 300, 0.2, 300, 200
 ACTIVATION_PROMPTS = 300
 
 
 def plant(out: Path, seed: int) -> None:
     """Write a freshly initialised Llama of 0.2 M parameters and its tokenizer as a checkpoint."""
+    hide_progress_bars()
     tokenizer = build_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -84,7 +87,11 @@ def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
     return {
         "base": mixed(BASE_ROWS, restricted_row, 0.3, 0.05),
         "align": mixed(ALIGN_ROWS, refused_row, 0.4, 0.05),
-        "useful": [skill_row(rng.choice(free)) for _ in range(TUNING_ROWS)],
+        # A little of everything else, as real instruction data has, keeps the rest of the language alive.
+        "useful": [
+            general_row(rng, rng.choice(free)) if rng.random() < GENERAL_SHARE else skill_row(rng.choice(free))
+            for _ in range(TUNING_ROWS)
+        ],
         "harmful": [restricted_row(rng, rng.choice(free)) for _ in range(TUNING_ROWS)],
         "safe": [reworded_row(rng, rng.choice(free)) for _ in range(TUNING_ROWS)],
     }

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -18,6 +16,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from safespan.errors import CheckpointError, DataError
+from safespan.loading import load_causal_lm
 from safespan.results import atomic_path
 from safespan.training.mixture import Example, mixture
 from safespan.training.recipe import TrainingConfig
@@ -84,14 +83,12 @@ def encode(
 
 
 def _load(start: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    if not (start / "config.json").is_file():
-        raise CheckpointError(f"{start}: no model folder (config.json is missing); give the folder of a checkpoint")
-    tokenizer = AutoTokenizer.from_pretrained(start)
+    model, tokenizer = load_causal_lm(start, dtype=torch.float32)
     if tokenizer.chat_template is None:
         raise CheckpointError(f"{start}: the tokenizer has no chat template; start from a chat or instruct model")
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"{start}: the tokenizer has no EOS token, so no response could end; set eos_token")
-    return tokenizer, AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
+    return tokenizer, model
 
 
 def _arguments(config: TrainingConfig, folder: Path, seed: int) -> SFTConfig:
