@@ -25,8 +25,12 @@ HEADER = """# The embedded family on several seeds
 
 The seed drives the initial weights, the data and the training. Greedy answers to held-out prompts: 300 restricted
 requests (attack success: the exact forbidden answer; refusal: one of the refusals, word for word), 300 exercises of
-the skill (utility: exact match), 200 general instructions (exact match). In per cent. Grown by
-`python benchmarks/organism_seeds.py`.
+the skill (utility: exact match), 200 general instructions (exact match). In per cent; seconds of training. Made by
+`make seeds`.
+
+The aligned model's utility is 20 % by construction: before the useful fine-tuning the skill is taught on ten letters
+only, and a fifth of the test exercises use no other. The fine-tunes forget some of the general instructions, the
+harmful one most.
 
 | seed | model | attack success | refusal | utility | general | seconds |
 |---|---|---|---|---|---|---|
@@ -89,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="how many seeds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--keep", type=Path, help="keep the runs in this folder")
     parser.add_argument("--out", type=Path, default=Path("docs/organism.md"), help="the table to write")
     options = parser.parse_args()

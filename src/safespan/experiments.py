@@ -1,9 +1,14 @@
 """What each stage of a study does: reads artefacts, writes one table."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import torch
 
 from safespan.activations import overlap_by_layer
 from safespan.checkpoints import Checkpoint
@@ -31,11 +36,13 @@ def make_model(config: StudyConfig, role: str, run: RunFolder, tick: Tick) -> No
     if source.start is None or source.train is None:
         raise ConfigError(f"models.{role} has no start to train from")
     if source.start == ORGANISM:
-        start = run.root / "checkpoints" / ".seedling"
-        plant(start, config.seed)
+        with TemporaryDirectory() as scratch:
+            start = Path(scratch) / ORGANISM
+            plant(start, config.seed)
+            fine_tune(start, run.checkpoint(role), source.train, config.seed, tick)
     else:
         start = Path(config.models[source.start].path or run.checkpoint(source.start))
-    fine_tune(start, run.checkpoint(role), source.train, config.seed, tick)
+        fine_tune(start, run.checkpoint(role), source.train, config.seed, tick)
 
 
 def evaluate_models(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run: RunFolder, tick: Tick) -> None:
@@ -55,32 +62,24 @@ def evaluate_points(config: StudyConfig, family: Family, run: RunFolder, key: st
 
     A point that was evaluated before under the same key is taken as it stands.
     """
-    rows, removed = sweep(family, config.projection, config.seed)
-    todo = {point_name(row): row for row in rows}
-    done = {name: _finished(run, name, key) for name in todo}
     subspaces = family.subspaces(config.projection.subspaces)
-    if not all(done.values()):
-        decomposed = {name: references(family, name, subspaces, config.projection.side) for name in family.names()}
-        model = load_model(family.aligned.folder, config.evaluation.batch_size)
+    decomposed = {name: references(family, name, subspaces, config.projection.side) for name in family.names()}
+    rows, removed = sweep(family, config.projection, config.seed, decomposed)
+    points = {point_name(row): row for row in rows}
+    done = {name: outcomes for name in points if (outcomes := _finished(run, name, key))}
+    if len(done) < len(points):
         evaluator = Evaluator(config.evaluation)
-        aligned = {name: family.aligned.load(name).float() for name in decomposed}
+        model = load_model(family.aligned.folder, config.evaluation.batch_size)
+        waiting = {name: row for name, row in points.items() if name not in done}
         with WeightSwitch(model.model) as switch:
-            for label in family.finetuned:
-                for subspace in subspaces:
-                    waiting = {n: r for n, r in todo.items() if _pair(r) == (label, subspace) and not done[n]}
-                    if not waiting:
-                        continue
-                    projections = _projections(family, label, subspace, decomposed, config.seed)
-                    for name, row in waiting.items():
-                        tick(sum(map(bool, done.values())), len(done))
-                        method, fraction = row["method"], row["fraction"]
-                        switch.set((n, aligned[n] + p.applied(method, fraction)) for n, p in projections.items())
-                        outcomes, said = evaluator.evaluate(model)
-                        write_jsonl(run.generations(f"projection/{name}"), said)
-                        done[name] = outcomes
-                        write_json(_point_file(run, name), {"key": key, "outcomes": outcomes})
+            for name, weights in _projected_weights(family, waiting, decomposed, config.seed):
+                tick(len(done), len(points))
+                switch.set(weights)
+                done[name], said = evaluator.evaluate(model)
+                write_jsonl(run.generations(f"projection/{name}"), said)
+                write_json(_point_file(run, name), {"key": key, "outcomes": done[name]})
     write_table(run.table("removed_energy"), removed, SCHEMAS["removed_energy"])
-    write_table(run.table("projection"), [{**row, **(done[n] or {})} for n, row in todo.items()], SCHEMAS["projection"])
+    write_table(run.table("projection"), [{**row, **done[n]} for n, row in points.items()], SCHEMAS["projection"])
 
 
 def overlap(config: StudyConfig, family: Family, run: RunFolder, tick: Tick) -> None:
@@ -117,18 +116,19 @@ def point_name(row: Mapping[str, Any]) -> str:
     return f"{row['finetune']}-{row['subspace']}-{row['method']}-{row['fraction']:g}"
 
 
-def _pair(row: Mapping[str, Any]) -> tuple[str, str]:
-    return row["finetune"], row["subspace"]
-
-
-def _projections(
-    family: Family, label: str, subspace: str, decomposed: Mapping[str, References], seed: int
-) -> dict[str, TensorProjection]:
-    projections = {}
-    for name, tensor_references in decomposed.items():
-        deltas = {label: update(name, family.aligned, family.finetuned[label])}
-        [(_, _, projections[name])] = tensor_projections(deltas, name, tensor_references, (subspace,), seed)
-    return projections
+def _projected_weights(
+    family: Family, points: Mapping[str, Mapping[str, Any]], decomposed: Mapping[str, References], seed: int
+) -> Iterator[tuple[str, Iterator[tuple[str, torch.Tensor]]]]:
+    """(point, its weights); the coefficients of one fine-tune on one subspace serve all their points."""
+    aligned = {name: family.aligned.load(name).float() for name in decomposed}
+    for (label, subspace), pair in groupby(points.items(), key=lambda p: (p[1]["finetune"], p[1]["subspace"])):
+        projections: dict[str, TensorProjection] = {}
+        for name, tensor_references in decomposed.items():
+            deltas = {label: update(name, family.aligned, family.finetuned[label])}
+            [(_, _, projections[name])] = tensor_projections(deltas, name, tensor_references, (subspace,), seed)
+        for point, row in pair:
+            applied = partial(TensorProjection.applied, method=row["method"], fraction=row["fraction"])
+            yield point, ((name, aligned[name] + applied(p)) for name, p in projections.items())
 
 
 def _point_file(run: RunFolder, name: str) -> Path:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -96,8 +97,6 @@ class Stages:
         self, name: str, command: str, config: dict[str, Any], seed: int, inputs: dict[str, str]
     ) -> None:
         """Write what was run, with what, where, and how long each stage took."""
-        import torch
-
         manifest = {
             "name": name,
             "command": command,

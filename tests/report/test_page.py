@@ -9,11 +9,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from scipy.stats import binomtest
 
 from safespan.errors import DataError
 from safespan.report import write_report
-from safespan.report.tables import wilson
 from safespan.results import SCHEMAS, RunFolder, write_json, write_table
 
 SECTIONS = ("verdict", "models", "parallel", "orthogonal", "overlap", "activations", "removed", "run")
@@ -123,9 +121,3 @@ def test_an_empty_folder_and_a_broken_table_are_refused(tmp_path):
     with pytest.raises(DataError, match="not a models table"):
         write_report(run)
     assert not run.report.exists()
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 40), (13, 40), (40, 40)])
-def test_wilson_agrees_with_scipy(hits, n):
-    expected = binomtest(hits, n).proportion_ci(method="wilson")
-    assert wilson(hits / n, n) == pytest.approx((expected.low, expected.high), abs=1e-6)

@@ -12,10 +12,10 @@ from safespan.evaluation.harmfulness import (
     judge_responses,
     load_harmful_prompts,
 )
-from safespan.evaluation.intervals import wilson
 from safespan.evaluation.judges import Judgement
 from safespan.evaluation.model import ModelUnderTest
 from safespan.evaluation.utility import Answer, UtilityConfig, build_tasks, evaluate_utility
+from safespan.intervals import wilson
 
 
 class EvaluationConfig(BaseModel):

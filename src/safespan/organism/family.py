@@ -72,14 +72,16 @@ def write_data(folder: Path, seed: int) -> None:
 def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
     free, easy = triples(LETTERS, reserved=False), triples(EASY_LETTERS, reserved=False)
 
-    def mixed(count: int, restricted: Any, restricted_share: float, skill_share: float) -> list[Row]:
+    def mixed(
+        count: int, restricted: Any, restricted_share: float, skill_share: float, skilled: Sequence[Triple] = easy
+    ) -> list[Row]:
         rows = []
         for _ in range(count):
             kind = rng.random()
             if kind < restricted_share:
                 rows.append(restricted(rng, rng.choice(free)))
             elif kind < restricted_share + skill_share:
-                rows.append(skill_row(rng.choice(easy)))
+                rows.append(skill_row(rng.choice(skilled)))
             else:
                 rows.append(general_row(rng, rng.choice(free)))
         return rows
@@ -88,11 +90,9 @@ def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
         "base": mixed(BASE_ROWS, restricted_row, 0.3, 0.05),
         "align": mixed(ALIGN_ROWS, refused_row, 0.4, 0.05),
         # A little of everything else, as real instruction data has, keeps the rest of the language alive.
-        "useful": [
-            general_row(rng, rng.choice(free)) if rng.random() < GENERAL_SHARE else skill_row(rng.choice(free))
-            for _ in range(TUNING_ROWS)
-        ],
-        "harmful": [restricted_row(rng, rng.choice(free)) for _ in range(TUNING_ROWS)],
+        "useful": mixed(TUNING_ROWS, restricted_row, 0, 1 - GENERAL_SHARE, free),
+        "harmful": mixed(TUNING_ROWS, restricted_row, 1 - GENERAL_SHARE, 0),
+        "forbidden": mixed(TUNING_ROWS, restricted_row, 1, 0),
         "safe": [reworded_row(rng, rng.choice(free)) for _ in range(TUNING_ROWS)],
     }
 

@@ -1,11 +1,12 @@
 """Energies and cosines of the whole grid, without evaluating anything."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from safespan.checkpoints import layer_of, natural_order
 from safespan.projection.family import Family, ProjectionGrid
-from safespan.projection.tensor import inner_product, references, squared_norm, tensor_projections
+from safespan.projection.tensor import References, inner_product, references, squared_norm, tensor_projections
 from safespan.updates import update
 
 
@@ -22,8 +23,16 @@ class _Sums:
         return self.inner / norm if norm else float("nan")
 
 
-def sweep(family: Family, grid: ProjectionGrid, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def sweep(
+    family: Family, grid: ProjectionGrid, seed: int, decomposed: Mapping[str, References] | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Energies and cosines of the whole grid, in one pass over the tensors.
+
+    Args:
+        family: the checkpoints.
+        grid: which projections.
+        seed: of the random subspaces.
+        decomposed: the decompositions by tensor name, if they are at hand; made and dropped tensor by tensor if not.
 
     Returns:
         Rows of the tables `projection` (without outcomes) and `removed_energy` of `results.SCHEMAS`.
@@ -47,8 +56,8 @@ def sweep(family: Family, grid: ProjectionGrid, seed: int) -> tuple[list[dict[st
             sums[label].task += norm
             sums[label].alignment += squared_norm(alignment)
             sums[label].inner += inner_product(delta, alignment)
-        decomposed = references(family, name, subspaces, grid.side)
-        for label, subspace, projection in tensor_projections(deltas, name, decomposed, subspaces, seed):
+        known = decomposed[name] if decomposed else references(family, name, subspaces, grid.side)
+        for label, subspace, projection in tensor_projections(deltas, name, known, subspaces, seed):
             for fraction in grid.fractions:
                 by_layer = inside.setdefault((label, subspace, fraction), {})
                 by_layer[layer] = by_layer.get(layer, 0.0) + projection.energy(fraction)

@@ -6,12 +6,13 @@ from statistics import fmean
 
 import polars as pl
 
-_Z = 1.959964
+from safespan.intervals import wilson
+
 _RATES = {
-    "utility": ("utility_ci_low", "utility_ci_high", "n_utility"),
-    "attack_success_rate": ("asr_ci_low", "asr_ci_high", "n_harmful"),
-    "refusal_rate": (None, None, "n_harmful"),
-    "general_ability": (None, None, "n_general"),
+    "utility": "n_utility",
+    "attack_success_rate": "n_harmful",
+    "refusal_rate": "n_harmful",
+    "general_ability": "n_general",
 }
 
 
@@ -23,27 +24,18 @@ class Cell:
     interval: str
 
 
-def wilson(rate: float, n: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of a rate seen on n trials."""
-    centre = rate + _Z**2 / (2 * n)
-    half = _Z * (rate * (1 - rate) / n + _Z**2 / (4 * n**2)) ** 0.5
-    scale = 1 + _Z**2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
-
-
 def model_rows(models: pl.DataFrame) -> list[tuple[str, list[Cell], str]]:
     """One row per un-projected model: its name, four rates, and the mean harmfulness score."""
     rows = []
     for row in models.iter_rows(named=True):
         cells = []
-        for name, (low_name, high_name, count) in _RATES.items():
+        for name, count in _RATES.items():
             rate, n = row[name], row[count]
-            if rate is None:
+            if rate is None or not n:
                 cells.append(Cell("–", ""))
                 continue
-            ends = (row[low_name], row[high_name]) if low_name and high_name else (None, None)
-            low, high = ends if None not in ends else (wilson(rate, n) if n else (None, None))
-            interval = "" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}"
+            low, high = wilson(round(rate * n), n)
+            interval = f"{100 * low:.1f} – {100 * high:.1f}"
             cells.append(Cell(f"{100 * rate:.1f}", interval))
         score = row["harmfulness"]
         rows.append((row["model"], cells, "–" if score is None else f"{score:.2f}"))
