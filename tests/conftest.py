@@ -10,6 +10,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+# One thread: a second one gains nothing on models this small, and waits for its turn on a busy machine.
+torch.set_num_threads(1)
+
 WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<bot>", *"abcdefghijklmnopqrstuvwxyz", "i", "cannot", "help"]
 
 CHAT_TEMPLATE = (

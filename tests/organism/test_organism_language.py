@@ -48,7 +48,7 @@ def test_the_seed_decides_the_data(data: Path, tmp_path: Path) -> None:
     write_data(tmp_path / "same", seed=3)
     write_data(tmp_path / "other", seed=4)
     names = [p.relative_to(data) for p in data.rglob("*.*") if p.suffix in {".jsonl", ".txt"}]
-    assert len(names) == 10
+    assert len(names) == 11
     assert all((data / n).read_bytes() == (tmp_path / "same" / n).read_bytes() for n in names)
     assert all((data / n).read_bytes() != (tmp_path / "other" / n).read_bytes() for n in names)
 

@@ -79,8 +79,8 @@ def test_random_k_draws_from_the_singular_vectors():
 
 
 def test_ranks():
-    assert [rank_of_fraction(f, (64, 10)) for f in (0.001, 0.25, 0.5, 0.99, 1)] == [1, 2, 5, 10, 10]
-    for fraction in (0, -0.1, 1.01, float("nan")):
+    assert [rank_of_fraction(f, (64, 10)) for f in (0.001, 0.25, 0.5, 0.99, 1.0)] == [1, 2, 5, 10, 10]
+    for fraction in (0.0, -0.1, 1.01, float("nan")):
         with pytest.raises(ConfigError, match="outside"):
             rank_of_fraction(fraction, (4, 4))
     with pytest.raises(ConfigError, match="unknown subspace 'top'"):
