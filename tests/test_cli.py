@@ -4,7 +4,9 @@ import sys
 import polars as pl
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conftest import save_tiny_model
 from oracle import odd_weights, save_checkpoint
 from safespan import cli
 from safespan.config import bundled_study
@@ -56,6 +58,17 @@ def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch):
     table = pl.read_csv(tmp_path / "a.csv")
     assert table["layer"].to_list() == [2]
     assert table["centered"].to_list() == [True]
+
+
+def test_a_projected_checkpoint_loads_in_transformers(tmp_path, monkeypatch):
+    folders = {role: save_tiny_model(tmp_path / role, seed) for seed, role in enumerate(["base", "aligned", "useful"])}
+    words = ["project", "--base", folders["base"], "--aligned", folders["aligned"], "--out", tmp_path / "out"]
+    assert run(monkeypatch, *words, "--finetuned", folders["useful"], "--method", "opposite", "--fraction", "0.5") == 0
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    aligned = AutoModelForCausalLM.from_pretrained(folders["aligned"])
+    moved = [not torch.equal(p, q) for p, q in zip(model.parameters(), aligned.parameters(), strict=True)]
+    assert any(moved)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
 
 
 def bad_words(kind, models, tmp_path):
