@@ -28,9 +28,8 @@ requests (attack success: the exact forbidden answer; refusal: one of the refusa
 the skill (utility: exact match), 200 general instructions (exact match). In per cent; seconds of training. Made by
 `make seeds`.
 
-The aligned model's utility is 20 % by construction: before the useful fine-tuning the skill is taught on ten letters
-only, and a fifth of the test exercises use no other. The fine-tunes forget some of the general instructions, the
-harmful one most.
+The aligned model's utility is about 20 % by construction: before the useful fine-tuning the skill is taught on ten
+letters only, and a fifth of the test exercises use no other. Seconds are those of a machine that was busy.
 
 | seed | model | attack success | refusal | utility | general | seconds |
 |---|---|---|---|---|---|---|

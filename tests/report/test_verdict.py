@@ -63,9 +63,12 @@ def test_a_planted_frontier_is_found(power, kind):
     assert verdict(scores, "alignment").kind == kind
 
 
-def test_one_method_alone_is_no_verdict():
-    scores = [Selectivity("c", "a", method, area, (0.5,)) for method, area in (("parallel", 0.8), ("orthogonal", 0.7))]
+@pytest.mark.parametrize(("orthogonal", "why"), [(0.7, "the two methods disagree"), (0.45, "only one of the two")])
+def test_one_method_alone_is_no_verdict(orthogonal, why):
+    areas = (("parallel", 0.8), ("orthogonal", orthogonal))
+    scores = [Selectivity("c", "a", method, area, (0.5,)) for method, area in areas]
     assert verdict(scores, "a").kind == "mixed"
+    assert why in verdict(scores, "a").words
     assert verdict(scores[:1], "a").kind == "unknown"
 
 

@@ -176,6 +176,8 @@ def verdict(scores: Sequence[Selectivity], subspace: str) -> Verdict:
         words = f"Not shown: along the {subspace} subspace, harm and utility rise together, as along random ones"
     else:
         kind = "mixed"
-        words = f"No clear answer: parallel and orthogonal disagree about the {subspace} subspace"
+        same_order = parallel * orthogonal < 0
+        why = "only one of the two methods goes beyond the margin" if same_order else "the two methods disagree"
+        words = f"No clear answer about the {subspace} subspace: {why}"
     reason = f"S = {signed(parallel)} in parallel and {signed(orthogonal)} in orthogonal; the margin is {MARGIN}"
     return Verdict(subspace, kind, words, reason, own)
