@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from conftest import save_tiny_model
 from oracle import odd_weights, save_checkpoint
 from safespan import cli
 from safespan.config import bundled_study
+from tiny_model import save_tiny_model
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_one_method_alone_is_no_verdict(orthogonal, why):
     areas = (("parallel", 0.8), ("orthogonal", orthogonal))
     scores = [Selectivity("c", "a", method, area, (0.5,)) for method, area in areas]
     assert verdict(scores, "a").kind == "mixed"
-    assert why in verdict(scores, "a").words
+    assert why in verdict(scores, "a").headline
     assert verdict(scores[:1], "a").kind == "unknown"
 
 
