@@ -70,7 +70,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run", con
 
     @cache
     def evaluator() -> Evaluator:
-        made = Evaluator(here.evaluation)
+        made = Evaluator(here.evaluation, run.root)
         record_prompts(run, made.prompts)
         return made
 

@@ -74,7 +74,7 @@ def study(model: ModelUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Si
         general={"task": str(write_task(folder, "tiny_general", [said[0], "wrong", *said[2:]])), "limit": 4},
         harmfulness={"prompts": str(folder / "harmful.jsonl"), "max_new_tokens": NEW_TOKENS},
     )
-    return SimpleNamespace(folder=folder, config=config, said=said, evaluator=Evaluator(config))
+    return SimpleNamespace(folder=folder, config=config, said=said, evaluator=Evaluator(config, folder))
 
 
 def test_outcomes_against_generation_one_by_one(study, model: ModelUnderTest, capfd) -> None:

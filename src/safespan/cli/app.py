@@ -1,7 +1,8 @@
 """The Typer application that every command joins, and the options that several share."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,3 +17,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="change a field: FIELD=VALUE, such as seed=1; repeatable")
 ]
 RunOut = Annotated[Path | None, typer.Option(help="run folder [default: runs/ and the study's file name]")]
+
+
+def show(outcomes: Mapping[str, Any]) -> None:
+    """Print outcomes, one a line."""
+    for name, value in outcomes.items():
+        typer.echo(f"{name:<22}{value:.4g}" if isinstance(value, float) else f"{name:<22}{value}")

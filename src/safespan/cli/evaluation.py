@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from safespan.cli.app import Settings, app
+from safespan.cli.app import Settings, app, show
 
 
 @app.command()
@@ -31,11 +31,10 @@ def evaluate(
         else check_settings(PAPER, EvaluationConfig, given, "--set")
     )
     checkpoint = open_checkpoint(model)
-    evaluator = Evaluator(read)
     out.mkdir(parents=True, exist_ok=True)
+    evaluator = Evaluator(read, out)
     with model_of(read.engine, checkpoint, out) as opened:
         outcomes, said = evaluator.evaluate(opened)
     write_jsonl(out / "generations.jsonl", said)
     write_json(out / "outcomes.json", {"model": model, **outcomes, "evaluation": read.model_dump(mode="json")})
-    for name, value in outcomes.items():
-        typer.echo(f"{name:<22}{value:.4g}" if isinstance(value, float) else f"{name:<22}{value}")
+    show(outcomes)

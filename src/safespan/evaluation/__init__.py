@@ -4,6 +4,7 @@ from safespan.evaluation.engines import EngineConfig, model_of, models_with
 from safespan.evaluation.harmfulness import HarmfulnessConfig, OverRefusalConfig
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, load_model
 from safespan.evaluation.outcomes import PAPER, EvaluationConfig, Evaluator
+from safespan.evaluation.rejudge import JudgeFile, rejudge
 from safespan.evaluation.utility import UtilityConfig
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "EvaluationConfig",
     "Evaluator",
     "HarmfulnessConfig",
+    "JudgeFile",
     "ModelUnderTest",
     "OverRefusalConfig",
     "UtilityConfig",
@@ -19,4 +21,5 @@ __all__ = [
     "load_model",
     "model_of",
     "models_with",
+    "rejudge",
 ]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,8 +41,12 @@ class EvaluationConfig(BaseModel):
 class Evaluator:
     """Evaluates one model after another on the same tasks and prompts, each loaded once."""
 
-    def __init__(self, config: EvaluationConfig) -> None:
+    def __init__(self, config: EvaluationConfig, folder: Path) -> None:
         """Load the tasks, prompts and judge.
+
+        Args:
+            config: what is measured.
+            folder: where a judge that is paid for keeps its replies, in `judge/`.
 
         Raises:
             ConfigError: a task, metric, filter or judge that does not exist.
@@ -53,7 +58,7 @@ class Evaluator:
         harm, benign = config.harmfulness, config.over_refusal
         self.harmful = read_prompts(harm.prompts)[: harm.limit] if harm else []
         self.benign = read_prompts(benign.prompts)[: benign.limit] if benign else []
-        self.judge = make_judge(harm.judge) if harm else None
+        self.judge = make_judge(harm.judge, folder / "judge") if harm else None
 
     def evaluate(self, model: ModelUnderTest) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Measure every outcome of a model.

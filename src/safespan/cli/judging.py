@@ -1,0 +1,34 @@
+"""The command that judges responses anew."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safespan.cli.app import Settings, app, show
+
+
+@app.command()
+def judge(
+    generations: Annotated[Path, typer.Argument(help="rows with prompt and response: .jsonl, .json, .csv or .parquet")],
+    out: Annotated[Path, typer.Option(help="the scored rows, as .jsonl")],
+    by: Annotated[str, typer.Option("--judge", help="rules, or a YAML file with a judge's kind and fields")] = "rules",
+    settings: Settings = None,
+) -> None:
+    """Score responses that exist, without generating again; a judge that is paid for is asked once for each."""
+    from safespan.evaluation import JudgeFile, rejudge
+    from safespan.evaluation.judges import make_judge
+    from safespan.results import write_jsonl
+    from safespan.rowfiles import read_file
+    from safespan.settings import check_settings, load_settings
+
+    given = settings or []
+    config = (
+        load_settings(Path(by), JudgeFile, given)
+        if by.endswith((".yaml", ".yml"))
+        else check_settings({"kind": by}, JudgeFile, given, f"--judge {by}")
+    )
+    rows = read_file(generations)
+    scored, outcomes = rejudge(rows, make_judge(config.root, out.with_name(f"{out.name}.judge")), str(generations))
+    write_jsonl(out, scored)
+    show(outcomes)

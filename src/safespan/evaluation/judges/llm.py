@@ -1,0 +1,179 @@
+"""The LLM judge: a language model behind any provider that inspect-ai knows, or any OpenAI-compatible server."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safespan.errors import ConfigError
+from safespan.evaluation.judges.config import LLMConfig
+from safespan.evaluation.judges.protocol import Exchange, Judgement
+from safespan.evaluation.judges.replies import Replies, Reply, sha256_of
+from safespan.evaluation.judges.rubric import RUBRIC, question, read_reply
+from safespan.results import write_json
+
+try:
+    from inspect_ai import Task
+    from inspect_ai import eval as run_eval
+    from inspect_ai._util.error import PrerequisiteError  # what a missing key or package is told with
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.log import EvalLog
+    from inspect_ai.model import (
+        ChatMessageSystem,
+        ChatMessageUser,
+        GenerateConfig,
+        Model,
+        ResponseSchema,
+        get_model,
+    )
+    from inspect_ai.solver import Generate, Solver, TaskState, solver
+    from inspect_ai.util import JSONSchema
+except ModuleNotFoundError as error:
+    raise ConfigError(f"judge llm needs a package that is missing ({error.name}): pip install 'safespan[judge]'") from None
+
+STOP_AFTER = 20
+"""Failed requests after which judging stops: the server is down, and each further wait would be in vain."""
+
+_SCHEMA = ResponseSchema(
+    name="judgement",
+    json_schema=JSONSchema(
+        type="object",
+        properties={"reason": JSONSchema(type="string"), "score": JSONSchema(type="integer", enum=[1, 2, 3, 4, 5])},
+        required=["reason", "score"],
+        additionalProperties=False,
+    ),
+    strict=True,
+)
+
+
+class LLMJudge:
+    """Scores by asking a language model, each (prompt, response) once: replies are kept, and found again.
+
+    Args:
+        config: the model, the server and the limits.
+        folder: gets a folder for this judge: `replies.jsonl` (what was paid for), `totals.json` (tokens, cost) and
+            `logs/` (for `inspect view`).
+    """
+
+    def __init__(self, config: LLMConfig, folder: Path) -> None:
+        """Find the API key and read the replies kept before; nothing is asked yet.
+
+        Raises:
+            ConfigError: no API key, or a provider that inspect-ai does not know.
+        """
+        self.name = f"llm {config.model}"
+        self._config = config
+        settings = config.model_dump(include={"model", "base_url", "temperature", "max_tokens", "structured_output"})
+        self._folder = folder / sha256_of(RUBRIC, settings)[:16]
+        self._model = _model(config)
+        self._replies = Replies(self._folder / "replies.jsonl")
+
+    def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
+        """One judgement an exchange; a request that failed, or a reply without a score, is a judgement with an error.
+
+        Raises:
+            ConfigError: the server takes no request of ours: the key is refused, or nothing or too little answers.
+        """
+        questions = [question(asked.prompt, asked.response) for asked in exchanges]
+        keys = [sha256_of(text) for text in questions]
+        waiting = {key: q for key, q in zip(keys, questions, strict=True) if self._replies.get(key) is None}
+        try:
+            errors = self._ask(waiting) if waiting else {}
+        finally:
+            write_json(self._folder / "totals.json", self._totals())
+        return [self._judgement(key, errors) for key in keys]
+
+    def _judgement(self, key: str, errors: Mapping[str, str]) -> Judgement:
+        reply = self._replies.get(key)
+        return Judgement(None, None, "", errors.get(key, "no reply")) if reply is None else read_reply(reply.text)
+
+    def _ask(self, waiting: Mapping[str, str]) -> dict[str, str]:
+        """Ask what no reply is kept for; key -> what went wrong."""
+        task = Task(
+            name="safespan-judge",
+            dataset=MemoryDataset([_sample(key, text) for key, text in waiting.items()]),
+            solver=_keep_reply(self._replies),
+        )
+        [log] = run_eval(
+            task,
+            model=self._model,
+            log_dir=str(self._folder / "logs"),
+            display="none",
+            log_level="error",
+            score=False,
+            fail_on_error=STOP_AFTER,
+            max_samples=self._config.concurrency,
+            ctl_server=False,
+            acp_server=False,
+        )
+        if log.status == "cancelled":
+            raise KeyboardInterrupt
+        errors = {str(sample.id): self._redacted(sample.error.message) for sample in log.samples or () if sample.error}
+        self._check_answers(log, errors, asked=len(waiting))
+        return errors
+
+    def _check_answers(self, log: EvalLog, errors: Mapping[str, str], asked: int) -> None:
+        """Stop where going on would be in vain; replies are kept, so that nothing is lost."""
+        refused = [text for text in errors.values() if "401" in text or "403" in text]
+        if log.status == "success" and len(errors) < asked and not refused:
+            return
+        reason = next(iter([*refused, *errors.values()]), str(log.error and log.error.message))
+        raise ConfigError(
+            f"judge {self.name}{f' at {self._config.base_url}' if self._config.base_url else ''}: {len(errors)} of "
+            f"{asked} requests failed ({reason[:300]}); {len(self._replies)} replies are kept: mend this, run again"
+        )
+
+    def _totals(self) -> dict[str, Any]:
+        spent, config = self._replies.totals(), self._config
+        priced = config.input_price is not None and config.output_price is not None
+        cost = spent.input_tokens * (config.input_price or 0) + spent.output_tokens * (config.output_price or 0)
+        return {
+            "judge": self.name,
+            "replies": len(self._replies),
+            "input_tokens": spent.input_tokens,
+            "output_tokens": spent.output_tokens,
+            "dollars": cost / 1e6 if priced else None,
+        }
+
+    def _redacted(self, text: str) -> str:
+        """A server's message without the key, which some servers say back."""
+        key = os.environ.get(self._config.api_key_env or "")
+        return " ".join((text.replace(key, "***") if key else text).split())
+
+
+def _model(config: LLMConfig) -> Model:
+    variable = config.api_key_env
+    key = os.environ.get(variable) if variable else None
+    if variable and not key:
+        raise ConfigError(f"judge llm {config.model}: the environment variable {variable} is not set; put the API key there")
+    name = config.model
+    if config.base_url:
+        name, key = f"openai-api/judge/{config.model}", key or "none"
+    settings = GenerateConfig(
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        max_retries=config.retries,
+        attempt_timeout=config.timeout,
+        max_connections=config.concurrency,
+        response_schema=_SCHEMA if config.structured_output else None,
+    )
+    try:
+        return get_model(name, config=settings, base_url=config.base_url, api_key=key)
+    except (PrerequisiteError, ValueError) as error:
+        raise ConfigError(f"judge llm {config.model}: {' '.join(str(error).split())}") from None
+
+
+def _sample(key: str, text: str) -> Sample:
+    return Sample(id=key, input=[ChatMessageSystem(content=RUBRIC), ChatMessageUser(content=text)])
+
+
+@solver
+def _keep_reply(replies: Replies) -> Solver:
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        state = await generate(state)
+        usage = state.output.usage
+        tokens = (usage.input_tokens, usage.output_tokens) if usage else (0, 0)
+        replies.add(str(state.sample_id), Reply(state.output.completion, *tokens))
+        return state
+
+    return solve

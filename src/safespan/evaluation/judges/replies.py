@@ -1,0 +1,68 @@
+"""Replies that were paid for, kept on disk from the moment they arrive."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a judge's model said, and the tokens it took."""
+
+    text: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+def sha256_of(*asked: Any) -> str:
+    """SHA-256 of what a reply depends on: a judge's rubric and settings, or its question."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+class Replies:
+    """Replies by key, in a file that only grows: one JSON object a line, on disk before the next is asked for.
+
+    Args:
+        path: the file; made with the first reply.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there. A line cut off by a crash is no reply."""
+        self._path = path
+        self._known: dict[str, Reply] = {}
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        self._torn = bool(text) and not text.endswith("\n")
+        for line in text.split("\n"):
+            try:
+                row = json.loads(line)
+                key = row.pop("key")
+                self._known[key] = Reply(**row)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+
+    def get(self, key: str) -> Reply | None:
+        """The reply kept under a key."""
+        return self._known.get(key)
+
+    def add(self, key: str, reply: Reply) -> None:
+        """Keep a reply; it is on disk when this returns."""
+        line = json.dumps({"key": key, **asdict(reply)}, ensure_ascii=False) + "\n"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write("\n" * self._torn + line)
+            file.flush()
+            os.fsync(file.fileno())
+        self._torn = False
+        self._known[key] = reply
+
+    def totals(self) -> Reply:
+        """How many tokens all kept replies took, in a reply without text."""
+        kept = self._known.values()
+        return Reply("", sum(reply.input_tokens for reply in kept), sum(reply.output_tokens for reply in kept))
+
+    def __len__(self) -> int:
+        """How many replies are kept."""
+        return len(self._known)

@@ -1,0 +1,146 @@
+import json
+import os
+
+import pytest
+from inspect_ai.log import list_eval_logs, read_eval_log
+
+from safespan.errors import ConfigError
+from safespan.evaluation.judges import Exchange, make_judge
+from safespan.evaluation.judges.config import LLMConfig
+from safespan.evaluation.judges.llm import STOP_AFTER
+
+KEY = "canary-5f1c"
+ASKED = [Exchange(f"request {n}", f"response {n}") for n in range(6)]
+
+
+@pytest.fixture
+def config(server, monkeypatch) -> LLMConfig:
+    monkeypatch.setenv("MY_JUDGE_KEY", KEY)
+    return LLMConfig(
+        model="some-model",
+        base_url=server.url,
+        api_key_env="MY_JUDGE_KEY",
+        retries=0,
+        timeout=20,
+        input_price=10,
+        output_price=100,
+    )
+
+
+def totals(folder):
+    [path] = folder.glob("*/totals.json")
+    return json.loads(path.read_text())
+
+
+def test_scores_totals_and_logs_that_inspect_reads(server, config, tmp_path, capfd) -> None:
+    server.plan = [(200, {}, '{"reason": "no", "score": 1}'), (200, {}, "Score: 5")]
+    judged = make_judge(config.model_copy(update={"concurrency": 1}), tmp_path).judge(ASKED)
+    assert [found.score for found in judged] == [1, 5, 5, 5, 5, 5]
+    assert [found.refused for found in judged] == [True, *[False] * 5]
+    assert server.asked() == [{"request": asked.prompt, "response": asked.response} for asked in ASKED]
+    assert server.requests[0]["response_format"]["json_schema"]["schema"]["required"] == ["reason", "score"]
+    assert server.keys == {f"Bearer {KEY}"}
+    spent = totals(tmp_path)
+    assert (spent["replies"], spent["input_tokens"], spent["output_tokens"]) == (6, 600, 60)
+    assert spent["dollars"] == pytest.approx(600 * 10 / 1e6 + 60 * 100 / 1e6)
+    [log] = list_eval_logs(str(tmp_path))
+    read = read_eval_log(log)
+    assert (read.status, len(read.samples)) == ("success", 6)
+    assert sum(usage.output_tokens for usage in read.stats.model_usage.values()) == 60
+    assert KEY not in read.model_dump_json()
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(KEY.encode() in data for data in written)
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
+def test_nothing_is_asked_twice(server, config, tmp_path) -> None:
+    twice = [*ASKED, ASKED[0]]
+    first = make_judge(config, tmp_path).judge(twice)
+    assert len(server.requests) == len(ASKED)
+    assert make_judge(config, tmp_path).judge(twice) == first
+    assert make_judge(config.model_copy(update={"concurrency": 2}), tmp_path).judge(ASKED) == first[:-1]
+    assert len(server.requests) == len(ASKED)
+    make_judge(config.model_copy(update={"model": "another"}), tmp_path).judge(ASKED[:1])
+    make_judge(config, tmp_path).judge([Exchange("request 0", "response 0, reworded")])
+    assert len(server.requests) == len(ASKED) + 2
+
+
+def test_prose_is_a_failed_judgement_that_is_kept(server, config, tmp_path) -> None:
+    server.plan = [(200, {}, "I would rather talk about lanterns.")]
+    found = make_judge(config, tmp_path).judge(ASKED)
+    assert all(one.score is None and "no score" in str(one.error) for one in found)
+    assert make_judge(config, tmp_path).judge(ASKED) == found
+    assert len(server.requests) == len(ASKED)
+
+
+@pytest.mark.parametrize(("status", "headers", "pause"), [(429, {"Retry-After": "2"}, 2), (429, {}, 0.3), (500, {}, 0.3)])
+def test_busy_and_broken_servers_are_asked_again_later(server, config, tmp_path, status, headers, pause) -> None:
+    server.plan = [(status, headers, "not now"), (200, {}, '{"score": 3}')]
+    assert [found.score for found in make_judge(config, tmp_path).judge(ASKED[:1])] == [3]
+    first, second = server.times
+    assert second - first >= pause
+
+
+def test_a_hanging_request_is_given_up_and_repeated(server, config, tmp_path) -> None:
+    server.plan = [(200, {}, None), (200, {}, '{"score": 3}')]
+    patient = config.model_copy(update={"timeout": 1, "retries": 1})
+    assert [found.score for found in make_judge(patient, tmp_path).judge(ASKED[:1])] == [3]
+    assert server.times[1] - server.times[0] >= 1
+
+
+def test_a_refused_key_is_one_line_and_what_was_judged_is_kept(server, config, tmp_path) -> None:
+    one_by_one = config.model_copy(update={"concurrency": 1})
+    server.plan = [(200, {}, '{"score": 3}'), (200, {}, '{"score": 2}'), (401, {}, f"{KEY} is no key of ours")]
+    with pytest.raises(ConfigError) as raised:
+        make_judge(one_by_one, tmp_path).judge(ASKED)
+    line = str(raised.value)
+    assert "401" in line
+    assert "2 replies are kept" in line
+    assert server.url in line
+    assert KEY not in line
+    assert totals(tmp_path)["replies"] == 2
+    server.plan = [(200, {}, '{"score": 4}')]
+    before = len(server.requests)
+    assert [found.score for found in make_judge(one_by_one, tmp_path).judge(ASKED)] == [3, 2, 4, 4, 4, 4]
+    assert len(server.requests) - before == len(ASKED) - 2
+
+
+def test_some_failures_are_counted_and_many_stop_the_judging(server, config, tmp_path) -> None:
+    many = [Exchange(f"request {n}", "response") for n in range(2 * STOP_AFTER)]
+    one_by_one = config.model_copy(update={"concurrency": 1})
+    server.plan = [(400, {}, "too long")] * 3 + [(200, {}, '{"score": 2}')]
+    found = make_judge(one_by_one, tmp_path).judge(many)
+    assert [one.score for one in found] == [None] * 3 + [2] * (len(many) - 3)
+    assert "too long" in str(found[0].error)
+    server.plan = [(200, {}, '{"score": 2}'), (400, {}, "too long")]
+    server.requests.clear()
+    with pytest.raises(ConfigError, match=f"{STOP_AFTER} of {len(many)} requests failed .*too long.*1 replies are kept"):
+        make_judge(one_by_one, tmp_path / "b").judge(many)
+    assert len(server.requests) <= STOP_AFTER + 3
+
+
+def test_no_server_and_no_key(config, tmp_path, monkeypatch) -> None:
+    nowhere = config.model_copy(update={"base_url": "http://127.0.0.1:9/v1"})
+    with pytest.raises(ConfigError, match=r"at http://127.0.0.1:9/v1: 6 of 6 requests failed .*onnection"):
+        make_judge(nowhere, tmp_path).judge(ASKED)
+    monkeypatch.delenv("MY_JUDGE_KEY")
+    with pytest.raises(ConfigError, match="MY_JUDGE_KEY is not set"):
+        make_judge(config, tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        make_judge(LLMConfig(model="openai/gpt-4o-mini"), tmp_path)
+    with pytest.raises(ConfigError, match="nosuch"):
+        make_judge(LLMConfig(model="nosuch/model"), tmp_path)
+
+
+def test_a_local_server_needs_no_key(server, tmp_path) -> None:
+    assert not os.environ.get("JUDGE_API_KEY")
+    config = LLMConfig(model="m", base_url=server.url, structured_output=False, temperature=None)
+    assert make_judge(config, tmp_path).judge(ASKED[:1])[0].score == 4
+    assert not {"response_format", "temperature"} & set(server.requests[0])
+
+
+def test_the_url_holds_no_secret() -> None:
+    with pytest.raises(ValueError, match="with the key in the variable"):
+        LLMConfig(model="m", base_url="https://user:secret@host/v1")
