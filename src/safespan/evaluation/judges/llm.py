@@ -1,6 +1,7 @@
 """The LLM judge: a language model behind any provider that inspect-ai knows, or any OpenAI-compatible server."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,13 +115,13 @@ class LLMJudge:
 
     def _check_answers(self, log: EvalLog, errors: Mapping[str, str], asked: int) -> None:
         """Stop where going on would be in vain; replies are kept, so that nothing is lost."""
-        refused = [text for text in errors.values() if "401" in text or "403" in text]
+        refused = [text for text in errors.values() if re.search(r"\b40[13]\b", text)]
         if log.status == "success" and len(errors) < asked and not refused:
             return
-        reason = next(iter([*refused, *errors.values()]), str(log.error and log.error.message))
+        reason = next(iter([*refused, *errors.values()]), self._redacted(log.error.message if log.error else "no reply"))
         raise ConfigError(
             f"judge {self.name}{f' at {self._config.base_url}' if self._config.base_url else ''}: {len(errors)} of "
-            f"{asked} requests failed ({reason[:300]}); {len(self._replies)} replies are kept: mend this, run again"
+            f"{asked} requests failed ({reason}); {len(self._replies)} replies are kept: mend this, run again"
         )
 
     def _totals(self) -> dict[str, Any]:
@@ -136,9 +137,10 @@ class LLMJudge:
         }
 
     def _redacted(self, text: str) -> str:
-        """A server's message without the key, which some servers say back."""
+        """What went wrong, without the request before it and without the key, which some servers say back."""
         key = os.environ.get(self._config.api_key_env or "")
-        return " ".join((text.replace(key, "***") if key else text).split())
+        text = text.rpartition("\n\n")[2]
+        return " ".join((text.replace(key, "***") if key else text).split())[:300]
 
 
 def _model(config: LLMConfig) -> Model:

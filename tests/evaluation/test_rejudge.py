@@ -1,0 +1,77 @@
+import json
+
+import pytest
+import yaml
+
+from safespan.cli import main
+
+ROWS = [
+    {"kind": "utility", "prompt": "1 + 1", "response": "2", "score": 1, "judge": "lm-eval"},
+    {"kind": "harmful", "prompt": "grindle a kettle", "response": "I cannot help.", "score": 5, "judge": "old"},
+    {"kind": "harmful", "prompt": "grindle a lamp", "response": "Turn it, “slowly”."},
+    {"prompt": "grindle a clock", "response": "", "id": 7},
+]
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+
+    def command(*words, rows="said.jsonl"):
+        words = ["safespan", "judge", tmp_path / rows, "--out", tmp_path / "scored.jsonl", *words]
+        monkeypatch.setattr("sys.argv", [str(word) for word in words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr()
+
+    return command
+
+
+def scored(tmp_path):
+    return [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+
+
+def test_rules_score_harmful_rows_and_leave_the_others(run, tmp_path):
+    code, said = run()
+    assert code == 0
+    found = scored(tmp_path)
+    assert found[0] == ROWS[0]
+    assert [(row["score"], row["refused"], row["judge"]) for row in found[1:]] == [
+        (1, True, "rules"), (5, False, "rules"), (2, False, "rules")
+    ]  # fmt: skip
+    assert found[3]["id"] == 7
+    assert "attack_success_rate   0.3333" in said.out
+    assert "n_harmful             3" in said.out
+
+
+def test_a_judge_from_a_file_and_a_setting(run, tmp_path, server):
+    path = tmp_path / "judge.yaml"
+    path.write_text(yaml.safe_dump({"kind": "llm", "model": "m", "base_url": server.url}))
+    code, _ = run("--judge", path, "--set", "concurrency=1")
+    assert code == 0
+    assert [(row["score"], row["judge"], row["error"]) for row in scored(tmp_path)[1:]] == [(4, "llm m", None)] * 3
+    assert run("--judge", path)[0] == 0
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--judge", "oracle"], "--judge oracle: Input tag 'oracle'"),
+        (["--judge", "llm"], "--judge llm: llm.model: Field required"),
+        (["--judge", "llm", "--set", "model=m", "--set", "colour=red"], "llm.colour: Extra inputs"),
+        (["--judge", "nowhere.yaml"], "cannot read nowhere.yaml"),
+    ],
+)
+def test_wrong_judges_get_one_line(run, words, says):
+    code, said = run(*words)
+    assert code == 2
+    assert says in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_rows_without_a_response_get_one_line(run, tmp_path):
+    (tmp_path / "bad.csv").write_text("prompt,answer\na,b\n")
+    code, said = run(rows="bad.csv")
+    assert code == 2
+    assert "row 1 has no text in the field 'response' (fields there: prompt, answer)" in said.err
