@@ -23,7 +23,7 @@ def harm_alone(folder: Path, texts: list[str], special: bool) -> list[float]:
     found = []
     for text in texts:
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=special)["input_ids"]
-        logits = model(ids).logits[0, -1]
+        logits = model(ids).logits[0, -1].detach()
         found.append(float(torch.sigmoid(logits[x] - logits[y])))
     return found
 

@@ -139,7 +139,7 @@ class LLMJudge:
     def _redacted(self, text: str) -> str:
         """What went wrong, without the request before it and without the key, which some servers say back."""
         key = os.environ.get(self._config.api_key_env or "")
-        text = text.rpartition("\n\n")[2]
+        text = re.split(r"\n\n|\\n\\n", text)[-1]  # inspect-ai may give the text of the error or its repr
         return " ".join((text.replace(key, "***") if key else text).split())[:300]
 
 
