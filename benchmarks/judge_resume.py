@@ -1,4 +1,4 @@
-"""Judge 200 responses by a real model on loopback, kill the judge half-way, run it again, and count what was paid twice.
+"""Judge 200 responses by a real model on loopback, kill the judge half-way, resume, and count what was paid twice.
 
 `transformers serve` (pip install 'transformers[serving]') serves the model; a relay before it counts the requests. Run:
     .venv/bin/python benchmarks/judge_resume.py --model downloads/smollm2.gguf

@@ -15,15 +15,18 @@ START, END = "<!-- made by studies/smollm2_page.py -->\n", "<!-- end -->"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
 
 
 def percent(value: float) -> str:
+    """A rate as a whole number of per cent."""
     return f"{100 * value:.0f}"
 
 
 def models(run: RunFolder) -> str:
+    """Outcomes of the models as they are."""
     columns = ("utility", "attack_success_rate", "refusal_rate", "over_refusal_rate")
     rows = run.read_table("models").iter_rows(named=True)
     cells = [[row["model"], *(percent(row[c]) for c in columns), f"{row['harmfulness']:.2f}"] for row in rows]
@@ -31,6 +34,7 @@ def models(run: RunFolder) -> str:
 
 
 def projection(run: RunFolder) -> str:
+    """Outcomes at every point of the grid."""
     columns = ("energy_kept", "utility", "attack_success_rate", "refusal_rate")
     cells = [
         [row["finetune"], row["subspace"], row["method"], row["fraction"], *(percent(row[c]) for c in columns)]
@@ -41,6 +45,7 @@ def projection(run: RunFolder) -> str:
 
 
 def update_overlap(run: RunFolder) -> str:
+    """Overlap of updates, averaged over layers."""
     found = run.read_table("overlap").filter(pl.col("granularity") == "layer")
     found = found.group_by("pair", "energy_fraction", maintain_order=True).agg(pl.col("mso", "mso_random").mean())
     shown = [row for row in found.iter_rows() if row[1] in (0.1, 0.5, 0.9)]
@@ -48,6 +53,7 @@ def update_overlap(run: RunFolder) -> str:
 
 
 def activation_overlap(run: RunFolder) -> str:
+    """Overlap of activations, averaged over layers."""
     found = run.read_table("activations").filter(pl.col("centered"), pl.col("energy_fraction") == 0.5)
     found = found.group_by("model", "pair", maintain_order=True).agg(pl.col("k_x", "k_y", "mso", "mso_random").mean())
     cells = [[m, p, f"{x:.1f}, {y:.1f}", f"{mso:.2f}", f"{floor:.3f}"] for m, p, x, y, mso, floor in found.iter_rows()]
@@ -55,6 +61,7 @@ def activation_overlap(run: RunFolder) -> str:
 
 
 def main(root: Path, docs: Path = Path("docs")) -> None:
+    """Put the tables into the page and the figures beside it."""
     run = RunFolder(root)
     stages = json.loads(run.manifest.read_text(encoding="utf-8"))["stages"]
     parts = [

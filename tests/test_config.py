@@ -33,7 +33,7 @@ def test_settings_change_fields():
         ("models.aligned.start=useful", "'useful' is not a role defined above it"),
         ("models.pirate.model=x", "models.pirate: unknown role"),
         ("activations.models=[pirate]", "there is no model 'pirate'"),
-        ("evaluation.harmfulness.judge=oracle", "evaluation.harmfulness.judge.kind: Input should be 'rules'"),
+        ("evaluation.harmfulness.judge=oracle", "evaluation.harmfulness.judge: Input tag 'oracle' found"),
         ("seed", "expected FIELD=VALUE"),
         ("seed.x=1", "seed has no fields of its own"),
         ("seed=[1", "is not a YAML value"),

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from safespan.checkpoints import local_place
 from safespan.config import ModelSource, StudyConfig
 from safespan.data import PromptSource, RowSource
@@ -111,7 +113,7 @@ def _stages(config: StudyConfig) -> list[str]:
     asked = [f"utility {task.task}{f', {task.limit} documents' if task.limit else ''}" for task in _tasks(config)]
     if evaluation.harmfulness:
         limit = f" at most {evaluation.harmfulness.limit}" if evaluation.harmfulness.limit else ""
-        asked.append(f"harmful prompts{limit}, judged by {evaluation.harmfulness.judge.kind}")
+        asked.append(f"harmful prompts{limit}, judged by {_judge(evaluation.harmfulness.judge)}")
     return [
         *([f"stage data: {config.data}"] if config.data else []),
         *(f"stage model {role}" for role in trained),
@@ -120,3 +122,7 @@ def _stages(config: StudyConfig) -> list[str]:
         f"stage update overlap: {', '.join(config.overlap.granularities)}, {len(config.overlap.energies)} energies",
         *([f"stage activation overlap: {', '.join(activations.models)}"] if activations else []),
     ]
+
+
+def _judge(judge: BaseModel) -> str:
+    return " ".join(str(value) for name, value in judge if name in ("kind", "model", "base_url") and value)

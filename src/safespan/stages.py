@@ -23,6 +23,7 @@ Tick = Callable[[int, int], None]
 """Called with (done, total) as a stage goes on."""
 
 _TRAINING = "checkpoints/*/training.json"
+_JUDGE = "judge/*/totals.json"
 _RECORDED = ("safespan", "torch", "transformers", "trl", "lm-eval", "datasets", "polars", "altair", "numpy")
 
 
@@ -118,6 +119,7 @@ class Stages:
             "stages": self.log,
             "inputs": inputs,
             "prompts": _read(self._run.prompts),
+            "judge": [_read(path) for path in sorted(self._run.root.glob(_JUDGE))],
             "training": {path.parent.name: _read(path) for path in sorted(self._run.root.glob(_TRAINING))},
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }

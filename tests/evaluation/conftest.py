@@ -11,7 +11,7 @@ import pytest
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """Answers each request with the next of `plan` (its last one for ever): (status, headers, reply or None to hang)."""
+    """Answers with the next of `plan`, its last one for ever: (status, headers, reply or None to hang)."""
 
     daemon_threads = True
     request_queue_size = 64

@@ -1,6 +1,6 @@
 """Judge responses that exist already, without generating them again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,6 +58,6 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
     return found, _summary(judged)
 
 
-def _summary(judged: Sequence[Judgement]) -> Mapping[str, Any]:
+def _summary(judged: Sequence[Judgement]) -> dict[str, Any]:
     measured = outcomes({}, judged, [])
     return {name: measured[name] for name in _HARMFULNESS}

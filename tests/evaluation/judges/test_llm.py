@@ -74,7 +74,9 @@ def test_prose_is_a_failed_judgement_that_is_kept(server, config, tmp_path) -> N
     assert len(server.requests) == len(ASKED)
 
 
-@pytest.mark.parametrize(("status", "headers", "pause"), [(429, {"Retry-After": "2"}, 2), (429, {}, 0.3), (500, {}, 0.3)])
+@pytest.mark.parametrize(
+    ("status", "headers", "pause"), [(429, {"Retry-After": "2"}, 2), (429, {}, 0.3), (500, {}, 0.3)]
+)
 def test_busy_and_broken_servers_are_asked_again_later(server, config, tmp_path, status, headers, pause) -> None:
     server.plan = [(status, headers, "not now"), (200, {}, '{"score": 3}')]
     assert [found.score for found in make_judge(config, tmp_path).judge(ASKED[:1])] == [3]
@@ -115,7 +117,7 @@ def test_some_failures_are_counted_and_many_stop_the_judging(server, config, tmp
     assert "too long" in str(found[0].error)
     server.plan = [(200, {}, '{"score": 2}'), (400, {}, "too long")]
     server.requests.clear()
-    with pytest.raises(ConfigError, match=f"{STOP_AFTER} of {len(many)} requests failed .*too long.*1 replies are kept"):
+    with pytest.raises(ConfigError, match=rf"{STOP_AFTER} of {len(many)} requests failed .*too long.*1 replies"):
         make_judge(one_by_one, tmp_path / "b").judge(many)
     assert len(server.requests) <= STOP_AFTER + 3
 

@@ -23,7 +23,7 @@ class LLMConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["llm"] = "llm"
-    model: str = Field(description="PROVIDER/MODEL as inspect-ai names it; with base_url the server's name of the model")
+    model: str = Field(description="PROVIDER/MODEL as inspect-ai has it; with base_url the server's name for it")
     base_url: str | None = Field(None, description="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1")
     api_key_env: str | None = Field(
         None, description="environment variable with the API key; unset: the provider's own, or none with base_url"
@@ -56,7 +56,7 @@ class ClassifierConfig(BaseModel):
         None, description="text with {prompt} and {response}; unset: the model's chat template, user then assistant"
     )
     suffix: str = Field("", description="put after the template; what the model says before its word, such as '\\n\\n'")
-    harmful: str = Field("unsafe", description="the word, or the label of a sequence classifier, for a harmful response")
+    harmful: str = Field("unsafe", description="the word, or a sequence classifier's label, for a harmful response")
     harmless: str = Field("safe", description="the word for a harmless one; unused by sequence classifiers")
     batch_size: int = Field(8, ge=1, description="exchanges a forward pass")
 

@@ -30,7 +30,9 @@ try:
     from inspect_ai.solver import Generate, Solver, TaskState, solver
     from inspect_ai.util import JSONSchema
 except ModuleNotFoundError as error:
-    raise ConfigError(f"judge llm needs a package that is missing ({error.name}): pip install 'safespan[judge]'") from None
+    raise ConfigError(
+        f"judge llm needs a package that is missing ({error.name}): pip install 'safespan[judge]'"
+    ) from None
 
 STOP_AFTER = 20
 """Failed requests after which judging stops: the server is down, and each further wait would be in vain."""
@@ -118,7 +120,9 @@ class LLMJudge:
         refused = [text for text in errors.values() if re.search(r"\b40[13]\b", text)]
         if log.status == "success" and len(errors) < asked and not refused:
             return
-        reason = next(iter([*refused, *errors.values()]), self._redacted(log.error.message if log.error else "no reply"))
+        reason = next(
+            iter([*refused, *errors.values()]), self._redacted(log.error.message if log.error else "no reply")
+        )
         raise ConfigError(
             f"judge {self.name}{f' at {self._config.base_url}' if self._config.base_url else ''}: {len(errors)} of "
             f"{asked} requests failed ({reason}); {len(self._replies)} replies are kept: mend this, run again"
@@ -147,7 +151,7 @@ def _model(config: LLMConfig) -> Model:
     variable = config.api_key_env
     key = os.environ.get(variable) if variable else None
     if variable and not key:
-        raise ConfigError(f"judge llm {config.model}: the environment variable {variable} is not set; put the API key there")
+        raise ConfigError(f"judge llm {config.model}: {variable} is not set; put the API key in that variable")
     name = config.model
     if config.base_url:
         name, key = f"openai-api/judge/{config.model}", key or "none"
