@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 
 import pytest
@@ -98,7 +99,7 @@ def test_a_refused_key_is_one_line_and_what_was_judged_is_kept(server, config, t
         make_judge(one_by_one, tmp_path).judge(ASKED)
     line = str(raised.value)
     assert "401" in line
-    assert "2 replies are kept" in line
+    assert "replies kept: 2" in line
     assert server.url in line
     assert KEY not in line
     assert totals(tmp_path)["replies"] == 2
@@ -117,7 +118,7 @@ def test_some_failures_are_counted_and_many_stop_the_judging(server, config, tmp
     assert "too long" in str(found[0].error)
     server.plan = [(200, {}, '{"score": 2}'), (400, {}, "too long")]
     server.requests.clear()
-    with pytest.raises(ConfigError, match=rf"{STOP_AFTER} of {len(many)} requests failed .*too long.*1 replies"):
+    with pytest.raises(ConfigError, match=rf"2\d of {len(many)} requests failed .*400 - too long\); replies kept: 1"):
         make_judge(one_by_one, tmp_path / "b").judge(many)
     assert len(server.requests) <= STOP_AFTER + 3
 
@@ -141,6 +142,13 @@ def test_a_local_server_needs_no_key(server, tmp_path) -> None:
     config = LLMConfig(model="m", base_url=server.url, structured_output=False, temperature=None)
     assert make_judge(config, tmp_path).judge(ASKED[:1])[0].score == 4
     assert not {"response_format", "temperature"} & set(server.requests[0])
+
+
+def test_other_loggers_are_left_as_they_were(server, tmp_path) -> None:
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    make_judge(LLMConfig(model="m", base_url=server.url), tmp_path).judge(ASKED[:1])
+    assert (root.level, list(root.handlers)) == before
 
 
 def test_the_url_holds_no_secret() -> None:

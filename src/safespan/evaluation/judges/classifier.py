@@ -101,9 +101,8 @@ class ClassifierJudge:
             turns = [{"role": "user", "content": asked.prompt}, {"role": "assistant", "content": asked.response}]
             return str(self._tokenizer.apply_chat_template(turns, tokenize=False)) + suffix
         # Not str.format: a template may hold other braces. In one pass: a response may hold "{prompt}".
-        return (
-            re.sub(r"\{prompt\}|\{response\}", lambda part: parts[part[0]], self._config.template) + self._config.suffix
-        )
+        parts = {"{prompt}": asked.prompt, "{response}": asked.response}
+        return re.sub(r"\{prompt\}|\{response\}", lambda part: parts[part[0]], template) + suffix
 
     def _words(self) -> list[int]:
         """The first token of each of the two words."""

@@ -1,8 +1,10 @@
 """The LLM judge: a language model behind any provider that inspect-ai knows, or any OpenAI-compatible server."""
 
+import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +99,19 @@ class LLMJudge:
             dataset=MemoryDataset([_sample(key, text) for key, text in waiting.items()]),
             solver=_keep_reply(self._replies),
         )
-        [log] = run_eval(
-            task,
-            model=self._model,
-            log_dir=str(self._folder / "logs"),
-            display="none",
-            log_level="error",
-            score=False,
-            fail_on_error=STOP_AFTER,
-            max_samples=self._config.concurrency,
-            ctl_server=False,
-            acp_server=False,
-        )
+        with _logging_as_before():
+            [log] = run_eval(
+                task,
+                model=self._model,
+                log_dir=str(self._folder / "logs"),
+                display="none",
+                log_level="error",
+                score=False,
+                fail_on_error=STOP_AFTER,
+                max_samples=self._config.concurrency,
+                ctl_server=False,
+                acp_server=False,
+            )
         if log.status == "cancelled":
             raise KeyboardInterrupt
         errors = {str(sample.id): self._redacted(sample.error.message) for sample in log.samples or () if sample.error}
@@ -125,7 +128,7 @@ class LLMJudge:
         )
         raise ConfigError(
             f"judge {self.name}{f' at {self._config.base_url}' if self._config.base_url else ''}: {len(errors)} of "
-            f"{asked} requests failed ({reason}); {len(self._replies)} replies are kept: mend this, run again"
+            f"{asked} requests failed ({reason}); replies kept: {len(self._replies)}; mend this and run again"
         )
 
     def _totals(self) -> dict[str, Any]:
@@ -143,8 +146,20 @@ class LLMJudge:
     def _redacted(self, text: str) -> str:
         """What went wrong, without the request before it and without the key, which some servers say back."""
         key = os.environ.get(self._config.api_key_env or "")
-        text = re.split(r"\n\n|\\n\\n", text)[-1]  # inspect-ai may give the text of the error or its repr
+        text = re.split(r"\n\n|\\n\\n", text)[-1].replace("\\", "").strip("()'\" ")  # of the error, or of its repr
         return " ".join((text.replace(key, "***") if key else text).split())[:300]
+
+
+@contextmanager
+def _logging_as_before() -> Iterator[None]:
+    """Undo what inspect-ai does to the root logger, which would silence this program's own warnings."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 def _model(config: LLMConfig) -> Model:
