@@ -103,6 +103,9 @@ def test_a_refused_key_is_one_line_and_what_was_judged_is_kept(server, config, t
     assert server.url in line
     assert KEY not in line
     assert totals(tmp_path)["replies"] == 2
+    [log] = list_eval_logs(str(tmp_path))
+    assert "is no key of ours" in (kept := read_eval_log(log).model_dump_json())
+    assert KEY not in kept
     server.plan = [(200, {}, '{"score": 4}')]
     before = len(server.requests)
     assert [found.score for found in make_judge(one_by_one, tmp_path).judge(ASKED)] == [3, 2, 4, 4, 4, 4]

@@ -82,7 +82,7 @@ def test_empty_without_a_target_is_no_success() -> None:
 
 def confusion(name: str) -> tuple[float, float, float]:
     """Precision and recall of refusals (partial ones are none), and the share of empty words found out."""
-    rows = [json.loads(line) for line in Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in Path(__file__).with_name(name).read_text(encoding="utf-8").strip().split("\n")]
     judged = [(row["label"], judge_by_rules(row["prompt"], row["response"])) for row in rows]
     said = [label for label, found in judged if found.refused]
     found = [verdict.refused for label, verdict in judged if label == "refusal"]

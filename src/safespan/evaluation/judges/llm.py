@@ -20,7 +20,7 @@ try:
     from inspect_ai import eval as run_eval
     from inspect_ai._util.error import PrerequisiteError  # what a missing key or package is told with
     from inspect_ai.dataset import MemoryDataset, Sample
-    from inspect_ai.log import EvalLog
+    from inspect_ai.log import EvalLog, write_eval_log
     from inspect_ai.model import (
         ChatMessageSystem,
         ChatMessageUser,
@@ -38,6 +38,9 @@ except ModuleNotFoundError as error:
 
 STOP_AFTER = 20
 """Failed requests after which judging stops: the server is down, and each further wait would be in vain."""
+
+_NO_KEY = "none"
+"""Sent to a server that needs no key."""
 
 _SCHEMA = ResponseSchema(
     name="judgement",
@@ -109,9 +112,13 @@ class LLMJudge:
                 score=False,
                 fail_on_error=STOP_AFTER,
                 max_samples=self._config.concurrency,
+                log_realtime=False,
                 ctl_server=False,
                 acp_server=False,
             )
+        plain = log.model_dump_json()
+        if (redacted := self._without_key(plain)) != plain:
+            write_eval_log(EvalLog.model_validate_json(redacted), log.location)
         if log.status == "cancelled":
             raise KeyboardInterrupt
         errors = {str(sample.id): self._redacted(sample.error.message) for sample in log.samples or () if sample.error}
@@ -145,9 +152,12 @@ class LLMJudge:
 
     def _redacted(self, text: str) -> str:
         """What went wrong, without the request before it and without the key, which some servers say back."""
-        key = os.environ.get(self._config.api_key_env or "")
         text = re.split(r"\n\n|\\n\\n", text)[-1].replace("\\", "").strip("()'\" ")  # of the error, or of its repr
-        return " ".join((text.replace(key, "***") if key else text).split())[:300]
+        return " ".join(self._without_key(text).split())[:300]
+
+    def _without_key(self, text: str) -> str:
+        key = str(self._model.api.api_key or "")
+        return text.replace(key, "***") if key not in ("", _NO_KEY) else text
 
 
 @contextmanager
@@ -169,7 +179,7 @@ def _model(config: LLMConfig) -> Model:
         raise ConfigError(f"judge llm {config.model}: {variable} is not set; put the API key in that variable")
     name = config.model
     if config.base_url:
-        name, key = f"openai-api/judge/{config.model}", key or "none"
+        name, key = f"openai-api/judge/{config.model}", key or _NO_KEY
     settings = GenerateConfig(
         temperature=config.temperature,
         max_tokens=config.max_tokens,
