@@ -4,6 +4,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.config import ROLES, bundled_study, load_study
+from safespan.errors import ConfigError
 from safespan.results import SCHEMAS, RunFolder
 from safespan.study import run_study
 
@@ -96,3 +97,11 @@ def test_the_same_seed_gives_the_same_tables(run, study, tmp_path):
     run_study(study, again.root)
     assert contents(again, "results/*.csv") == contents(run, "results/*.csv")
     assert len(contents(run, "results/*.csv")) == len(SCHEMAS)
+
+
+def test_a_missing_api_key_is_said_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    judge = "evaluation.harmfulness.judge={kind: llm, model: openai/x, api_key_env: NO_SUCH_KEY}"
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
+        run_study(load_study(bundled_study("organism"), [judge]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.config import StudyConfig
 from safespan.errors import ConfigError
 from safespan.evaluation import Evaluator
+from safespan.evaluation.judges import make_judge
 from safespan.experiments import (
     activations,
     evaluate_models,
@@ -48,6 +49,10 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run", con
     plan, here = config, config.resolved(out)
     if config.threads:
         torch.set_num_threads(config.threads)
+
+    harm = here.evaluation.harmfulness
+    if harm and harm.judge.kind == "llm" and not run.table("projection").exists():
+        make_judge(harm.judge, run.root / "judge")  # a missing key is said now, not after hours of training
 
     # 1. The models: base, aligned, and its useful, harmful, contaminated and safe fine-tunes (METHODS §1).
     if config.data:
