@@ -20,6 +20,7 @@ from safespan.evaluation import Evaluator, ModelUnderTest, model_of, models_with
 from safespan.organism.english import write_english
 from safespan.organism.family import plant, write_data
 from safespan.overlap import update_overlap
+from safespan.pool import side_by_side
 from safespan.projection import Family, References, TensorProjection, references, sweep, tensor_projections
 from safespan.results import SCHEMAS, RunFolder, write_json, write_jsonl, write_table
 from safespan.stages import Tick
@@ -83,7 +84,9 @@ def evaluate_points(
     A point that was evaluated before under the same key is taken as it stands.
     """
     subspaces = family.subspaces(config.projection.subspaces)
-    decomposed = {name: references(family, name, subspaces, config.projection.side) for name in family.names()}
+    names = family.names()
+    found = side_by_side(lambda name: references(family, name, subspaces, config.projection.side), names)
+    decomposed = dict(zip(names, found, strict=True))
     rows, removed = sweep(family, config.projection, config.seed, decomposed)
     points = {point_name(row): row for row in rows}
     done = {name: outcomes for name in points if (outcomes := _finished(run, f"projection/{name}", key)) is not None}

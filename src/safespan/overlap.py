@@ -9,6 +9,7 @@ import torch
 
 from safespan.checkpoints import Checkpoint, layer_of, natural_order
 from safespan.errors import ConfigError
+from safespan.pool import side_by_side
 from safespan.subspaces import Spectrum, decompose
 from safespan.updates import check_same_layout, matrices, matrix_names, update
 
@@ -90,14 +91,17 @@ def update_overlap(
         raise ConfigError(f"unknown granularity {granularity!r}: expected tensor or layer")
     check_energies(energies)
     names = check_same_layout(*(checkpoint for pair in updates.values() for checkpoint in pair))
-    rows: list[dict[str, Any]] = []
-    for group, members in _groups(names, granularity).items():
-        decomposed = {label: _group_spectra(group, members, pair, granularity) for label, pair in updates.items()}
-        for x, y in combinations(updates, 2):
-            for matrix, spectrum in decomposed[x].items():
-                for point in overlap_curve(spectrum, decomposed[y][matrix], energies):
-                    rows.append({"pair": f"{x}-{y}", "group": matrix, "granularity": granularity, **asdict(point)})
-    return rows
+
+    def measured(group: tuple[str, list[str]]) -> list[dict[str, Any]]:
+        decomposed = {label: _group_spectra(*group, pair, granularity) for label, pair in updates.items()}
+        return [
+            {"pair": f"{x}-{y}", "group": matrix, "granularity": granularity, **asdict(point)}
+            for x, y in combinations(updates, 2)
+            for matrix, spectrum in decomposed[x].items()
+            for point in overlap_curve(spectrum, decomposed[y][matrix], energies)
+        ]
+
+    return [row for rows in side_by_side(measured, _groups(names, granularity).items()) for row in rows]
 
 
 def check_energies(energies: Sequence[float]) -> None:

@@ -64,3 +64,13 @@ def test_depth_range() -> None:
 def test_depth_range_refuses_nonsense(text: str) -> None:
     with pytest.raises(ConfigError, match="layers"):
         layers_in_depth_range(16, text)
+
+
+def test_blocks_after_the_last_layer_asked_for_do_not_run(model, tokenizer) -> None:
+    ran = []
+    handle = model.base_model.layers[1].register_forward_pre_hook(lambda *_: ran.append(1))
+    capture(model, tokenizer, ["a b"], [1])
+    assert not ran
+    capture(model, tokenizer, ["a b"], [2, 1])
+    assert ran
+    handle.remove()

@@ -85,3 +85,20 @@ def test_ranks():
             rank_of_fraction(fraction, (4, 4))
     with pytest.raises(ConfigError, match="unknown subspace 'top'"):
         subspace_basis("top", decompose(torch.eye(3)), (3, 3), 0, "a")
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (5000, 40), (1, 7)])
+def test_random_bases_are_orthonormal_and_the_q_of_their_gaussian(shape):
+    basis = subspace_basis("random", decompose(torch.ones(shape)), shape, 0, "a").double()
+    assert basis.shape == (shape[0], min(shape))
+    torch.testing.assert_close(basis.T @ basis, torch.eye(min(shape), dtype=torch.float64), atol=1e-5, rtol=0)
+
+
+def test_a_tall_matrix_of_several_chunks_has_lapacks_spectrum():
+    matrix = gaussian(9000, 12, 0) @ torch.diag(torch.logspace(0, -3, 12))
+    left, values, _ = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
+    found = decompose(matrix)
+    np.testing.assert_allclose(found.values.numpy(), values, rtol=1e-8)
+    np.testing.assert_allclose(
+        (found.left[:, :6] @ found.left[:, :6].T).numpy(), left[:, :6] @ left[:, :6].T, atol=1e-9
+    )

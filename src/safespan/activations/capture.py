@@ -1,7 +1,7 @@
 """One residual-stream vector per prompt and layer, at the last attended token (METHODS §4)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -9,6 +9,11 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError, ConfigError, DataError
+
+
+class _EnoughError(Exception):
+    """The last layer asked for has been seen: the rest of the forward pass would be for nothing."""
+
 
 _BLOCK_LISTS = ("layers", "h", "blocks")
 
@@ -96,7 +101,7 @@ def last_token_states(
     position_ids = (mask.cumsum(1) - 1).clamp(min=0)
     last = (mask * torch.arange(mask.shape[1])).argmax(1)
     states: dict[int, torch.Tensor] = {}
-    with _hooks(blocks, layers, last.to(model.device), states):
+    with _hooks(blocks, layers, last.to(model.device), states), suppress(_EnoughError):
         model.base_model(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
@@ -150,6 +155,8 @@ def _hooks(
         def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
             states[layer] = hidden[torch.arange(len(last), device=hidden.device), last.to(hidden.device)].float().cpu()
+            if layer == max(layers):
+                raise _EnoughError
 
         return hook
 

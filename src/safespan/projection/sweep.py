@@ -5,18 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from safespan.checkpoints import layer_of, natural_order
+from safespan.pool import side_by_side
 from safespan.projection.family import Family, ProjectionGrid
 from safespan.projection.tensor import References, inner_product, references, squared_norm, tensor_projections
 from safespan.updates import update
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Sums:
     """Sums over tensors of one fine-tune: ‖Δ_T‖², ‖Δ_A‖², ⟨Δ_T, Δ_A⟩."""
 
     task: float = 0.0
     alignment: float = 0.0
     inner: float = 0.0
+
+    def plus(self, other: "_Sums") -> "_Sums":
+        return _Sums(self.task + other.task, self.alignment + other.alignment, self.inner + other.inner)
 
     def cosine(self) -> float:
         norm = (self.task * self.alignment) ** 0.5
@@ -46,21 +50,27 @@ def sweep(
     inside: dict[tuple[str, str, float], dict[str, float]] = {}
     task: dict[str, dict[str, float]] = {label: {} for label in family.finetuned}
     sums = {label: _Sums() for label in family.finetuned}
-    for name in names:
-        layer = layer_of(name)
+
+    def measured(name: str) -> tuple[dict[str, _Sums], dict[tuple[str, str, float], float]]:
         alignment = update(name, family.base, family.aligned)
         deltas = {label: update(name, family.aligned, end) for label, end in family.finetuned.items()}
-        for label, delta in deltas.items():
-            norm = squared_norm(delta)
-            task[label][layer] = task[label].get(layer, 0.0) + norm
-            sums[label].task += norm
-            sums[label].alignment += squared_norm(alignment)
-            sums[label].inner += inner_product(delta, alignment)
+        norm = squared_norm(alignment)
+        own = {label: _Sums(squared_norm(d), norm, inner_product(d, alignment)) for label, d in deltas.items()}
         known = decomposed[name] if decomposed else references(family, name, subspaces, grid.side)
-        for label, subspace, projection in tensor_projections(deltas, name, known, subspaces, seed):
-            for fraction in grid.fractions:
-                by_layer = inside.setdefault((label, subspace, fraction), {})
-                by_layer[layer] = by_layer.get(layer, 0.0) + projection.energy(fraction)
+        return own, {
+            (label, subspace, fraction): projection.energy(fraction)
+            for label, subspace, projection in tensor_projections(deltas, name, known, subspaces, seed)
+            for fraction in grid.fractions
+        }
+
+    for name, (own, energies) in zip(names, side_by_side(measured, names), strict=True):
+        layer = layer_of(name)
+        for label, found in own.items():
+            task[label][layer] = task[label].get(layer, 0.0) + found.task
+            sums[label] = sums[label].plus(found)
+        for where, energy in energies.items():
+            by_layer = inside.setdefault(where, {})
+            by_layer[layer] = by_layer.get(layer, 0.0) + energy
     rows, removed = [], []
     for label in family.finetuned:
         for subspace, method, fraction in points:

@@ -8,6 +8,8 @@ from safespan.projection.family import Family
 from safespan.subspaces import Basis, Side, Spectra, bases, rank_of_fraction, spectra
 from safespan.updates import matrices, update
 
+_CACHED = 1 << 16
+
 References = Mapping[str, tuple[torch.Tensor, Spectra]]
 """What the subspaces of one tensor are made of: `alignment` and, with a safe model, `safety` -> (Δ, decomposition)."""
 
@@ -64,12 +66,13 @@ class TensorProjection:
 
 def squared_norm(tensor: torch.Tensor) -> float:
     """‖·‖²_F, summed in float64."""
-    return float(tensor.double().pow(2).sum())
+    return inner_product(tensor, tensor)
 
 
 def inner_product(x: torch.Tensor, y: torch.Tensor) -> float:
-    """⟨X, Y⟩, summed in float64."""
-    return float((x.double() * y.double()).sum())
+    """⟨X, Y⟩, summed in float64, by parts that fit a processor's cache."""
+    parts = zip(torch.split(x.reshape(-1), _CACHED), torch.split(y.reshape(-1), _CACHED), strict=True)
+    return sum(float(torch.dot(a.double(), b.double())) for a, b in parts)
 
 
 def references(family: Family, name: str, subspaces: tuple[str, ...], side: Side) -> References:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 
+CHUNK = 4096
+"""Rows or columns that are in float64 at a time."""
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -30,8 +33,8 @@ class Spectrum:
 def decompose(matrix: Float[torch.Tensor, "m n"]) -> Spectrum:
     """Decompose a matrix in float64.
 
-    A wide matrix goes through the eigenvectors of its Gram matrix, a tall one through QR and the SVD of R: both
-    keep the small directions that a float32 Gram matrix loses, at a fraction of a full SVD's cost. Directions
+    Through the eigenvectors of the smaller Gram matrix, summed over chunks in float64: it keeps the small directions
+    that one in float32 loses, at a fraction of a full SVD's cost, and needs no float64 copy of the matrix. Directions
     below σ_1 · √(max(m, n) · ε) are noise of the arithmetic, have no meaning as singular vectors and are left out.
 
     Args:
@@ -40,15 +43,17 @@ def decompose(matrix: Float[torch.Tensor, "m n"]) -> Spectrum:
     Returns:
         The spectrum; r = 0 for a zero matrix.
     """
-    wide = matrix.shape[0] <= matrix.shape[1]
-    exact = matrix.double()
-    if wide:
-        squares, vectors = torch.linalg.eigh(exact @ exact.T)
-        left, values = vectors.flip(1), squares.clamp(min=0).sqrt().flip(0)
-    else:
-        q, r = torch.linalg.qr(exact)
-        rotation, values, _ = torch.linalg.svd(r)
-        left = q @ rotation
+    tall = matrix.shape[0] > matrix.shape[1]
+    chunks = torch.split(matrix if tall else matrix.T, CHUNK)
+    gram = torch.zeros(min(matrix.shape), min(matrix.shape), dtype=torch.float64, device=matrix.device)
+    for chunk in chunks:
+        exact = chunk.double()
+        gram.addmm_(exact.T, exact)
+    squares, vectors = torch.linalg.eigh(gram)
+    values, vectors = squares.clamp(min=0).sqrt().flip(0), vectors.flip(1)
     tolerance = values[0] * (max(matrix.shape) * torch.finfo(torch.float64).eps) ** 0.5
     rank = int((values > tolerance).sum())
-    return Spectrum(left[:, :rank], values[:rank])
+    values, vectors = values[:rank], vectors[:, :rank]
+    # A tall matrix's left vectors are its rows seen along the right ones.
+    left = torch.cat([chunk.double() @ (vectors / values) for chunk in chunks]) if tall else vectors
+    return Spectrum(left, values)
