@@ -1,8 +1,8 @@
 """Energies of the whole grid against the published procedure, on checkpoints of SmolLM2-135M's shapes made here.
 
-The *reference procedure* is our own plain statement of METHODS §2: for every point the models are loaded whole and every
-update is decomposed by a full float32 SVD. One point is timed and scaled to the grid's 90; each side is a process of its
-own. Run: .venv/bin/python benchmarks/sweep_speed.py
+The *reference procedure* is our own plain statement of METHODS §2: for every point the models are loaded whole and
+every update is decomposed by a full float32 SVD. One point is timed and scaled to the grid's 90; each side is a process
+of its own. Run: .venv/bin/python benchmarks/sweep_speed.py
 """
 
 import argparse
