@@ -102,3 +102,11 @@ def test_a_tall_matrix_of_several_chunks_has_lapacks_spectrum():
     np.testing.assert_allclose(
         (found.left[:, :6] @ found.left[:, :6].T).numpy(), left[:, :6] @ left[:, :6].T, atol=1e-9
     )
+
+
+def test_a_steep_tall_spectrum_keeps_orthonormal_vectors():
+    left = torch.linalg.qr(gaussian(5000, 30, 1).double()).Q
+    right = torch.linalg.qr(gaussian(30, 30, 2).double()).Q
+    found = decompose(left @ torch.diag(torch.logspace(0, -5, 30, dtype=torch.float64)) @ right.T).left
+    assert found.shape == (5000, 30)
+    torch.testing.assert_close(found.T @ found, torch.eye(30, dtype=torch.float64), atol=1e-9, rtol=0)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 
 from safespan.errors import ConfigError
-from safespan.subspaces.spectrum import Spectrum
+from safespan.subspaces.spectrum import Spectrum, orthonormal
 
 SUBSPACES = ("alignment", "safety", "random-k", "random")
 """Names of the known subspaces."""
@@ -53,19 +53,8 @@ def subspace_basis(
         return spectrum.left[:, order].float()
     if subspace == "random":
         gaussian = torch.randn(shape[0], min(shape), generator=generator, dtype=torch.float64)
-        return _orthonormal(gaussian).float()
+        return orthonormal(gaussian).float()
     raise ConfigError(f"unknown subspace {subspace!r}: expected one of {', '.join(SUBSPACES)}")
-
-
-def _orthonormal(gaussian: Float[torch.Tensor, "m k"]) -> Float[torch.Tensor, "m k"]:
-    """The Q of a Gaussian's QR with a positive diagonal in R, which is Haar-distributed, by Cholesky.
-
-    Matrix products throughout, where Householder's reflections are not. The loss of orthogonality, ε·κ², is small
-    enough in float64: a square Gaussian's κ is of the order of its size.
-    """
-    triangle = torch.linalg.cholesky(gaussian.T @ gaussian, upper=True)
-    orthonormal: torch.Tensor = torch.linalg.solve_triangular(triangle, gaussian, upper=True, left=False)
-    return orthonormal
 
 
 def _seed_for(seed: int, subspace: str, name: str) -> int:
