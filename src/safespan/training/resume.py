@@ -18,16 +18,16 @@ COMPLETE = "complete"
 
 
 @contextmanager
-def work_folder(out: Path, identity: Mapping[str, Any] | None) -> Iterator[tuple[Path, Path | None]]:
-    """Yield a folder beside `out` to work in, and the last whole checkpoint that an interrupted run left there.
+def work_folder(folder: Path, identity: Mapping[str, Any] | None) -> Iterator[Path | None]:
+    """Prepare the folder a run works in, and yield the last whole checkpoint that an interrupted run left there.
 
-    The folder is removed in the end; a run that has an identity leaves it behind when it is interrupted.
+    The folder is removed in the end; a run that has an identity leaves it behind when it is interrupted. The trainer's
+    arguments must have been made before: where there is no GPU, Accelerate knows of other processes only from them.
 
     Args:
-        out: what the run is to make.
+        folder: the trainer's output folder.
         identity: what the run does. Checkpoints of a run with another identity are not gone on from; None: of no run.
     """
-    folder = out.absolute().with_name(f".{out.name}.training")
     processes = PartialState()
     if processes.is_main_process:
         _prepare(folder, identity)
@@ -36,7 +36,7 @@ def work_folder(out: Path, identity: Mapping[str, Any] | None) -> Iterator[tuple
     processes.wait_for_everyone()
     done = False
     try:
-        yield folder, max(whole, key=_step, default=None)
+        yield max(whole, key=_step, default=None)
         done = True
     finally:
         if processes.is_main_process and (done or identity is None):

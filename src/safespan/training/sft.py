@@ -77,11 +77,10 @@ def fine_tune(
     checkpoint = open_checkpoint(start)
     if checkpoint.adapter and config.lora and not config.lora.merge:
         raise ConfigError(f"{start}: an adapter cannot stand on another adapter; set lora.merge to true")
+    folder = out.absolute().with_name(f".{out.name}.training")
+    arguments = _arguments(config, folder, out.name, seed)
     identity = _identity(checkpoint, config, seed, mixed) if config.save_steps else None
-    with work_folder(out, identity) as (folder, interrupted):
-        arguments = _arguments(config, folder, out.name, seed)
-        if arguments.deepspeed_plugin is not None and config.compute == "bf16":
-            raise ConfigError("compute: DeepSpeed would keep the weights in bf16 too; set compute to fp32, or use FSDP")
+    with work_folder(folder, identity) as interrupted:
         tokenizer, model = _load(checkpoint, config)
         # TRL turns the key-value cache off for training; the written model should generate as the start did.
         use_cache = model.config.use_cache
@@ -143,7 +142,7 @@ def _load(checkpoint: Checkpoint, config: TrainingConfig) -> tuple[PreTrainedTok
 
 def _arguments(config: TrainingConfig, folder: Path, name: str, seed: int) -> SFTConfig:
     try:
-        return SFTConfig(
+        arguments = SFTConfig(
             output_dir=str(folder),
             run_name=name,
             seed=seed,
@@ -177,6 +176,9 @@ def _arguments(config: TrainingConfig, folder: Path, name: str, seed: int) -> SF
         )
     except ValueError as error:
         raise ConfigError(f"training cannot be set up here: {' '.join(str(error).split())}") from error
+    if arguments.deepspeed_plugin is not None and config.compute == "bf16":
+        raise ConfigError("compute: DeepSpeed would keep the weights in bf16 too; set compute to fp32, or use FSDP")
+    return arguments
 
 
 def _trainer(
