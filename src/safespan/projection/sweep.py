@@ -52,11 +52,11 @@ def sweep(
     sums = {label: _Sums() for label in family.finetuned}
 
     def measured(name: str) -> tuple[dict[str, _Sums], dict[tuple[str, str, float], float]]:
-        alignment = update(name, family.base, family.aligned)
+        known = decomposed[name] if decomposed else references(family, name, subspaces, grid.side)
+        alignment = known["alignment"][0] if "alignment" in known else update(name, family.base, family.aligned)
         deltas = {label: update(name, family.aligned, end) for label, end in family.finetuned.items()}
         norm = squared_norm(alignment)
         own = {label: _Sums(squared_norm(d), norm, inner_product(d, alignment)) for label, d in deltas.items()}
-        known = decomposed[name] if decomposed else references(family, name, subspaces, grid.side)
         return own, {
             (label, subspace, fraction): projection.energy(fraction)
             for label, subspace, projection in tensor_projections(deltas, name, known, subspaces, seed)
