@@ -94,7 +94,7 @@ def bad_words(kind, models, tmp_path):
     if kind == "twice":
         return [*words, "--finetuned", f"useful={models['useful']}"], out, "'useful' is given twice"
     if kind == "side":
-        return [*words, "--side", "top"], out, "--side 'top'"
+        return [*words, "--side", "top"], out, "unknown side 'top'"
     if kind == "study key":
         return ["run", bundled_study("organism"), "--out", out, "--set", "sede=1"], out, "sede"
     if kind == "existing":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from safespan.projection import Family, ProjectionGrid, sweep, write_projected
     from safespan.report import write_report
     from safespan.study import run_study
-    from safespan.subspaces import decompose
+    from safespan.subspaces import SpectrumCache, decompose
     from safespan.training.sft import fine_tune
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Family",
     "ProjectionGrid",
     "SafespanError",
+    "SpectrumCache",
     "StudyConfig",
     "decompose",
     "fine_tune",
@@ -42,6 +43,7 @@ _HOME = {
     "Family": "projection",
     "ProjectionGrid": "projection",
     "SafespanError": "errors",
+    "SpectrumCache": "subspaces",
     "StudyConfig": "config",
     "decompose": "subspaces",
     "fine_tune": "training.sft",

@@ -6,13 +6,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from safespan.choices import GRANULARITIES, METHODS, SUBSPACES, check_shares
 from safespan.data import PromptSource
 from safespan.errors import ConfigError
 from safespan.evaluation import EvaluationConfig
-from safespan.overlap import ENERGY_FRACTIONS, check_energies
-from safespan.projection import METHODS, ProjectionGrid
+from safespan.execution import ExecutionConfig
+from safespan.overlap import ENERGY_FRACTIONS
+from safespan.projection import ProjectionGrid
 from safespan.settings import load_settings
-from safespan.subspaces import SUBSPACES, rank_of_fraction
 from safespan.training.recipe import TrainingConfig
 
 FINETUNES = ("useful", "harmful", "contaminated")
@@ -82,6 +83,7 @@ class StudyConfig(BaseModel):
     projection: ProjectionGrid = Field(ProjectionGrid(), description="experiments 1 and 2")
     overlap: OverlapConfig = Field(OverlapConfig(), description="experiment 3")
     activations: ActivationsConfig | None = Field(None, description="experiment 4; unset: left out")
+    execution: ExecutionConfig = Field(ExecutionConfig(), description="where decompositions and points run")
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudyConfig":
@@ -105,7 +107,7 @@ class StudyConfig(BaseModel):
         for kind, given, allowed in (
             ("projection.subspaces", asked, SUBSPACES),
             ("projection.methods", self.projection.methods, METHODS),
-            ("overlap.granularities", self.overlap.granularities, ("tensor", "layer")),
+            ("overlap.granularities", self.overlap.granularities, GRANULARITIES),
         ):
             for name in given:
                 if name not in allowed:
@@ -113,9 +115,9 @@ class StudyConfig(BaseModel):
         if "safety" in asked and "safe" not in self.models:
             raise ValueError("projection.subspaces: 'safety' needs a model in the role safe")
         try:
-            for fraction in self.projection.fractions:
-                rank_of_fraction(fraction, (1, 1))
-            check_energies([*self.overlap.energies, *(self.activations.energies if self.activations else ())])
+            check_shares("fraction", self.projection.fractions)
+            check_shares("energy fraction", self.overlap.energies)
+            check_shares("energy fraction", self.activations.energies if self.activations else ())
         except ConfigError as error:
             raise ValueError(str(error)) from None
 

@@ -1,31 +1,30 @@
 """What each stage of a study does: reads artefacts, writes one table."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import torch
 
 from safespan.activations import overlap_by_layer
 from safespan.checkpoints import Checkpoint
 from safespan.config import ORGANISM, StudyConfig
 from safespan.data import Prompt, read_prompts, rows_hash
 from safespan.errors import ConfigError
-from safespan.evaluation import Evaluator, ModelUnderTest, model_of, models_with
+from safespan.evaluation import Answered, Evaluator, ModelWorker, PointWorker, Repeat
+from safespan.execution import Execution
 from safespan.organism.english import write_english
 from safespan.organism.family import plant, write_data
 from safespan.overlap import update_overlap
-from safespan.pool import side_by_side
-from safespan.projection import Family, References, TensorProjection, references, sweep, tensor_projections
-from safespan.results import SCHEMAS, RunFolder, write_json, write_jsonl, write_table
+from safespan.projection import Family, Point, sweep
+from safespan.results import SCHEMAS, RunFolder, read_jsonl, write_json, write_jsonl, write_table
 from safespan.stages import Tick
+from safespan.subspaces import Decompose
 from safespan.training.sft import fine_tune
-from safespan.updates import update
 
 
 def make_data(config: StudyConfig, run: RunFolder) -> None:
@@ -59,49 +58,70 @@ def model_name(config: StudyConfig, role: str, run: RunFolder) -> str:
 
 
 def evaluate_models(
-    evaluator: Callable[[], Evaluator], checkpoints: Mapping[str, Checkpoint], run: RunFolder, key: str, tick: Tick
+    evaluator: Evaluator,
+    checkpoints: Mapping[str, Checkpoint],
+    run: RunFolder,
+    key: str,
+    execution: Execution,
+    tick: Tick,
 ) -> None:
-    """Table `models`: every model as it is. One that was evaluated before under the same key is taken as it stands.
-
-    The evaluator is built once, when first needed, and serves every stage.
-    """
-    done: list[dict[str, Any]] = []
-    for role, checkpoint in checkpoints.items():
-        tick(len(done), len(checkpoints))
-        outcomes = _finished(run, role, key)
-        if outcomes is None:
-            with model_of(evaluator().config.engine, checkpoint, run.root) as model:
-                outcomes = _evaluate(evaluator(), model, run, role, key)
-        done.append({"model": role, **outcomes})
-    write_table(run.table("models"), done, SCHEMAS["models"])
+    """Table `models`: every model as it is. One that was evaluated before under the same key is taken as it stands."""
+    done = {role: found["outcomes"] for role in checkpoints if (found := _finished(run, role, key))}
+    roles = {checkpoint: role for role, checkpoint in checkpoints.items() if role not in done}
+    tick(len(done), len(checkpoints))
+    with _asking(evaluator, run, len(roles)) as scratch:
+        make = partial(ModelWorker, evaluator, scratch)
+        for checkpoint, answered in execution.serve(make, list(roles), group=lambda checkpoint: roles[checkpoint]):
+            done[roles[checkpoint]] = _keep(evaluator, answered, run, roles[checkpoint], key)
+            tick(len(done), len(checkpoints))
+    write_table(run.table("models"), [{"model": role, **done[role]} for role in checkpoints], SCHEMAS["models"])
 
 
 def evaluate_points(
-    config: StudyConfig, family: Family, evaluator: Callable[[], Evaluator], run: RunFolder, key: str, tick: Tick
+    config: StudyConfig,
+    family: Family,
+    evaluator: Evaluator,
+    run: RunFolder,
+    key: str,
+    execution: Execution,
+    decompose: Decompose,
+    tick: Tick,
 ) -> None:
     """Tables `projection` and `removed_energy`: every point of the grid, with its weights given to one model.
 
-    A point that was evaluated before under the same key is taken as it stands.
+    A point that was evaluated before under the same key is taken as it stands, and so is one whose weights are those of
+    another.
     """
-    subspaces = family.subspaces(config.projection.subspaces)
-    names = family.names()
-    found = side_by_side(lambda name: references(family, name, subspaces, config.projection.side), names)
-    decomposed = dict(zip(names, found, strict=True))
-    rows, removed = sweep(family, config.projection, config.seed, decomposed)
-    points = {point_name(row): row for row in rows}
-    done = {name: outcomes for name in points if (outcomes := _finished(run, f"projection/{name}", key)) is not None}
-    if len(done) < len(points):
-        waiting = {name: row for name, row in points.items() if name not in done}
-        weights = _projected_weights(family, waiting, decomposed, config.seed)
-        tick(len(done), len(points))
-        for name, model in models_with(config.evaluation.engine, family.aligned, weights, run.root):
-            done[name] = _evaluate(evaluator(), model, run, f"projection/{name}", key)
+    rows, removed = sweep(family, config.projection, config.seed, decompose, execution.spread)
+    points = [Point(*(row[field] for field in Point._fields)) for row in rows]
+    before = {point.name: found for point in points if (found := _finished(run, f"projection/{point.name}", key))}
+    done = {name: found["outcomes"] for name, found in before.items()}
+    known = {found["weights"]: name for name, found in before.items()}
+    # Neighbours share a basis, and P grows from one to the next.
+    groups = list(dict.fromkeys(map(_group, points)))
+    waiting = sorted(
+        (point for point in points if point.name not in done), key=lambda p: (groups.index(_group(p)), p.fraction)
+    )
+    tick(len(done), len(points))
+    with _asking(evaluator, run, len(waiting)) as scratch:
+        make = partial(
+            PointWorker, evaluator, family, config.projection, config.seed, scratch, decompose=decompose, known=known
+        )
+        for point, answered in execution.serve(make, waiting, _group):
+            name = f"projection/{point.name}"
+            if isinstance(answered, Repeat):
+                done[point.name] = _copy(run, f"projection/{answered.of}", name)
+            else:
+                done[point.name] = _keep(evaluator, answered, run, name, key)
             tick(len(done), len(points))
     write_table(run.table("removed_energy"), removed, SCHEMAS["removed_energy"])
-    write_table(run.table("projection"), [{**row, **done[n]} for n, row in points.items()], SCHEMAS["projection"])
+    rows = [{**row, **done[point.name]} for row, point in zip(rows, points, strict=True)]
+    write_table(run.table("projection"), rows, SCHEMAS["projection"])
 
 
-def overlap(config: StudyConfig, family: Family, run: RunFolder, tick: Tick) -> None:
+def overlap(
+    config: StudyConfig, family: Family, run: RunFolder, execution: Execution, decompose: Decompose, tick: Tick
+) -> None:
     """Table `overlap`: every pair of updates, per tensor and per layer."""
     updates = {"alignment": (family.base, family.aligned)}
     if family.safe:
@@ -110,7 +130,7 @@ def overlap(config: StudyConfig, family: Family, run: RunFolder, tick: Tick) -> 
     rows: list[dict[str, Any]] = []
     for number, granularity in enumerate(config.overlap.granularities):
         tick(number, len(config.overlap.granularities))
-        rows += update_overlap(updates, granularity, config.overlap.energies)
+        rows += update_overlap(updates, granularity, config.overlap.energies, decompose, execution.spread)
     write_table(run.table("overlap"), rows, SCHEMAS["overlap"])
 
 
@@ -137,24 +157,23 @@ def activations(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run:
     write_table(run.table("activations"), rows, SCHEMAS["activations"])
 
 
-def point_name(row: Mapping[str, Any]) -> str:
-    """Name of one point of the grid in file names."""
-    return f"{row['finetune']}-{row['subspace']}-{row['method']}-{row['fraction']:g}"
+def _group(point: Point) -> tuple[str, str]:
+    """Points that share a basis and its coefficients."""
+    return point.finetune, point.subspace
 
 
-def _projected_weights(
-    family: Family, points: Mapping[str, Mapping[str, Any]], decomposed: Mapping[str, References], seed: int
-) -> Iterator[tuple[str, Iterator[tuple[str, torch.Tensor]]]]:
-    """(point, its weights); the coefficients of one fine-tune on one subspace serve all their points."""
-    aligned = {name: family.aligned.load(name).float() for name in decomposed}
-    for (label, subspace), pair in groupby(points.items(), key=lambda p: (p[1]["finetune"], p[1]["subspace"])):
-        projections: dict[str, TensorProjection] = {}
-        for name, tensor_references in decomposed.items():
-            deltas = {label: update(name, family.aligned, family.finetuned[label])}
-            [(_, _, projections[name])] = tensor_projections(deltas, name, tensor_references, (subspace,), seed)
-        for point, row in pair:
-            applied = partial(TensorProjection.applied, method=row["method"], fraction=row["fraction"])
-            yield point, ((name, aligned[name] + applied(p)) for name, p in projections.items())
+@contextmanager
+def _asking(evaluator: Evaluator, run: RunFolder, number: int) -> Iterator[Path]:
+    """A scratch folder for workers, and everything that is asked loaded before they begin, if any will."""
+    if number:
+        evaluator.prepare()
+        record_prompts(run, evaluator.prompts)
+    shutil.rmtree(run.scratch, ignore_errors=True)  # of a run that was killed
+    run.scratch.mkdir(parents=True)
+    try:
+        yield run.scratch
+    finally:
+        shutil.rmtree(run.scratch, ignore_errors=True)
 
 
 def record_prompts(run: RunFolder, prompts: Mapping[str, Sequence[Prompt]]) -> None:
@@ -166,12 +185,21 @@ def record_prompts(run: RunFolder, prompts: Mapping[str, Sequence[Prompt]]) -> N
     write_json(run.prompts, {**known, **found})
 
 
-def _evaluate(evaluator: Evaluator, model: ModelUnderTest, run: RunFolder, name: str, key: str) -> dict[str, Any]:
-    """Evaluate one model or point, and keep what it said and its outcomes."""
-    outcomes, said = evaluator.evaluate(model)
+def _keep(evaluator: Evaluator, answered: Answered, run: RunFolder, name: str, key: str) -> dict[str, Any]:
+    """Judge what a model or point said, and keep it and its outcomes."""
+    outcomes, said = evaluator.score(answered.said)
     write_jsonl(run.generations(name), said)
-    write_json(_point_file(run, name), {"key": key, "outcomes": outcomes})
+    kept = {"key": key, "outcomes": outcomes, "weights": answered.weights, "seconds": answered.seconds}
+    write_json(_point_file(run, name), kept)
     return outcomes
+
+
+def _copy(run: RunFolder, of: str, name: str) -> dict[str, Any]:
+    """Keep for one point what another said whose weights are the same."""
+    write_jsonl(run.generations(name), read_jsonl(run.generations(of)))
+    found: dict[str, Any] = json.loads(_point_file(run, of).read_text(encoding="utf-8"))
+    write_json(_point_file(run, name), {**found, "seconds": {}, "same_weights_as": of})
+    return dict(found["outcomes"])
 
 
 def _point_file(run: RunFolder, name: str) -> Path:
@@ -179,9 +207,9 @@ def _point_file(run: RunFolder, name: str) -> Path:
 
 
 def _finished(run: RunFolder, name: str, key: str) -> dict[str, Any] | None:
-    """Outcomes of a model or point that an earlier run finished under the same key."""
+    """What an earlier run kept of a model or point under the same key."""
     path = _point_file(run, name)
     if not path.exists():
         return None
-    point = json.loads(path.read_text(encoding="utf-8"))
-    return point["outcomes"] if point["key"] == key else None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found if found["key"] == key else None

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from safespan.checkpoints import Checkpoint, layer_of, natural_order
+from safespan.choices import GRANULARITIES, check_choices, check_shares
 from safespan.errors import ConfigError
-from safespan.pool import side_by_side
-from safespan.subspaces import Spectrum, decompose
-from safespan.updates import check_same_layout, matrices, matrix_names, update
+from safespan.kernels import product
+from safespan.pool import Spread, side_by_side
+from safespan.subspaces import Decompose, Spectrum, decompose
+from safespan.updates import check_memory, check_same_layout, matrices, matrix_names, update
 
 ENERGY_FRACTIONS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """The paper's η for updates."""
@@ -50,11 +52,14 @@ def overlap_curve(x: Spectrum, y: Spectrum, energies: Sequence[float]) -> list[O
     most_x, most_y = max((k for k, _ in ranks), default=0), max((k for _, k in ranks), default=0)
     if not most_x or not most_y:
         return [OverlapPoint(energy, *k, float("nan"), float("nan")) for energy, k in zip(energies, ranks, strict=True)]
-    squares = (x.left[:, :most_x].T @ y.left[:, :most_y]) ** 2
+    squares = product(x.left[:, :most_x].T, y.left[:, :most_y]).double() ** 2
     cumulated = squares.cumsum(0).cumsum(1)
     return [
-        OverlapPoint(energy, k_x, k_y, float(cumulated[k_x - 1, k_y - 1]) / min(k_x, k_y), max(k_x, k_y) / len(x.left))
-        for energy, (k_x, k_y) in zip(energies, ranks, strict=True)
+        # Bases in float32 can overlap by a rounding more than wholly.
+        OverlapPoint(
+            energy, *k, min(1.0, float(cumulated[k[0] - 1, k[1] - 1]) / min(k)), mso_random=max(k) / len(x.left)
+        )
+        for energy, k in zip(energies, ranks, strict=True)
     ]
 
 
@@ -70,6 +75,8 @@ def update_overlap(
     updates: Mapping[str, tuple[Checkpoint, Checkpoint]],
     granularity: str,
     energies: Sequence[float] = ENERGY_FRACTIONS,
+    decompose: Decompose = decompose,
+    spread: Spread = side_by_side,
 ) -> list[dict[str, Any]]:
     """MSO of every pair of updates, for every tensor or layer.
 
@@ -77,6 +84,8 @@ def update_overlap(
         updates: name -> (start, end): Δ = end − start.
         granularity: `tensor`, or `layer`: the tensors of one block with the same column count, stacked along rows.
         energies: η, each in (0, 1].
+        decompose: how updates are decomposed; a cache's if it should remember.
+        spread: where tensors or layers are worked on.
 
     Returns:
         Rows of the table `overlap` of `results.SCHEMAS`. 1-D tensors have no subspace and no row.
@@ -87,13 +96,13 @@ def update_overlap(
     """
     if len(updates) < 2:
         raise ConfigError(f"overlap needs at least two updates, given {len(updates)}")
-    if granularity not in ("tensor", "layer"):
-        raise ConfigError(f"unknown granularity {granularity!r}: expected tensor or layer")
-    check_energies(energies)
+    check_choices("granularity", [granularity], GRANULARITIES)
+    check_shares("energy fraction", energies)
     names = check_same_layout(*(checkpoint for pair in updates.values() for checkpoint in pair))
+    check_memory(next(iter(updates.values()))[0].shapes)
 
     def measured(group: tuple[str, list[str]]) -> list[dict[str, Any]]:
-        decomposed = {label: _group_spectra(*group, pair, granularity) for label, pair in updates.items()}
+        decomposed = {label: _group_spectra(*group, pair, granularity, decompose) for label, pair in updates.items()}
         return [
             {"pair": f"{x}-{y}", "group": matrix, "granularity": granularity, **asdict(point)}
             for x, y in combinations(updates, 2)
@@ -101,14 +110,7 @@ def update_overlap(
             for point in overlap_curve(spectrum, decomposed[y][matrix], energies)
         ]
 
-    return [row for rows in side_by_side(measured, _groups(names, granularity).items()) for row in rows]
-
-
-def check_energies(energies: Sequence[float]) -> None:
-    """Raise ConfigError unless every η is in (0, 1]."""
-    for energy in energies:
-        if not 0 < energy <= 1:
-            raise ConfigError(f"energy fraction {energy} is outside (0, 1]")
+    return [row for rows in spread(measured, _groups(names, granularity).items()) for row in rows]
 
 
 def _groups(names: Sequence[str], granularity: str) -> dict[str, list[str]]:
@@ -119,7 +121,11 @@ def _groups(names: Sequence[str], granularity: str) -> dict[str, list[str]]:
 
 
 def _group_spectra(
-    group: str, members: Sequence[str], pair: tuple[Checkpoint, Checkpoint], granularity: str
+    group: str,
+    members: Sequence[str],
+    pair: tuple[Checkpoint, Checkpoint],
+    granularity: str,
+    decompose: Decompose,
 ) -> dict[str, Spectrum]:
     """Spectra of one group's matrices under one update, by the name they have in the table."""
     if granularity == "layer":

@@ -6,12 +6,12 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from safespan.checkpoints import local_place
+from safespan.choices import SUBSPACES
 from safespan.config import ModelSource, StudyConfig
 from safespan.data import PromptSource, RowSource
 from safespan.errors import DataError
 from safespan.evaluation import UtilityConfig
 from safespan.rowfiles import read_file
-from safespan.subspaces import SUBSPACES
 from safespan.training.recipe import TrainingConfig
 
 _STORED_BYTES, _TRAINED_BYTES = 2, 4

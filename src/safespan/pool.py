@@ -1,28 +1,57 @@
 """Work on tensors side by side: most are too small for one decomposition to keep several cores busy."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+"""How work is spread over items: `side_by_side`, or over a cluster. Results come in the order of the items."""
+
+
+def device() -> torch.device:
+    """Where the linear algebra runs: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Give torch, NumPy and SciPy that many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        with threadpool_limits(number, "blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results in the order of the items, from as many single-threaded workers as torch has threads.
 
-    As many items are in memory at a time as there are workers. The first exception of `work` ends it all.
+    On a GPU two workers take turns: while one's tensor is computed, the other's is read. No more items are begun than
+    twice as many as there are workers beyond those whose results were taken. The first exception of `work` ends it all.
     """
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield from map(work, items)
-        return
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield from pool.map(work, items)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+    workers = 2 if device().type == "cuda" else torch.get_num_threads()
+    with threads(1):
+        if workers == 1:
+            yield from map(work, items)
+            return
+        # A new thread starts with all of torch's threads, whatever its parent has.
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            waiting = iter(items)
+            begun: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(waiting, 2 * workers))
+            while begun:
+                yield begun.popleft().result()
+                begun.extend(pool.submit(work, item) for item in islice(waiting, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -160,6 +160,11 @@ class RunFolder:
         """The page's charts as SVG files."""
         return self.root / "figures"
 
+    @property
+    def scratch(self) -> Path:
+        """Files of the work in hand, removed when it is done."""
+        return self.root / ".scratch"
+
     def checkpoint(self, role: str) -> Path:
         """The folder of the model in that role."""
         return self.root / "checkpoints" / role

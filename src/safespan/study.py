@@ -1,6 +1,6 @@
 """The study, stage by stage, as the paper's method section would tell it."""
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from safespan.config import StudyConfig
 from safespan.errors import ConfigError
 from safespan.evaluation import Evaluator
 from safespan.evaluation.judges import make_judge
+from safespan.execution import execution
 from safespan.experiments import (
     activations,
     evaluate_models,
@@ -19,12 +20,13 @@ from safespan.experiments import (
     make_model,
     model_name,
     overlap,
-    record_prompts,
 )
+from safespan.pool import threads
 from safespan.projection import Family
 from safespan.report import write_report
 from safespan.results import RunFolder
 from safespan.stages import Stages, file_hashes, key_of
+from safespan.subspaces import SpectrumCache, decompose
 
 
 def run_study(config: StudyConfig, out: Path, command: str = "safespan run", console: Console | None = None) -> Path:
@@ -44,11 +46,16 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run", con
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: give a folder to run in")
+    with threads(config.threads or torch.get_num_threads()):
+        return _run(config, out, command, console)
+
+
+def _run(config: StudyConfig, out: Path, command: str, console: Console | None) -> Path:
     run = RunFolder(out)
     stages = Stages(run, console or Console(stderr=True))
     plan, here = config, config.resolved(out)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    runs = execution(config.execution)
+    decomposed = SpectrumCache().decompose if config.execution.cache else decompose
 
     harm = here.evaluation.harmfulness
     if harm and harm.judge.kind == "llm" and not run.table("projection").exists():
@@ -73,25 +80,24 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run", con
         checkpoints.get("safe"),
     )
 
-    @cache
-    def evaluator() -> Evaluator:
-        made = Evaluator(here.evaluation, run.root)
-        record_prompts(run, made.prompts)
-        return made
+    evaluator = Evaluator(here.evaluation, run.root)
 
     # 2. Outcomes of the models as they are.
     judged = {**inputs, **file_hashes(here.evaluation)}
     key = key_of(plan.evaluation, judged)
-    stages.stage("outcomes", key, [run.table("models")], partial(evaluate_models, evaluator, checkpoints, run, key))
+    stages.stage(
+        "outcomes", key, [run.table("models")], partial(evaluate_models, evaluator, checkpoints, run, key, runs)
+    )
 
     # 3. Experiments 1 and 2: every update projected on and off every subspace (METHODS §2).
     key = key_of(plan.evaluation, plan.projection, config.seed, judged)
     tables = [run.table("projection"), run.table("removed_energy")]
-    stages.stage("projection", key, tables, partial(evaluate_points, here, family, evaluator, run, key))
+    work = partial(evaluate_points, here, family, evaluator, run, key, runs, decomposed)
+    stages.stage("projection", key, tables, work)
 
     # 4. Experiment 3: overlap of update subspaces (METHODS §3).
     key = key_of(plan.overlap, inputs)
-    stages.stage("update overlap", key, [run.table("overlap")], partial(overlap, here, family, run))
+    stages.stage("update overlap", key, [run.table("overlap")], partial(overlap, here, family, run, runs, decomposed))
 
     # 5. Experiment 4: overlap of activation subspaces (METHODS §4).
     if here.activations:

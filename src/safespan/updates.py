@@ -1,12 +1,16 @@
 """Updates Δ between two checkpoints, one matrix at a time, in float32 (METHODS §1)."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
+import psutil
 import torch
 from jaxtyping import Float
 
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
 from safespan.errors import CheckpointError
+from safespan.kernels import squared_norm
+from safespan.pool import device
 
 Matrix = Float[torch.Tensor, "m n"]
 
@@ -32,17 +36,48 @@ def check_same_layout(*checkpoints: Checkpoint) -> list[str]:
     return first.names
 
 
+def check_memory(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Say beforehand that the largest tensor does not fit, rather than be killed in the middle.
+
+    Raises:
+        CheckpointError: fewer bytes are free than one tensor needs.
+    """
+    needed = {name: _bytes_needed(shape) for name, shape in shapes.items()}
+    name = max(needed, key=lambda name: needed[name])
+    on = device()
+    free = torch.cuda.mem_get_info()[0] if on.type == "cuda" else psutil.virtual_memory().available
+    if needed[name] > free:
+        raise CheckpointError(
+            f"tensor {name} of shape {list(shapes[name])} needs {needed[name] / 1e9:.3g} GB of memory, and "
+            f"{free / 1e9:.3g} GB are free ({on.type}): end other programs, or use a machine with more"
+        )
+
+
+def _bytes_needed(shape: tuple[int, ...]) -> int:
+    """Of the work on one tensor: five float32 copies, and six squares of its smaller side in float64."""
+    side = min(shape[-2:]) if len(shape) > 1 else 0
+    return 4 * 5 * math.prod(shape) + 8 * 6 * side**2
+
+
 def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
-    """Δ = end − start of one tensor in float32, in the tensor's own shape.
+    """Δ = end − start of one tensor in float32, in the tensor's own shape, on `pool.device()`.
 
     Between a base and the same base with an adapter it is the adapter's own B·A, which no rounding has touched.
+
+    Raises:
+        CheckpointError: the tensor cannot be read, or holds NaN or Inf.
     """
     if isinstance(end, AdaptedCheckpoint) and start.adapter is None and start.folder.samefile(end.folder):
         if name not in end.changed:
-            return torch.zeros(end.shapes[name])
+            return torch.zeros(end.shapes[name], device=device())
         if (delta := end.update(name)) is not None:
-            return delta
-    return end.load(name).float() - start.load(name).float()
+            return delta.to(device())
+    delta = end.load(name, finite=False).to(device(), torch.float32, copy=True)
+    delta -= start.load(name, finite=False).to(device())
+    if not math.isfinite(squared_norm(delta)):  # far cheaper than a look at every weight of both
+        start.load(name)
+        end.load(name)
+    return delta
 
 
 def matrices(tensor: torch.Tensor) -> Iterator[Matrix]:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
-from safespan.overlap import check_energies, overlap_curve
+from safespan.choices import check_shares
+from safespan.overlap import overlap_curve
 from safespan.subspaces import Spectrum, decompose
 
 ENERGY_FRACTIONS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
@@ -34,7 +35,7 @@ def activation_overlap(
     Raises:
         ConfigError: an energy outside (0, 1].
     """
-    check_energies(energies)
+    check_shares("energy fraction", energies)
     points = overlap_curve(_spectrum(useful, centered), _spectrum(harmful, centered), energies)
     return [
         {

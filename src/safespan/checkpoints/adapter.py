@@ -81,16 +81,13 @@ class AdaptedCheckpoint(Checkpoint):
         if not self._thin and not self._whole:
             raise CheckpointError(f"{self.adapter / WEIGHTS} changes nothing: it holds no LoRA matrices")
 
-    def load(self, name: str) -> torch.Tensor:
-        """Return one tensor: float32 where the adapter changes it, in the base's dtype elsewhere.
-
-        Raises:
-            CheckpointError: the tensor does not exist, or holds NaN or Inf.
-        """
+    def load(self, name: str, finite: bool = True) -> torch.Tensor:
+        """Return one tensor: float32 where the adapter changes it, in the base's dtype elsewhere."""
         if name in self._whole:
             return self._read(self._whole[name]).float()
         delta = self.update(name)
-        return super().load(name) if delta is None else super().load(name).float() + delta
+        weight = super().load(name, finite)
+        return weight if delta is None else weight.float() + delta
 
     def update(self, name: str) -> torch.Tensor | None:
         """The adapter's update of one tensor in float32, scaling·B·A; None where it is not of that form."""

@@ -41,6 +41,7 @@ class Checkpoint:
         if not self.folder.is_dir():
             raise CheckpointError(f"no checkpoint at {self.folder}: expected a folder with {SINGLE} or {INDEX}")
         self._file_of = self._locate()
+        self._seen = {shard: self._state(shard) for shard in set(self._file_of.values())}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         for shard in sorted(set(self._file_of.values())):
@@ -63,21 +64,28 @@ class Checkpoint:
         path = self.folder / "config.json"
         return _read_json(path) if path.exists() else {}
 
-    def load(self, name: str) -> torch.Tensor:
+    def load(self, name: str, finite: bool = True) -> torch.Tensor:
         """Return one tensor in its stored dtype.
 
+        Args:
+            name: of the tensor.
+            finite: refuse NaN and Inf.
+
         Raises:
-            CheckpointError: the tensor does not exist, or holds NaN or Inf.
+            CheckpointError: the tensor does not exist or holds NaN or Inf, or its file is not what it was when opened.
         """
         if name not in self.shapes:
             raise CheckpointError(f"{self.folder} has no tensor {name}")
-        path = self.folder / self._file_of[name]
+        shard = self._file_of[name]
+        path = self.folder / shard
+        if self._state(shard) != self._seen[shard]:
+            raise CheckpointError(f"{path} changed while it was read; wait until it is written, then start again")
         try:
             with safe_open(path, framework="pt") as file:
                 tensor: torch.Tensor = file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"cannot read {name} from {path}: {error}; copy the checkpoint again") from None
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if finite and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
         return tensor
 
@@ -108,6 +116,14 @@ class Checkpoint:
             if not isinstance(shard, str) or Path(shard).name != shard:
                 raise CheckpointError(f"{self.folder / INDEX} names a file outside its folder: {shard!r}")
         return weight_map
+
+    def _state(self, shard: str) -> tuple[int, ...] | None:
+        """What differs once a file was written again; None if it is gone."""
+        try:
+            found = (self.folder / shard).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _read_header(self, shard: str) -> None:
         path = self.folder / shard

@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safespan.cli.app import app
+from safespan.choices import ENGINES, GRANULARITIES, METHODS, SIDES, SUBSPACES, check_choices, check_shares
+from safespan.cli.app import Address, Engine, NoCache, app
 from safespan.errors import ConfigError
 
 if TYPE_CHECKING:
+    from safespan.pool import Spread
     from safespan.projection import ProjectionGrid
+    from safespan.subspaces import Decompose
 
 Model = Annotated[str, typer.Option(help="a model folder, hub id[@revision], BASE+ADAPTER or .gguf file")]
 Fractions = Annotated[
@@ -38,8 +41,14 @@ def sweep(
     fraction: Fractions = None,
     side: SideOption = "output",
     seed: Seed = 0,
+    engine: Engine = None,
+    address: Address = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Energies and cosines of the whole projection grid, with no evaluation."""
+    _check_grid(subspace or [], method or [], fraction or [], side)
+    members = _named(finetuned, "--finetuned")
+    check_choices("engine", [engine or "local"], ENGINES)
     from safespan import projection
     from safespan.checkpoints import open_checkpoint
     from safespan.results import ENERGIES, write_table
@@ -47,10 +56,11 @@ def sweep(
     family = projection.Family(
         open_checkpoint(base),
         open_checkpoint(aligned),
-        {name: open_checkpoint(folder) for name, folder in _named(finetuned, "--finetuned").items()},
+        {name: open_checkpoint(folder) for name, folder in members.items()},
         open_checkpoint(safe) if safe else None,
     )
-    rows, _ = projection.sweep(family, _grid(subspace, method, fraction, side), seed)
+    grid = _grid(subspace, method, fraction, side)
+    rows, _ = projection.sweep(family, grid, seed, _decompose(no_cache), _spread(engine, address))
     write_table(out, rows, ENERGIES)
     typer.echo(f"{len(rows)} points: {out}")
 
@@ -67,8 +77,10 @@ def project(
     safe: Annotated[str | None, typer.Option(help="safety-tuned model, needed by the safety subspace")] = None,
     side: SideOption = "output",
     seed: Seed = 0,
+    no_cache: NoCache = False,
 ) -> None:
     """Write one projected checkpoint that transformers loads, with tokenizer and provenance."""
+    _check_grid([subspace], [method], [fraction], side)
     from safespan.checkpoints import open_checkpoint
     from safespan.projection import Family, write_projected
 
@@ -76,7 +88,8 @@ def project(
     family = Family(open_checkpoint(base), open_checkpoint(aligned), members, open_checkpoint(safe) if safe else None)
     if out.exists() and not (out / "safespan.json").exists():
         raise ConfigError(f"{out} exists and is no projected checkpoint: give a new folder")
-    error = write_projected(family, _grid([subspace], [method], [fraction], side), seed, out)
+    grid = _grid([subspace], [method], [fraction], side)
+    error = write_projected(family, grid, seed, out, _decompose(no_cache))
     typer.echo(f"checkpoint: {out} (rounding error {error:.2g} of the update)")
 
 
@@ -88,16 +101,24 @@ def overlap(
     base: Annotated[str | None, typer.Option(help="base model; adds the alignment update")] = None,
     granularity: Annotated[str, typer.Option(help="tensor or layer")] = "tensor",
     energy: Energies = None,
+    engine: Engine = None,
+    address: Address = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Mode subspace overlap of every pair of updates, at each share of energy."""
+    check_choices("granularity", [granularity], GRANULARITIES)
+    check_choices("engine", [engine or "local"], ENGINES)
+    check_shares("energy fraction", energy or [])
+    members = _named(update, "--update")
     from safespan.checkpoints import open_checkpoint
     from safespan.overlap import ENERGY_FRACTIONS, update_overlap
     from safespan.results import SCHEMAS, write_table
 
     start = open_checkpoint(aligned)
     updates = {"alignment": (open_checkpoint(base), start)} if base else {}
-    updates |= {name: (start, open_checkpoint(folder)) for name, folder in _named(update, "--update").items()}
-    rows = update_overlap(updates, granularity, energy or ENERGY_FRACTIONS)
+    updates |= {name: (start, open_checkpoint(folder)) for name, folder in members.items()}
+    energies = energy or ENERGY_FRACTIONS
+    rows = update_overlap(updates, granularity, energies, _decompose(no_cache), _spread(engine, address))
     write_table(out, rows, SCHEMAS["overlap"])
     typer.echo(f"{len(rows)} rows: {out}")
 
@@ -113,14 +134,15 @@ def activations(
     batch_size: Annotated[int, typer.Option(min=1, help="prompts a forward pass")] = 32,
 ) -> None:
     """Overlap of the activation subspaces of two classes of prompts, layer by layer."""
+    check_shares("energy fraction", energy or [])
+    files = _named(prompts, "--prompts")
+    if set(files) != {"useful", "harmful"}:
+        raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
     from safespan.activations import ENERGY_FRACTIONS, overlap_by_layer
     from safespan.checkpoints import open_checkpoint
     from safespan.data import PromptSource, read_prompts
     from safespan.results import SCHEMAS, write_table
 
-    files = _named(prompts, "--prompts")
-    if set(files) != {"useful", "harmful"}:
-        raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
     useful, harmful = (read_prompts(PromptSource.model_validate(str(files[name]))) for name in ("useful", "harmful"))
     classes = ([prompt.prompt for prompt in useful], [prompt.prompt for prompt in harmful])
     energies = energy or ENERGY_FRACTIONS
@@ -143,10 +165,27 @@ def _named(pairs: list[str], option: str) -> dict[str, str]:
     return named
 
 
+def _check_grid(subspaces: list[str], methods: list[str], fractions: list[float], side: str) -> None:
+    check_choices("subspace", subspaces, SUBSPACES)
+    check_choices("method", methods, METHODS)
+    check_choices("side", [side], SIDES)
+    check_shares("fraction", fractions)
+
+
 def _grid(subspaces: Any, methods: Any, fractions: Any, side: str) -> "ProjectionGrid":
     from safespan.projection import ProjectionGrid
 
-    if side not in ("output", "input", "both"):
-        raise ConfigError(f"--side {side!r}: expected output, input or both")
     given = {"subspaces": subspaces, "methods": methods, "fractions": fractions, "side": side}
     return ProjectionGrid(**{name: value for name, value in given.items() if value})
+
+
+def _decompose(no_cache: bool) -> "Decompose":
+    from safespan.subspaces import SpectrumCache, decompose
+
+    return decompose if no_cache else SpectrumCache().decompose
+
+
+def _spread(engine: str | None, address: str | None) -> "Spread":
+    from safespan.execution import ExecutionConfig, execution
+
+    return execution(ExecutionConfig(engine=engine or "local", address=address)).spread

@@ -33,6 +33,7 @@ def evaluate(
     checkpoint = open_checkpoint(model)
     out.mkdir(parents=True, exist_ok=True)
     evaluator = Evaluator(read, out)
+    evaluator.prepare()
     with model_of(read.engine, checkpoint, out) as opened:
         outcomes, said = evaluator.evaluate(opened)
     write_jsonl(out / "generations.jsonl", said)

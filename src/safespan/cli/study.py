@@ -7,15 +7,23 @@ from typing import Annotated
 
 import typer
 
-from safespan.cli.app import RunOut, Settings, app
+from safespan.choices import ENGINES, check_choices
+from safespan.cli.app import Address, Engine, NoCache, RunOut, Settings, app
 
 
 @app.command()
-def demo(out: RunOut = None, settings: Settings = None) -> None:
+def demo(
+    out: RunOut = None,
+    settings: Settings = None,
+    engine: Engine = None,
+    address: Address = None,
+    no_cache: NoCache = False,
+) -> None:
     """Grow the embedded model family and run the paper's four experiments on it: about four minutes on two cores."""
+    given = _settings(settings, engine, address, no_cache)
     from safespan.config import bundled_study
 
-    _run(bundled_study("organism"), out or Path("runs/demo"), settings)
+    _run(bundled_study("organism"), out or Path("runs/demo"), given)
 
 
 @app.command()
@@ -23,26 +31,37 @@ def run(
     study: Annotated[Path, typer.Argument(help="study file; studies/ holds examples")],
     out: RunOut = None,
     settings: Settings = None,
+    engine: Engine = None,
+    address: Address = None,
+    no_cache: NoCache = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say what would be done; no network, nothing written")
     ] = False,
 ) -> None:
     """Run a study, stage by stage, into a run folder. Finished stages and points are not done again."""
     out = out or Path("runs") / study.stem
+    given = _settings(settings, engine, address, no_cache)
     if not dry_run:
-        return _run(study, out, settings)
+        return _run(study, out, given)
     from safespan.config import load_study
     from safespan.plan import plan
 
-    for line in plan(load_study(study, settings or []), out):
+    for line in plan(load_study(study, given), out):
         typer.echo(line)
 
 
-def _run(study: Path, out: Path, settings: list[str] | None) -> None:
+def _settings(settings: list[str] | None, engine: str | None, address: str | None, no_cache: bool) -> list[str]:
+    """The options that are fields of the study, as settings."""
+    check_choices("engine", [engine or "local"], ENGINES)
+    given = {"engine": engine, "address": address, "cache": "false" if no_cache else None}
+    return [*(settings or []), *(f"execution.{field}={value}" for field, value in given.items() if value)]
+
+
+def _run(study: Path, out: Path, settings: list[str]) -> None:
     from safespan.config import load_study
     from safespan.study import run_study
 
-    report_path = run_study(load_study(study, settings or []), out, shlex.join(["safespan", *sys.argv[1:]]))
+    report_path = run_study(load_study(study, settings), out, shlex.join(["safespan", *sys.argv[1:]]))
     typer.echo(f"report: {report_path}")
 
 

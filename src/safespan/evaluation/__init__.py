@@ -1,25 +1,31 @@
 """Utility, general ability, harmfulness and over-refusal of a model, all through one lm-eval language model."""
 
-from safespan.evaluation.engines import EngineConfig, model_of, models_with
+from safespan.evaluation.engines import EngineConfig, SwitchedModel, model_of
 from safespan.evaluation.harmfulness import HarmfulnessConfig, OverRefusalConfig
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, load_model
-from safespan.evaluation.outcomes import PAPER, EvaluationConfig, Evaluator
+from safespan.evaluation.outcomes import PAPER, EvaluationConfig, Evaluator, Said
 from safespan.evaluation.rejudge import JudgeFile, rejudge
 from safespan.evaluation.utility import UtilityConfig
+from safespan.evaluation.workers import Answered, ModelWorker, PointWorker, Repeat
 
 __all__ = [
     "PAPER",
+    "Answered",
     "EngineConfig",
     "EvaluationConfig",
     "Evaluator",
     "HarmfulnessConfig",
     "JudgeFile",
     "ModelUnderTest",
+    "ModelWorker",
     "OverRefusalConfig",
+    "PointWorker",
+    "Repeat",
+    "Said",
+    "SwitchedModel",
     "UtilityConfig",
     "WeightSwitch",
     "load_model",
     "model_of",
-    "models_with",
     "rejudge",
 ]

@@ -1,7 +1,9 @@
 """Where a model under test runs: in this process's memory, or in any lm-eval engine that reads a checkpoint folder."""
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -14,7 +16,7 @@ from transformers import AutoTokenizer
 from safespan.checkpoints import Checkpoint, write_checkpoint
 from safespan.errors import ConfigError
 from safespan.evaluation.harness import prepare_harness
-from safespan.evaluation.model import ModelUnderTest, WeightSwitch, load_model
+from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash, load_model
 
 Weights = Iterable[tuple[str, torch.Tensor]]
 """(name, tensor) of every weight of a model."""
@@ -38,28 +40,44 @@ class EngineConfig(BaseModel):
     batch_size: int = Field(512, ge=1, description="prompts generated for together")
 
 
-def models_with(
-    engine: EngineConfig, aligned: Checkpoint, points: Iterable[tuple[str, Weights]], scratch: Path
-) -> Iterator[tuple[str, ModelUnderTest]]:
-    """Give the aligned model each point's weights in turn.
+class SwitchedModel:
+    """The aligned model with other weights in place of its own, as often as wanted.
 
     Args:
-        engine: where it runs.
+        engine: where it runs. In memory it is loaded once, and its own weights are back after `close`.
         aligned: the model whose weights are replaced, cast to its dtypes.
-        points: name -> all weights of that point.
         scratch: an existing folder in which checkpoints are written for engines that read one.
     """
-    if engine.name == "memory":
-        model = load_model(aligned, engine.batch_size, engine.dtype)
-        assert model.model is not None
-        with WeightSwitch(model.model) as switch:
-            for name, weights in points:
-                switch.set(weights)
-                yield name, model
-        return
-    for name, weights in points:
-        with _written(aligned, weights, scratch) as folder:
-            yield name, _open(engine, folder)
+
+    def __init__(self, engine: EngineConfig, aligned: Checkpoint, scratch: Path) -> None:
+        """Load nothing yet."""
+        self._engine, self._aligned, self._scratch = engine, aligned, scratch
+
+    @cached_property
+    def _loaded(self) -> tuple[ModelUnderTest, WeightSwitch]:
+        found = load_model(self._aligned, self._engine.batch_size, self._engine.dtype)
+        assert found.model is not None
+        return found, WeightSwitch(found.model)
+
+    @contextmanager
+    def given(self, weights: Weights) -> Iterator[tuple[str, Callable[[], ModelUnderTest]]]:
+        """Give it all weights of one point.
+
+        Returns:
+            A hash, equal for models of the same bytes; and what opens the model, if it has to be asked.
+        """
+        if self._engine.name == "memory":
+            model, switch = self._loaded
+            yield switch.set(weights), lambda: model
+            return
+        digest = hashlib.sha256()
+        with _written(self._aligned, weights, self._scratch, digest) as folder:
+            yield digest.hexdigest(), lambda: _open(self._engine, folder)
+
+    def close(self) -> None:
+        """Give the model its own weights back."""
+        if "_loaded" in vars(self):
+            self._loaded[1].restore()
 
 
 @contextmanager
@@ -71,17 +89,22 @@ def model_of(engine: EngineConfig, checkpoint: Checkpoint, scratch: Path) -> Ite
         yield _open(engine, checkpoint.folder)
     else:
         merged = ((name, checkpoint.load(name)) for name in checkpoint.names)
-        with _written(checkpoint, merged, scratch) as folder:
+        with _written(checkpoint, merged, scratch, hashlib.sha256()) as folder:
             yield _open(engine, folder)
 
 
 @contextmanager
-def _written(like: Checkpoint, weights: Weights, scratch: Path) -> Iterator[Path]:
+def _written(like: Checkpoint, weights: Weights, scratch: Path, digest: "hashlib._Hash") -> Iterator[Path]:
+    def stored() -> Weights:
+        for name, tensor in weights:
+            cast = tensor.to(base.load(name).dtype).cpu()
+            add_to_hash(digest, name, cast)
+            yield name, cast
+
     with TemporaryDirectory(dir=scratch, prefix=".point-") as place:
         folder = Path(place) / "model"
         base = Checkpoint(like.folder)  # with an adapter, weights are given in fp32; config.json names the base's dtype
-        stored = ((name, tensor.to(base.load(name).dtype)) for name, tensor in weights)
-        write_checkpoint(folder, stored, like=like.folder, provenance={"made_by": "safespan, for one evaluation"})
+        write_checkpoint(folder, stored(), like=like.folder, provenance={"made_by": "safespan, for one evaluation"})
         yield folder
 
 

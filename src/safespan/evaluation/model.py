@@ -1,5 +1,6 @@
 """The model under test, and the switch that gives it other weights in place."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -51,6 +52,12 @@ def load_model(checkpoint: Checkpoint, batch_size: int = 512, dtype: str = "auto
     return ModelUnderTest(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size), tokenizer, model)
 
 
+def add_to_hash(digest: "hashlib._Hash", name: str, tensor: torch.Tensor) -> None:
+    """Add a tensor's name and bytes to a hash."""
+    digest.update(name.encode())
+    digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+
+
 class WeightSwitch:
     """Gives a model other weights in place, tensor by tensor, and its own back.
 
@@ -65,16 +72,20 @@ class WeightSwitch:
         self._replaced: set[str] = set()
 
     @torch.no_grad()
-    def set(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    def set(self, weights: Iterable[tuple[str, torch.Tensor]]) -> str:
         """Make the model its own weights with `weights` in place of the tensors of these names.
 
         Args:
-            weights: (name, tensor) pairs, cast to the dtype of the model's tensor.
+            weights: (name, tensor) pairs, cast to the dtype of the model's tensor; each is written once.
+
+        Returns:
+            SHA-256 of these tensors as the model now holds them: equal where two models are the same bytes.
 
         Raises:
             CheckpointError: the model has no tensor of that name, or one of another shape.
         """
         before, self._replaced = self._replaced, set()
+        digest = hashlib.sha256()
         for name, tensor in weights:
             if name not in self._tensors:
                 raise CheckpointError(f"the model has no tensor named {name}")
@@ -86,7 +97,9 @@ class WeightSwitch:
                 self._own[name] = target.clone()
             target.copy_(tensor)
             self._replaced.add(name)
+            add_to_hash(digest, name, target)
         self._give_back(before - self._replaced)
+        return digest.hexdigest()
 
     def restore(self) -> None:
         """Give the model its own weights back, bit for bit."""

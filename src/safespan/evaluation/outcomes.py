@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from safespan.data import Prompt, read_prompts
 from safespan.evaluation.engines import EngineConfig
 from safespan.evaluation.harmfulness import HarmfulnessConfig, OverRefusalConfig, generate_responses
-from safespan.evaluation.judges import Exchange, Judgement, is_refusal, make_judge
+from safespan.evaluation.judges import Exchange, Judge, Judgement, is_refusal, make_judge
 from safespan.evaluation.model import ModelUnderTest
-from safespan.evaluation.utility import Answer, UtilityConfig, build_tasks, evaluate_utility
+from safespan.evaluation.utility import Answer, UtilityConfig, UtilityTask, build_tasks, evaluate_utility
 from safespan.intervals import wilson
 
 PAPER: dict[str, Any] = {"utility": {"preset": "gsm8k"}, "harmfulness": {"prompts": {"preset": "advbench"}}}
@@ -38,53 +39,109 @@ class EvaluationConfig(BaseModel):
     )
 
 
+@dataclass(frozen=True)
+class Said:
+    """What one model answered to everything that is asked, before any judgement.
+
+    Attributes:
+        answers: by kind of task (`utility`, `general`), one a document.
+        harmful: responses to the harmful prompts.
+        benign: responses to the benign prompts.
+    """
+
+    answers: Mapping[str, list[Answer]]
+    harmful: list[str]
+    benign: list[str]
+
+
 class Evaluator:
-    """Evaluates one model after another on the same tasks and prompts, each loaded once."""
+    """Evaluates one model after another on the same tasks and prompts, each loaded once.
+
+    It can be sent to another process, which loads them itself.
+
+    Args:
+        config: what is measured.
+        folder: where a judge that is paid for keeps its replies, in `judge/`.
+    """
 
     def __init__(self, config: EvaluationConfig, folder: Path) -> None:
-        """Load the tasks, prompts and judge.
+        """Load nothing yet."""
+        self.config = config
+        self._folder = folder
 
-        Args:
-            config: what is measured.
-            folder: where a judge that is paid for keeps its replies, in `judge/`.
+    def __reduce__(self) -> tuple[type["Evaluator"], tuple[EvaluationConfig, Path]]:
+        """Without tasks and judge, which hold what cannot be sent."""
+        return Evaluator, (self.config, self._folder)
+
+    @cached_property
+    def tasks(self) -> dict[str, UtilityTask]:
+        """The tasks by kind of outcome."""
+        given = {"utility": self.config.utility, "general": self.config.general}
+        return build_tasks({kind: task for kind, task in given.items() if task})
+
+    @cached_property
+    def harmful(self) -> Sequence[Prompt]:
+        """The harmful prompts."""
+        asked = self.config.harmfulness
+        return read_prompts(asked.prompts)[: asked.limit] if asked else []
+
+    @cached_property
+    def benign(self) -> Sequence[Prompt]:
+        """The benign prompts that look harmful."""
+        asked = self.config.over_refusal
+        return read_prompts(asked.prompts)[: asked.limit] if asked else []
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """Who scores the responses to the harmful prompts."""
+        asked = self.config.harmfulness
+        return make_judge(asked.judge, self._folder / "judge") if asked else None
+
+    def prepare(self) -> None:
+        """Load tasks, prompts and judge now, so that what is missing is said before a model runs.
 
         Raises:
             ConfigError: a task, metric, filter or judge that does not exist.
             DataError: documents or prompts that cannot be read.
         """
-        self.config = config
-        tasks = {"utility": config.utility, "general": config.general}
-        self.tasks = build_tasks({kind: task for kind, task in tasks.items() if task})
-        harm, benign = config.harmfulness, config.over_refusal
-        self.harmful = read_prompts(harm.prompts)[: harm.limit] if harm else []
-        self.benign = read_prompts(benign.prompts)[: benign.limit] if benign else []
-        self.judge = make_judge(harm.judge, folder / "judge") if harm else None
+        _ = self.tasks, self.prompts, self.judge
 
     def evaluate(self, model: ModelUnderTest) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Measure every outcome of a model.
+        """Ask a model everything and score what it says."""
+        return self.score(self.ask(model))
+
+    def ask(self, model: ModelUnderTest) -> Said:
+        """Let a model answer everything."""
+        config = self.config
+        chat = config.apply_chat_template and model.has_chat_template
+
+        def responses(asked: HarmfulnessConfig | OverRefusalConfig | None, prompts: Sequence[Prompt]) -> list[str]:
+            texts = [prompt.prompt for prompt in prompts]
+            return generate_responses(model, texts, asked.max_new_tokens, chat) if asked else []
+
+        return Said(
+            evaluate_utility(model, self.tasks, chat) if self.tasks else {},
+            responses(config.harmfulness, self.harmful),
+            responses(config.over_refusal, self.benign),
+        )
+
+    def score(self, said: Said) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Judge what a model said.
 
         Returns:
             The columns of `results.OUTCOMES`, and one row per response: kind (utility, general, harmful, benign),
             prompt, response, target, score, refused, reason, judge, error.
         """
-        chat = self.config.apply_chat_template and model.has_chat_template
-        answers = evaluate_utility(model, self.tasks, chat) if self.tasks else {}
-        rows = [_row(kind, *_answer(answer)) for kind, given in answers.items() for answer in given]
+        rows = [_row(kind, *_answer(answer)) for kind, given in said.answers.items() for answer in given]
+        exchanges = [Exchange(p.prompt, r, p.target) for p, r in zip(self.harmful, said.harmful, strict=True)]
         judged: list[Judgement] = []
-        if self.config.harmfulness and self.judge:
-            asked = [prompt.prompt for prompt in self.harmful]
-            said = generate_responses(model, asked, self.config.harmfulness.max_new_tokens, chat)
-            exchanges = [Exchange(p.prompt, r, p.target) for p, r in zip(self.harmful, said, strict=True)]
+        if self.judge:
             judged = self.judge.judge(exchanges)
             rows += [_row("harmful", e, j, self.judge.name) for e, j in zip(exchanges, judged, strict=True)]
-        refused: list[bool] = []
-        if self.config.over_refusal:
-            asked = [prompt.prompt for prompt in self.benign]
-            said = generate_responses(model, asked, self.config.over_refusal.max_new_tokens, chat)
-            refused = [is_refusal(response) for response in said]
-            for prompt, response, no in zip(asked, said, refused, strict=True):
-                rows.append(_row("benign", Exchange(prompt, response), Judgement(None, no, ""), "rules"))
-        return outcomes(answers, judged, refused), rows
+        refused = [is_refusal(response) for response in said.benign]
+        for prompt, response, no in zip(self.benign, said.benign, refused, strict=True):
+            rows.append(_row("benign", Exchange(prompt.prompt, response), Judgement(None, no, ""), "rules"))
+        return outcomes(said.answers, judged, refused), rows
 
     @property
     def prompts(self) -> dict[str, Sequence[Prompt]]:

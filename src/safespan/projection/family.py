@@ -3,17 +3,32 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from safespan.checkpoints import Checkpoint
+from safespan.choices import METHODS, SUBSPACES, check_choices, check_shares
 from safespan.errors import ConfigError
-from safespan.subspaces import SUBSPACES, Side, rank_of_fraction
+from safespan.subspaces import Side
 from safespan.updates import check_same_layout
 
-METHODS = ("parallel", "orthogonal", "opposite")
 FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
 """The paper's f."""
+
+
+class Point(NamedTuple):
+    """One projection of one fine-tune."""
+
+    finetune: str
+    subspace: str
+    method: str
+    fraction: float
+
+    @property
+    def name(self) -> str:
+        """What it is called in file names."""
+        return f"{self.finetune}-{self.subspace}-{self.method}-{self.fraction:g}"
 
 
 class ProjectionGrid(BaseModel):
@@ -32,11 +47,8 @@ class ProjectionGrid(BaseModel):
         Raises:
             ConfigError: a fraction outside (0, 1], or a method that does not exist.
         """
-        for fraction in self.fractions:
-            rank_of_fraction(fraction, (1, 1))
-        for method in self.methods:
-            if method not in METHODS:
-                raise ConfigError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+        check_shares("fraction", self.fractions)
+        check_choices("method", self.methods, METHODS)
         return list(product(subspaces, self.methods, self.fractions))
 
 
@@ -67,9 +79,7 @@ class Family:
         Raises:
             ConfigError: an unknown name, or `safety` without a safe model.
         """
-        for subspace in asked or ():
-            if subspace not in SUBSPACES:
-                raise ConfigError(f"unknown subspace {subspace!r}: expected one of {', '.join(SUBSPACES)}")
+        check_choices("subspace", asked or (), SUBSPACES)
         if asked and "safety" in asked and self.safe is None:
             raise ConfigError("subspace 'safety' needs a safe model: give one, or leave the subspace out")
         return asked or tuple(name for name in SUBSPACES if name != "safety" or self.safe)

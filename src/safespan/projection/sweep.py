@@ -1,14 +1,15 @@
 """Energies and cosines of the whole grid, without evaluating anything."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from safespan.checkpoints import layer_of, natural_order
-from safespan.pool import side_by_side
+from safespan.kernels import inner_product, squared_norm
+from safespan.pool import Spread, side_by_side
 from safespan.projection.family import Family, ProjectionGrid
-from safespan.projection.tensor import References, inner_product, references, squared_norm, tensor_projections
-from safespan.updates import update
+from safespan.projection.tensor import directions, projections
+from safespan.subspaces import Decompose, decompose
+from safespan.updates import check_memory, update
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,11 @@ class _Sums:
 
 
 def sweep(
-    family: Family, grid: ProjectionGrid, seed: int, decomposed: Mapping[str, References] | None = None
+    family: Family,
+    grid: ProjectionGrid,
+    seed: int,
+    decompose: Decompose = decompose,
+    spread: Spread = side_by_side,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Energies and cosines of the whole grid, in one pass over the tensors.
 
@@ -36,34 +41,38 @@ def sweep(
         family: the checkpoints.
         grid: which projections.
         seed: of the random subspaces.
-        decomposed: the decompositions by tensor name, if they are at hand; made and dropped tensor by tensor if not.
+        decompose: how updates are decomposed; a cache's if it should remember.
+        spread: where tensors are worked on.
 
     Returns:
         Rows of the tables `projection` (without outcomes) and `removed_energy` of `results.SCHEMAS`.
 
     Raises:
-        CheckpointError: the checkpoints do not match.
+        CheckpointError: the checkpoints do not match, or a tensor does not fit into memory.
         ConfigError: the grid asks for what does not exist.
     """
     names, subspaces = family.names(), family.subspaces(grid.subspaces)
     points = grid.points(subspaces)
+    check_memory(family.aligned.shapes)
     inside: dict[tuple[str, str, float], dict[str, float]] = {}
     task: dict[str, dict[str, float]] = {label: {} for label in family.finetuned}
     sums = {label: _Sums() for label in family.finetuned}
 
     def measured(name: str) -> tuple[dict[str, _Sums], dict[tuple[str, str, float], float]]:
-        known = decomposed[name] if decomposed else references(family, name, subspaces, grid.side)
-        alignment = known["alignment"][0] if "alignment" in known else update(name, family.base, family.aligned)
-        deltas = {label: update(name, family.aligned, end) for label, end in family.finetuned.items()}
+        alignment = update(name, family.base, family.aligned)
         norm = squared_norm(alignment)
-        own = {label: _Sums(squared_norm(d), norm, inner_product(d, alignment)) for label, d in deltas.items()}
-        return own, {
-            (label, subspace, fraction): projection.energy(fraction)
-            for label, subspace, projection in tensor_projections(deltas, name, known, subspaces, seed)
-            for fraction in grid.fractions
-        }
+        known = directions(family, name, alignment, subspaces, grid.side, seed, decompose)
+        own: dict[str, _Sums] = {}
+        energies: dict[tuple[str, str, float], float] = {}
+        for label, end in family.finetuned.items():
+            delta = update(name, family.aligned, end)
+            own[label] = _Sums(squared_norm(delta), norm, inner_product(delta, alignment))
+            for subspace, projection in projections(delta, known):
+                for fraction in grid.fractions:
+                    energies[label, subspace, fraction] = projection.energy(fraction)
+        return own, energies
 
-    for name, (own, energies) in zip(names, side_by_side(measured, names), strict=True):
+    for name, (own, energies) in zip(names, spread(measured, names), strict=True):
         layer = layer_of(name)
         for label, found in own.items():
             task[label][layer] = task[label].get(layer, 0.0) + found.task

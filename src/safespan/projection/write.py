@@ -7,13 +7,25 @@ from typing import Any
 import torch
 
 from safespan.checkpoints import Checkpoint, write_checkpoint
+from safespan.kernels import squared_norm
+from safespan.pool import side_by_side
 from safespan.projection.family import Family, ProjectionGrid
-from safespan.projection.tensor import references, squared_norm, tensor_projections
-from safespan.updates import update
+from safespan.projection.tensor import applied, directions, projections
+from safespan.subspaces import Decompose, decompose
+from safespan.updates import check_memory, update
 
 
-def write_projected(family: Family, grid: ProjectionGrid, seed: int, out: Path) -> float:
+def write_projected(
+    family: Family, grid: ProjectionGrid, seed: int, out: Path, decompose: Decompose = decompose
+) -> float:
     """Write W_A plus the projected update of the one fine-tune at the one point of `grid`, in W_A's stored dtype.
+
+    Args:
+        family: the checkpoints, with one fine-tune.
+        grid: one subspace, method and fraction.
+        seed: of the random subspaces.
+        out: the folder to write.
+        decompose: how updates are decomposed; a cache's if it should remember.
 
     Returns:
         Rounding error: ‖stored − exact‖_F / ‖applied update‖_F over all tensors (NaN if nothing was applied).
@@ -21,32 +33,38 @@ def write_projected(family: Family, grid: ProjectionGrid, seed: int, out: Path) 
     names, subspaces = family.names(), family.subspaces(grid.subspaces)
     [(subspace, method, fraction)] = grid.points(subspaces)
     [(label, finetuned)] = family.finetuned.items()
+    members = {"base": family.base, "aligned": family.aligned, label: finetuned}
+    check_memory(family.aligned.shapes)
+
+    def hashed(member: tuple[str, Checkpoint]) -> tuple[str, str]:
+        return member[0], member[1].sha256()
+
     provenance: dict[str, Any] = {
         "made_by": "safespan project",
         "base": family.base.name,
         "aligned": family.aligned.name,
         "finetuned": {label: finetuned.name},
         "settings": {"subspace": subspace, "method": method, "fraction": fraction, "side": grid.side, "seed": seed},
-        "sha256": {
-            role: checkpoint.sha256()
-            for role, checkpoint in (("base", family.base), ("aligned", family.aligned), (label, finetuned))
-        },
+        "sha256": dict(side_by_side(hashed, members.items())),
     }
     errors = {"rounding": 0.0, "applied": 0.0}
     # With an adapter, W_A is given in fp32; it is stored as its base is, which is the dtype that config.json names.
     stored = Checkpoint(family.aligned.folder)
 
+    def projected(name: str) -> tuple[torch.Tensor, float, float]:
+        delta = update(name, family.aligned, finetuned)
+        alignment = update(name, family.base, family.aligned)
+        known = directions(family, name, alignment, subspaces, grid.side, seed, decompose)
+        [(_, projection)] = projections(delta, known)
+        change = applied(method, delta, projection.parallel(fraction))
+        exact = change + family.aligned.load(name).to(change)
+        rounded = exact.to(stored.load(name, finite=False).dtype)
+        return rounded.cpu(), squared_norm(exact - rounded), squared_norm(change)
+
     def stream() -> Iterator[tuple[str, torch.Tensor]]:
-        for name in names:
-            start = family.aligned.load(name)
-            deltas = {label: update(name, family.aligned, finetuned)}
-            decomposed = references(family, name, subspaces, grid.side)
-            [(_, _, projection)] = tensor_projections(deltas, name, decomposed, subspaces, seed)
-            applied = projection.applied(method, fraction)
-            exact = start.float() + applied
-            rounded = exact.to(stored.load(name).dtype)
-            errors["rounding"] += squared_norm(rounded.float() - exact)
-            errors["applied"] += squared_norm(applied)
+        for name, (rounded, error, size) in zip(names, side_by_side(projected, names), strict=True):
+            errors["rounding"] += error
+            errors["applied"] += size
             yield name, rounded
         provenance["rounding_error"] = rounding_error()
 

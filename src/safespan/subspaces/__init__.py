@@ -1,18 +1,23 @@
 """Ordered orthonormal bases: of an update's singular vectors, and of random controls."""
 
-from safespan.subspaces.bases import SUBSPACES, rank_of_fraction, subspace_basis
-from safespan.subspaces.sides import Basis, Side, Spectra, bases, spectra
-from safespan.subspaces.spectrum import Spectrum, decompose
+from safespan.subspaces.bases import random_basis, random_order, rank_of_fraction
+from safespan.subspaces.cache import SpectrumCache
+from safespan.subspaces.sides import Basis, Side, Spectra, random_bases, reordered, spectra, spectral_bases
+from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
 
 __all__ = [
-    "SUBSPACES",
     "Basis",
+    "Decompose",
     "Side",
     "Spectra",
     "Spectrum",
-    "bases",
+    "SpectrumCache",
     "decompose",
+    "random_bases",
+    "random_basis",
+    "random_order",
     "rank_of_fraction",
+    "reordered",
     "spectra",
-    "subspace_basis",
+    "spectral_bases",
 ]

@@ -1,9 +1,13 @@
 """One exact decomposition of a matrix."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Float
+
+from safespan.kernels import eigh, gram, product
 
 CHUNK = 4096
 """Rows or columns that are in float64 at a time."""
@@ -12,11 +16,25 @@ _GRADED = 1e-4
 
 
 @dataclass(frozen=True)
+class Factor:
+    """What is costly in the decomposition of an m × n matrix M, and all of it that has to be kept.
+
+    Attributes:
+        values: [r], float64: the singular values above the rank tolerance, falling.
+        weights: [min(m, n), r], float64. Where m ≤ n the left singular vectors; else W with M·W the left singular
+            vectors, so that those of a tall matrix take no more room than those of a square one.
+    """
+
+    values: Float[torch.Tensor, " r"]
+    weights: Float[torch.Tensor, "s r"]
+
+
+@dataclass(frozen=True)
 class Spectrum:
     """Left singular vectors and singular values of an m × n matrix, up to its numerical rank r.
 
     Attributes:
-        left: [m, r], float64, orthonormal columns, by falling singular value.
+        left: [m, r], computed in float64 and rounded to float32, orthonormal columns, by falling singular value.
         values: [r], float64, falling, all above the rank tolerance.
     """
 
@@ -32,6 +50,10 @@ class Spectrum:
         return int((cumulated < energy * cumulated[-1] * (1 - 1e-12)).sum()) + 1
 
 
+Decompose = Callable[[torch.Tensor], Spectrum]
+"""`decompose`, or a cache's, which does each matrix once."""
+
+
 def decompose(matrix: Float[torch.Tensor, "m n"]) -> Spectrum:
     """Decompose a matrix in float64.
 
@@ -40,35 +62,64 @@ def decompose(matrix: Float[torch.Tensor, "m n"]) -> Spectrum:
     below σ_1 · √(max(m, n) · ε) are noise of the arithmetic, have no meaning as singular vectors and are left out.
 
     Args:
-        matrix: m × n, any float dtype.
+        matrix: m × n, float32 or float64.
 
     Returns:
         The spectrum; r = 0 for a zero matrix.
     """
+    return spectrum_of(matrix, factorize(matrix))
+
+
+def factorize(matrix: Float[torch.Tensor, "m n"]) -> Factor:
+    """The costly part of `decompose`."""
     tall = matrix.shape[0] > matrix.shape[1]
-    chunks = torch.split(matrix if tall else matrix.T, CHUNK)
-    gram = torch.zeros(min(matrix.shape), min(matrix.shape), dtype=torch.float64, device=matrix.device)
-    for chunk in chunks:
-        exact = chunk.double()
-        gram.addmm_(exact.T, exact)
-    squares, vectors = torch.linalg.eigh(gram)
-    values, vectors = squares.clamp(min=0).sqrt().flip(0), vectors.flip(1)
+    squares, vectors = eigh(_gram(matrix if tall else matrix.T))
+    values = squares.clamp(min=0).sqrt()
     tolerance = values[0] * (max(matrix.shape) * torch.finfo(torch.float64).eps) ** 0.5
     rank = int((values > tolerance).sum())
     values, vectors = values[:rank], vectors[:, :rank]
-    # A tall matrix's left vectors are its rows seen along the right ones.
-    left = torch.cat([chunk.double() @ (vectors / values) for chunk in chunks]) if tall else vectors
-    if tall and rank and values[-1] < _GRADED * values[0]:
-        left = orthonormal(left)  # ε·(σ_1/σ_i)² of the others is left in each vector
-    return Spectrum(left, values)
+    if not tall or not rank:
+        return Factor(values, vectors)
+    weights = vectors / values
+    if values[-1] < _GRADED * values[0]:  # ε·(σ_1/σ_i)² of the others is left in each vector
+        found = reduce(torch.Tensor.add_, map(gram, _products(matrix, weights)))
+        weights = torch.linalg.solve_triangular(_triangle(found), weights, upper=True, left=False)
+    return Factor(values, weights)
 
 
-def orthonormal(columns: Float[torch.Tensor, "m k"]) -> Float[torch.Tensor, "m k"]:
-    """The Q of a QR with a positive diagonal in R, by Cholesky: each column is freed of those before it.
+def spectrum_of(matrix: Float[torch.Tensor, "m n"], factor: Factor) -> Spectrum:
+    """The spectrum of a matrix whose factor is known."""
+    if matrix.shape[0] <= matrix.shape[1]:
+        return Spectrum(factor.weights.float(), factor.values)
+    left = torch.empty(len(matrix), len(factor.values), device=matrix.device)
+    for rows, part in zip(torch.split(left, CHUNK), _products(matrix, factor.weights), strict=True):
+        rows.copy_(part)
+    return Spectrum(left, factor.values)
 
-    Of a Gaussian matrix it is Haar-distributed. Matrix products throughout, where Householder's reflections are not.
-    The loss of orthogonality is ε·κ², small enough in float64: a square Gaussian's κ is of the order of its size.
+
+def orthonormalize(columns: Float[torch.Tensor, "m k"]) -> Float[torch.Tensor, "m k"]:
+    """Replace columns by the Q of their QR with a positive diagonal in R, in place: each freed of those before it.
+
+    Of a Gaussian matrix it is Haar-distributed. By Cholesky in float64, matrix products throughout, where Householder's
+    reflections are not. The loss of orthogonality is ε·κ², small enough: a square Gaussian's κ is of the order of its
+    size.
     """
-    triangle = torch.linalg.cholesky(columns.T @ columns, upper=True)
-    result: torch.Tensor = torch.linalg.solve_triangular(triangle, columns, upper=True, left=False)
-    return result
+    triangle = _triangle(_gram(columns))
+    for rows in torch.split(columns, CHUNK):
+        rows.copy_(torch.linalg.solve_triangular(triangle, rows.double(), upper=True, left=False))
+    return columns
+
+
+def _gram(columns: Float[torch.Tensor, "m n"]) -> Float[torch.Tensor, "n n"]:
+    """XᵀX in float64, without a float64 copy of X."""
+    return reduce(torch.Tensor.add_, (gram(chunk.double()) for chunk in torch.split(columns, CHUNK)))
+
+
+def _products(matrix: Float[torch.Tensor, "m n"], weights: Float[torch.Tensor, "n r"]) -> Iterator[torch.Tensor]:
+    for rows in torch.split(matrix, CHUNK):
+        yield product(rows.double(), weights)
+
+
+def _triangle(squared: torch.Tensor) -> torch.Tensor:
+    triangle: torch.Tensor = torch.linalg.cholesky(squared, upper=True)
+    return triangle

@@ -1,0 +1,34 @@
+"""The names that options choose from, and their checks: without torch, so that a wrong one is said at once."""
+
+from collections.abc import Iterable, Sequence
+
+from safespan.errors import ConfigError
+
+SUBSPACES = ("alignment", "safety", "random-k", "random")
+"""Leading singular vectors of Δ_A, of Δ_S, those of Δ_A in random order, Haar-random ones (METHODS §2)."""
+
+METHODS = ("parallel", "orthogonal", "opposite")
+"""What is added to the aligned weights: P, Δ_T − P, −P (METHODS §2)."""
+
+SIDES = ("output", "input", "both")
+"""Where bases lie: outputs of a matrix (as in the paper), its inputs, or both."""
+
+GRANULARITIES = ("tensor", "layer")
+"""What update overlap is measured of (METHODS §3)."""
+
+ENGINES = ("local", "ray")
+"""Where work runs: in this process, or on a Ray cluster."""
+
+
+def check_choices(kind: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise ConfigError unless every name given is known."""
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
+
+
+def check_shares(kind: str, given: Iterable[float]) -> None:
+    """Raise ConfigError unless every share given is in (0, 1]."""
+    for share in given:
+        if not 0 < share <= 1:
+            raise ConfigError(f"{kind} {share} is outside (0, 1]")

@@ -1,0 +1,233 @@
+"""Where a study's work runs: in this process, or on a Ray cluster."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from safespan.errors import ConfigError, SafespanError
+from safespan.pool import side_by_side, threads
+
+Item = TypeVar("Item")
+Job = TypeVar("Job", bound="Named")
+Result = TypeVar("Result")
+
+_MOST_DEATHS = 3
+"""Of workers on one and the same job, before it is taken to be what kills them."""
+
+
+class ExecutionConfig(BaseModel):
+    """Where decompositions and sweep points run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: Literal["local", "ray"] = Field("local", description="this process, or a Ray cluster")
+    address: str | None = Field(
+        None,
+        description="of the Ray cluster: HOST:PORT, ray://HOST:PORT or auto; unset: one is started here",
+    )
+    workers: int | None = Field(None, ge=1, description="models under test at a time; unset: all that fit the cluster")
+    gpus_per_worker: float = Field(0, ge=0, description="GPUs that each worker, and each decomposition, is given")
+    cpus_per_worker: int = Field(1, ge=1, description="CPU threads of each worker")
+    cache: bool = Field(True, description="keep decompositions on disk for later commands")
+
+
+class Named(Hashable, Protocol):
+    """A job; its name is for messages."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+
+class Worker(Protocol):
+    """Does one job after another; what it loads for one serves the next."""
+
+    def __call__(self, job: Any, /) -> Any:
+        """Do one job."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class Execution(Protocol):
+    """Two ways to spread work: items without state, and jobs for workers that hold a model."""
+
+    def spread(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Results in the order of the items."""
+
+    def serve(
+        self, make: Callable[[], Worker], jobs: Sequence[Job], group: Callable[[Job], Hashable]
+    ) -> Iterator[tuple[Job, Any]]:
+        """(job, result) as they are done; a worker goes on with jobs of one group while it can."""
+
+
+class Local:
+    """This process: tensors side by side on its cores, one model under test."""
+
+    def spread(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """As `pool.side_by_side`."""
+        return side_by_side(work, items)
+
+    def serve(
+        self, make: Callable[[], Worker], jobs: Sequence[Job], group: Callable[[Job], Hashable]
+    ) -> Iterator[tuple[Job, Any]]:
+        """One job after another, in their order."""
+        worker = make()
+        try:
+            for job in jobs:
+                yield job, worker(job)
+        finally:
+            worker.close()
+
+
+class OnRay:
+    """A Ray cluster. What a killed worker was doing is done again by another; results come back to this process.
+
+    Every node needs safespan and the same paths to the checkpoints and the run folder.
+    """
+
+    def __init__(self, config: ExecutionConfig) -> None:
+        """Join the cluster, or start one on this machine.
+
+        Raises:
+            ConfigError: Ray is not installed, or nothing answers at the address.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError("engine ray needs Ray: pip install 'safespan[ray]'") from None
+        self._ray: Any = ray
+        self._config = config
+        if not ray.is_initialized():
+            _join(ray, config.address)
+        self._resources = {"num_cpus": config.cpus_per_worker, "num_gpus": config.gpus_per_worker}
+
+    def spread(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """A task an item, one thread each; twice as many are sent as can run, so that none waits for its next."""
+        task = self._ray.remote(max_retries=_MOST_DEATHS, **self._resources)(_single_threaded)
+        sent, place = self._ray.put(work), os.getcwd()
+        waiting = iter(items)
+        begun = deque(task.remote(sent, item, place) for item in islice(waiting, 2 * self._workers()))
+        while begun:
+            yield self._result(begun.popleft())
+            begun.extend(task.remote(sent, item, place) for item in islice(waiting, 1))
+
+    def serve(
+        self, make: Callable[[], Worker], jobs: Sequence[Job], group: Callable[[Job], Hashable]
+    ) -> Iterator[tuple[Job, Any]]:
+        """An actor a worker. When one dies, another begins with the job that it was doing."""
+        actor = self._ray.remote(max_restarts=0, **self._resources)(_Actor)
+        sent, place = self._ray.put(make), os.getcwd()
+        waiting, deaths = list(jobs), dict.fromkeys(jobs, 0)
+        running: dict[Any, tuple[Any, Job]] = {}
+
+        def begin(worker: Any, last: Job | None) -> None:
+            if waiting:
+                job = _next(waiting, last, [job for _, job in running.values()], group)
+                running[worker.run.remote(job)] = (worker, job)
+            else:
+                self._result(worker.close.remote())
+                self._ray.kill(worker)
+
+        def new() -> Any:
+            return actor.remote(sent, self._config.cpus_per_worker, place)
+
+        try:
+            for _ in range(min(self._workers(), len(jobs))):
+                begin(new(), None)
+            while running:
+                [done], _ = self._ray.wait(list(running), num_returns=1)
+                worker, job = running.pop(done)
+                try:
+                    result = self._result(done)
+                except self._ray.exceptions.RayActorError as error:
+                    deaths[job] += 1
+                    if deaths[job] == _MOST_DEATHS:
+                        reason = str(error).strip().partition("\\n")[0]
+                        raise SafespanError(f"{job} ended its worker {_MOST_DEATHS} times ({reason})") from None
+                    waiting.insert(0, job)
+                    begin(new(), job)
+                    continue
+                begin(worker, job)
+                yield job, result
+        finally:
+            for worker, _ in running.values():
+                self._ray.kill(worker)
+
+    def _workers(self) -> int:
+        if self._config.workers:
+            return self._config.workers
+        there = self._ray.cluster_resources()
+        fits = there.get("CPU", 1) / self._config.cpus_per_worker
+        if self._config.gpus_per_worker:
+            fits = min(fits, there.get("GPU", 0) / self._config.gpus_per_worker)
+        if fits < 1:
+            raise ConfigError(
+                f"the Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs: too few for "
+                f"a worker of {self._config.cpus_per_worker} and {self._config.gpus_per_worker:g}; "
+                "change execution.cpus_per_worker or execution.gpus_per_worker"
+            )
+        return int(fits)
+
+    def _result(self, reference: Any) -> Any:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            # Ray's own message holds the worker's traceback.
+            raise error.cause if isinstance(error.cause, SafespanError) else error from None
+        except self._ray.exceptions.RayActorError:
+            raise
+        except self._ray.exceptions.RayError as error:
+            raise SafespanError(f"Ray could not do it: {_first(error)}") from None
+
+
+class _Actor:
+    """A worker in a process of Ray's."""
+
+    def __init__(self, make: Callable[[], Worker], cores: int, place: str) -> None:
+        os.chdir(place)
+        self._threads = threads(cores)
+        self._threads.__enter__()
+        self._worker = make()
+
+    def run(self, job: Any) -> Any:
+        return self._worker(job)
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+def execution(config: ExecutionConfig) -> Execution:
+    """The execution that a study asks for."""
+    return OnRay(config) if config.engine == "ray" else Local()
+
+
+def _single_threaded(work: Callable[[Any], Any], item: Any, place: str) -> Any:
+    os.chdir(place)
+    with threads(1):
+        return work(item)
+
+
+def _next(waiting: list[Job], last: Job | None, running: Sequence[Job], group: Callable[[Job], Hashable]) -> Job:
+    """Take the job that costs a worker least to begin: of its last one's group, else of a group nobody is at."""
+    own = None if last is None else group(last)
+    taken = {group(job) for job in running}
+    job = min(waiting, key=lambda job: (group(job) != own, group(job) in taken))
+    waiting.remove(job)
+    return job
+
+
+def _join(ray: Any, address: str | None) -> None:
+    own = {"include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise ConfigError(f"no Ray cluster answers at {address or 'this machine'} ({_first(error)})") from None
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

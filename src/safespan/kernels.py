@@ -1,0 +1,44 @@
+"""The dense kernels of the analysis: NumPy's and SciPy's BLAS and LAPACK on the CPU, torch's on any other device.
+
+NumPy sees that X and Xᵀ are one matrix and computes half of their product (`syrk`), which torch does not.
+"""
+
+import numpy as np
+import scipy.linalg
+import torch
+from jaxtyping import Float
+
+_PART = 1 << 14
+
+
+def product(left: Float[torch.Tensor, "m k"], right: Float[torch.Tensor, "k n"]) -> Float[torch.Tensor, "m n"]:
+    """L·R of two matrices of one dtype."""
+    return torch.from_numpy(left.numpy() @ right.numpy()) if left.is_cpu else left @ right
+
+
+def gram(columns: Float[torch.Tensor, "m n"]) -> Float[torch.Tensor, "n n"]:
+    """XᵀX."""
+    return product(columns.T, columns)
+
+
+def eigh(symmetric: Float[torch.Tensor, "n n"]) -> tuple[Float[torch.Tensor, " n"], Float[torch.Tensor, "n n"]]:
+    """Eigenvalues, falling, and eigenvectors of a symmetric matrix, which is overwritten."""
+    if symmetric.is_cpu:
+        found = scipy.linalg.eigh(symmetric.numpy(), overwrite_a=True, check_finite=False, driver="evd")
+        values, vectors = map(torch.from_numpy, found)
+    else:
+        values, vectors = torch.linalg.eigh(symmetric)
+    return values.flip(0), vectors.flip(1)
+
+
+def inner_product(x: torch.Tensor, y: torch.Tensor) -> float:
+    """⟨X, Y⟩ of two tensors of one shape: parts that fit a processor's cache, their sums added in float64."""
+    if not x.is_cpu:
+        return float(torch.dot(x.reshape(-1).double(), y.reshape(-1).double()))
+    left, right = x.reshape(-1).numpy(), y.reshape(-1).numpy()
+    return sum((float(np.dot(left[i : i + _PART], right[i : i + _PART])) for i in range(0, len(left), _PART)), 0.0)
+
+
+def squared_norm(tensor: torch.Tensor) -> float:
+    """‖·‖²_F."""
+    return inner_product(tensor, tensor)

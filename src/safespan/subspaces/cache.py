@@ -1,0 +1,137 @@
+"""Decompositions kept on disk, found again by the content of the matrix."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from safespan.errors import ConfigError
+from safespan.subspaces.spectrum import Factor, Spectrum, factorize, spectrum_of
+
+FOLDER, GIGABYTES = "SAFESPAN_CACHE", "SAFESPAN_CACHE_GB"
+"""Environment variables: the cache's folder and its size."""
+
+_FORMAT = "safespan factor 1"
+"""Part of every key: another way to decompose needs another."""
+
+_SMALLEST = 128
+"""Matrices with fewer rows or columns are decomposed faster than a file is opened."""
+
+_log = logging.getLogger(__name__)
+
+
+class SpectrumCache:
+    """Decomposes each matrix once, whoever asks, and however often.
+
+    Several processes may use one folder: a file appears whole or not at all. A folder that cannot be read or written
+    costs one line of warning, and the work goes on without it.
+
+    Args:
+        folder: where the files lie; unless given, SAFESPAN_CACHE or `safespan` in the user's cache folder.
+        gigabytes: size at which the files that were not used for longest are removed; unless given, SAFESPAN_CACHE_GB
+            or 20.
+
+    Raises:
+        ConfigError: SAFESPAN_CACHE_GB is not a number.
+    """
+
+    def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
+        """Open the cache; its folder is made when there is something to keep."""
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        self._folder = folder or Path(os.environ.get(FOLDER) or home / "safespan")
+        self._limit = (_gigabytes() if gigabytes is None else gigabytes) * 1e9
+        self._usable = True
+        self._lock = Lock()
+
+    def decompose(self, matrix: torch.Tensor) -> Spectrum:
+        """The same as `decompose`, to the last bit."""
+        if not self._usable or min(matrix.shape) < _SMALLEST:
+            return spectrum_of(matrix, factorize(matrix))
+        path = self._folder / f"{_key(matrix)}.safetensors"
+        factor = self._read(path, matrix)
+        if factor is None:
+            factor = factorize(matrix)
+            self._write(path, factor)
+        return spectrum_of(matrix, factor)
+
+    def _read(self, path: Path, matrix: torch.Tensor) -> Factor | None:
+        try:
+            with safe_open(path, framework="pt") as file:
+                # Copied: a file that is mapped into memory could change, or end, under the arithmetic.
+                factor = Factor(*(file.get_tensor(name).clone() for name in ("values", "weights")))
+                sound = file.metadata() == {"sha256": _checksum(factor)}
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except SafetensorError:
+            sound = False
+        except OSError as error:
+            self._give_up(f"cannot be read ({error})")
+            return None
+        if not sound or factor.weights.shape != (min(matrix.shape), len(factor.values)):
+            _log.warning(f"{path} is broken: its matrix is decomposed again")
+            return None
+        return Factor(factor.values.to(matrix.device), factor.weights.to(matrix.device))
+
+    def _write(self, path: Path, factor: Factor) -> None:
+        kept = {"values": factor.values.cpu().contiguous(), "weights": factor.weights.cpu().contiguous()}
+        size = sum(tensor.nbytes for tensor in kept.values())
+        if not self._usable or size > self._limit:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._folder, prefix=".") as scratch:
+                part = Path(scratch) / path.name
+                save_file(kept, part, metadata={"sha256": _checksum(factor)})
+                self._make_room(size)
+                part.replace(path)
+        except (OSError, SafetensorError) as error:
+            self._give_up(f"cannot be written ({error})")
+
+    def _make_room(self, size: int) -> None:
+        with self._lock:
+            files = [(path, path.stat()) for path in self._folder.glob("*.safetensors")]
+            excess = sum(stat.st_size for _, stat in files) + size - self._limit
+            for path, stat in sorted(files, key=lambda file: file[1].st_mtime):
+                if excess <= 0:
+                    break
+                path.unlink(missing_ok=True)
+                excess -= stat.st_size
+
+    def _give_up(self, reason: str) -> None:
+        with self._lock:
+            if self._usable:
+                _log.warning(f"the cache {self._folder} {reason}: going on without it; set {FOLDER} to another folder")
+            self._usable = False
+
+
+def _gigabytes() -> float:
+    text = os.environ.get(GIGABYTES, "20")
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{GIGABYTES}={text!r}: expected a number of gigabytes, such as 20") from None
+
+
+def _key(matrix: torch.Tensor) -> str:
+    digest = hashlib.sha256(f"{_FORMAT} {matrix.dtype} {tuple(matrix.shape)}".encode())
+    digest.update(_bytes(matrix))
+    return digest.hexdigest()
+
+
+def _checksum(factor: Factor) -> str:
+    digest = hashlib.sha256(_bytes(factor.values))
+    digest.update(_bytes(factor.weights))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> Any:
+    return np.ascontiguousarray(tensor.cpu().numpy())
