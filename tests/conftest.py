@@ -14,6 +14,12 @@ from tiny_model import save_tiny_model
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decompositions are kept with the tests' files, not the user's."""
+    monkeypatch.setenv("SAFESPAN_CACHE", str(tmp_path_factory.getbasetemp() / "spectra"))
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder as any Hugging Face model's, of a few kilobytes. Do not write into it."""

@@ -1,5 +1,9 @@
 import json
+import shutil
+import time
+from threading import Thread
 
+import psutil
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -105,3 +109,36 @@ def test_a_missing_api_key_is_said_before_anything_is_trained(tmp_path, monkeypa
     with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
         run_study(load_study(bundled_study("organism"), [judge]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def kill_a_worker(points, killed):
+    """Kill one of Ray's workers as soon as a point stands."""
+    for _ in range(600):
+        if list(points.glob("*.json")):
+            workers = [child for child in psutil.Process().children(recursive=True) if "ray::_Actor" in child.name()]
+            if workers:
+                workers[0].kill()
+                killed.append(workers[0].pid)
+                return
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_two_workers_of_ray_give_the_same_tables_though_one_is_killed(run, tmp_path, disturbed):
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    folder = RunFolder(shutil.copytree(run.root, tmp_path / "run"))
+    shutil.rmtree(folder.root / "results")
+    study = load_study(bundled_study("organism"), [*SMALL, "execution.engine=ray", "execution.workers=2"])
+    killed = []
+    watcher = Thread(target=kill_a_worker, args=(folder.root / "results" / "points" / "projection", killed))
+    try:
+        if disturbed:
+            watcher.start()
+        run_study(study, folder.root)
+    finally:
+        ray.shutdown()
+    if disturbed:
+        watcher.join()
+        assert killed
+    assert contents(folder, "results/*.csv") == contents(run, "results/*.csv")
+    assert not folder.scratch.exists()

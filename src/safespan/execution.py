@@ -1,8 +1,10 @@
 """Where a study's work runs: in this process, or on a Ray cluster."""
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -102,6 +104,8 @@ class OnRay:
             raise ConfigError("engine ray needs Ray: pip install 'safespan[ray]'") from None
         self._ray: Any = ray
         self._config = config
+        if config.address and config.address != "auto":
+            _knock(config.address)  # Ray itself would wait for minutes
         if not ray.is_initialized():
             _join(ray, config.address)
         self._resources = {"num_cpus": config.cpus_per_worker, "num_gpus": config.gpus_per_worker}
@@ -147,8 +151,9 @@ class OnRay:
                 except self._ray.exceptions.RayActorError as error:
                     deaths[job] += 1
                     if deaths[job] == _MOST_DEATHS:
-                        reason = str(error).strip().partition("\\n")[0]
-                        raise SafespanError(f"{job} ended its worker {_MOST_DEATHS} times ({reason})") from None
+                        raise SafespanError(
+                            f"{job.name} ended its worker {_MOST_DEATHS} times ({_first(error)})"
+                        ) from None
                     waiting.insert(0, job)
                     begin(new(), job)
                     continue
@@ -192,7 +197,12 @@ class _Actor:
         os.chdir(place)
         self._threads = threads(cores)
         self._threads.__enter__()
-        self._worker = make()
+        self._make = make
+
+    @cached_property
+    def _worker(self) -> Worker:
+        """Made with the first job, so that what goes wrong is that job's error."""
+        return self._make()
 
     def run(self, job: Any) -> Any:
         return self._worker(job)
@@ -227,6 +237,16 @@ def _join(ray: Any, address: str | None) -> None:
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ConfigError(f"no Ray cluster answers at {address or 'this machine'} ({_first(error)})") from None
+
+
+def _knock(address: str) -> None:
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise ConfigError(f"Ray address {address!r}: expected HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ConfigError(f"no Ray cluster answers at {address} ({error})") from None
 
 
 def _first(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -101,16 +102,24 @@ def update_overlap(
     names = check_same_layout(*(checkpoint for pair in updates.values() for checkpoint in pair))
     check_memory(next(iter(updates.values()))[0].shapes)
 
-    def measured(group: tuple[str, list[str]]) -> list[dict[str, Any]]:
-        decomposed = {label: _group_spectra(*group, pair, granularity, decompose) for label, pair in updates.items()}
-        return [
-            {"pair": f"{x}-{y}", "group": matrix, "granularity": granularity, **asdict(point)}
-            for x, y in combinations(updates, 2)
-            for matrix, spectrum in decomposed[x].items()
-            for point in overlap_curve(spectrum, decomposed[y][matrix], energies)
-        ]
-
+    measured = partial(_measured, updates=updates, granularity=granularity, energies=energies, decompose=decompose)
     return [row for rows in spread(measured, _groups(names, granularity).items()) for row in rows]
+
+
+def _measured(
+    group: tuple[str, list[str]],
+    updates: Mapping[str, tuple[Checkpoint, Checkpoint]],
+    granularity: str,
+    energies: Sequence[float],
+    decompose: Decompose,
+) -> list[dict[str, Any]]:
+    decomposed = {label: _group_spectra(*group, pair, granularity, decompose) for label, pair in updates.items()}
+    return [
+        {"pair": f"{x}-{y}", "group": matrix, "granularity": granularity, **asdict(point)}
+        for x, y in combinations(updates, 2)
+        for matrix, spectrum in decomposed[x].items()
+        for point in overlap_curve(spectrum, decomposed[y][matrix], energies)
+    ]
 
 
 def _groups(names: Sequence[str], granularity: str) -> dict[str, list[str]]:

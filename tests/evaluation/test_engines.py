@@ -7,7 +7,7 @@ import torch
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
-from safespan.evaluation import EngineConfig, model_of, models_with
+from safespan.evaluation import EngineConfig, SwitchedModel, model_of
 from safespan.evaluation.harmfulness import generate_responses
 
 FOLDER = EngineConfig(name="hf", batch_size=2)
@@ -31,9 +31,13 @@ def test_a_folder_engine_says_what_the_model_in_memory_says(tiny_model_folder: P
     found = {}
     for engine in (EngineConfig(batch_size=2), FOLDER):
         found[engine.name] = []
-        for name, model in models_with(engine, checkpoint, points(checkpoint), tmp_path):
-            found[engine.name].append((name, said(model)))
+        switched = SwitchedModel(engine, checkpoint, tmp_path)
+        for name, weights in points(checkpoint):
+            with switched.given(weights) as (digest, opened):
+                found[engine.name].append((name, said(opened()), digest))
+        switched.close()
     assert found["hf"] == found["memory"]
+    assert found["hf"][0][2] != found["hf"][1][2]
     assert found["hf"][0][1] != found["hf"][1][1]
     assert list(tmp_path.iterdir()) == []
     with model_of(FOLDER, checkpoint, tmp_path) as model:
@@ -42,11 +46,12 @@ def test_a_folder_engine_says_what_the_model_in_memory_says(tiny_model_folder: P
 
 def test_the_scratch_folder_is_there_while_the_engine_runs(tiny_model_folder: Path, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tiny_model_folder)
-    for _ in models_with(FOLDER, checkpoint, points(checkpoint), tmp_path):
-        [place] = tmp_path.iterdir()
-        written = Checkpoint(place / "model")
-        assert written.names == checkpoint.names
-        assert written.load("model.norm.weight").dtype == torch.float32
+    for _, weights in points(checkpoint):
+        with SwitchedModel(FOLDER, checkpoint, tmp_path).given(weights):
+            [place] = tmp_path.iterdir()
+            written = Checkpoint(place / "model")
+            assert written.names == checkpoint.names
+            assert written.load("model.norm.weight").dtype == torch.float32
 
 
 def test_weights_in_memory_have_the_dtype_asked_for(tiny_model_folder: Path, tmp_path: Path) -> None:

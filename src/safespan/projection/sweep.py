@@ -1,6 +1,7 @@
 """Energies and cosines of the whole grid, without evaluating anything."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from safespan.checkpoints import layer_of, natural_order
@@ -58,20 +59,7 @@ def sweep(
     task: dict[str, dict[str, float]] = {label: {} for label in family.finetuned}
     sums = {label: _Sums() for label in family.finetuned}
 
-    def measured(name: str) -> tuple[dict[str, _Sums], dict[tuple[str, str, float], float]]:
-        alignment = update(name, family.base, family.aligned)
-        norm = squared_norm(alignment)
-        known = directions(family, name, alignment, subspaces, grid.side, seed, decompose)
-        own: dict[str, _Sums] = {}
-        energies: dict[tuple[str, str, float], float] = {}
-        for label, end in family.finetuned.items():
-            delta = update(name, family.aligned, end)
-            own[label] = _Sums(squared_norm(delta), norm, inner_product(delta, alignment))
-            for subspace, projection in projections(delta, known):
-                for fraction in grid.fractions:
-                    energies[label, subspace, fraction] = projection.energy(fraction)
-        return own, energies
-
+    measured = partial(_measured, family=family, grid=grid, subspaces=subspaces, seed=seed, decompose=decompose)
     for name, (own, energies) in zip(names, spread(measured, names), strict=True):
         layer = layer_of(name)
         for label, found in own.items():
@@ -97,6 +85,24 @@ def sweep(
                 share = task[label][layer] / sums[label].task if sums[label].task else float("nan")
                 removed.append({**point, "layer": layer, "removed_energy": gone, "share_of_update": share})
     return rows, removed
+
+
+def _measured(
+    name: str, family: Family, grid: ProjectionGrid, subspaces: tuple[str, ...], seed: int, decompose: Decompose
+) -> tuple[dict[str, _Sums], dict[tuple[str, str, float], float]]:
+    """Sums of one tensor by fine-tune, and ‖P‖²_F by (fine-tune, subspace, fraction)."""
+    alignment = update(name, family.base, family.aligned)
+    norm = squared_norm(alignment)
+    known = directions(family, name, alignment, subspaces, grid.side, seed, decompose)
+    own: dict[str, _Sums] = {}
+    energies: dict[tuple[str, str, float], float] = {}
+    for label, end in family.finetuned.items():
+        delta = update(name, family.aligned, end)
+        own[label] = _Sums(squared_norm(delta), norm, inner_product(delta, alignment))
+        for subspace, projection in projections(delta, known):
+            for fraction in grid.fractions:
+                energies[label, subspace, fraction] = projection.energy(fraction)
+    return own, energies
 
 
 def _kept(inside: float, total: float, method: str) -> float:

@@ -51,6 +51,10 @@ class SpectrumCache:
         self._usable = True
         self._lock = Lock()
 
+    def __reduce__(self) -> tuple[type["SpectrumCache"], tuple[Path, float]]:
+        """In another process it is another cache over the same folder."""
+        return SpectrumCache, (self._folder, self._limit / 1e9)
+
     def decompose(self, matrix: torch.Tensor) -> Spectrum:
         """The same as `decompose`, to the last bit."""
         if not self._usable or min(matrix.shape) < _SMALLEST:

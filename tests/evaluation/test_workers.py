@@ -1,0 +1,79 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from safespan.checkpoints import Checkpoint
+from safespan.evaluation import Answered, EvaluationConfig, Evaluator, ModelWorker, PointWorker, Repeat
+from safespan.projection import Family, Point, ProjectionGrid
+from safespan.subspaces import decompose
+from tiny_model import save_tiny_model
+
+GRID = ProjectionGrid(subspaces=("alignment",), fractions=(0.25, 0.26, 1.0))
+"""0.25 and 0.26 round to the same rank of every tensor."""
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("family")
+    opened = {
+        role: Checkpoint(save_tiny_model(folder / role, seed))
+        for seed, role in enumerate(("base", "aligned", "useful"))
+    }
+    # Norms of one: the 1-D tensors of this family do not change.
+    return Family(opened["base"], opened["aligned"], {"useful": opened["useful"]})
+
+
+@pytest.fixture(scope="module")
+def evaluator(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluator")
+    (folder / "harmful.txt").write_text("a b c\nd e\n")
+    config = EvaluationConfig(harmfulness={"prompts": str(folder / "harmful.txt"), "max_new_tokens": 4})
+    return Evaluator(config, folder)
+
+
+def worker(evaluator, family, scratch, known=None):
+    return PointWorker(evaluator, family, GRID, 0, scratch, decompose, known or {})
+
+
+def test_the_same_bytes_are_asked_once(evaluator, family, tmp_path):
+    answers = worker(evaluator, family, tmp_path)
+    first = answers(Point("useful", "alignment", "parallel", 0.25))
+    assert isinstance(first, Answered)
+    assert len(first.said.harmful) == 2
+    assert answers(Point("useful", "alignment", "parallel", 0.26)) == Repeat("useful-alignment-parallel-0.25")
+    assert isinstance(answers(Point("useful", "alignment", "orthogonal", 0.25)), Answered)
+    later = worker(evaluator, family, tmp_path, {first.weights: "earlier"})
+    assert later(Point("useful", "alignment", "parallel", 0.26)) == Repeat("earlier")
+
+
+def test_a_worker_leaves_nothing_and_the_model_as_it_was(evaluator, family, tmp_path):
+    answers = worker(evaluator, family, tmp_path)
+    answers(Point("useful", "alignment", "parallel", 1.0))
+    model = answers._model._loaded[0].model
+    stored = load_file(family.aligned.folder / "model.safetensors")
+    assert not torch.equal(model.state_dict()["model.embed_tokens.weight"], stored["model.embed_tokens.weight"])
+    answers.close()
+    for name, tensor in stored.items():
+        assert torch.equal(model.state_dict()[name], tensor)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_whole_column_space_gives_the_fine_tune(evaluator, family, tmp_path):
+    """f = 1 of wide and square tensors: the point says what the fine-tuned model says, where every tensor is one."""
+    square = {name for name, shape in family.aligned.shapes.items() if len(shape) == 2 and shape[0] <= shape[1]}
+    weights = {name: tensor for name, tensor in load_file(family.aligned.folder / "model.safetensors").items()}
+    tuned = load_file(family.finetuned["useful"].folder / "model.safetensors")
+    mixed = save_tiny_model(tmp_path / "mixed")
+    save_file(weights | {name: tuned[name] for name in square}, mixed / "model.safetensors", {"format": "pt"})
+    partial = Family(family.base, family.aligned, {"useful": Checkpoint(mixed)})
+    (tmp_path / "scratch").mkdir()
+    point = worker(evaluator, partial, tmp_path / "scratch")(Point("useful", "alignment", "parallel", 1.0))
+    assert point.said == ModelWorker(evaluator, tmp_path)(partial.finetuned["useful"]).said
+
+
+def test_an_evaluator_can_be_sent(evaluator, family, tmp_path):
+    evaluator.prepare()
+    sent = pickle.loads(pickle.dumps(evaluator))
+    assert ModelWorker(sent, tmp_path)(family.aligned).said == ModelWorker(evaluator, tmp_path)(family.aligned).said

@@ -1,0 +1,69 @@
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from oracle import exact, odd_weights, project, save_checkpoint
+from safespan.checkpoints import Checkpoint
+from safespan.projection import Family, Point, PointWeights, ProjectionGrid
+
+FRACTIONS = (0.25, 0.5, 0.99)
+
+
+@pytest.fixture
+def family(tmp_path):
+    roles = ["base", "aligned", "useful", "harmful"]
+    opened = {role: Checkpoint(save_checkpoint(tmp_path / role, odd_weights(seed))) for seed, role in enumerate(roles)}
+    return Family(opened["base"], opened["aligned"], {"useful": opened["useful"], "harmful": opened["harmful"]})
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    return tmp_path / "scratch"
+
+
+@pytest.mark.parametrize("side", ["output", "input", "both"])
+def test_weights_agree_with_lapack(family, scratch, side):
+    weights = PointWeights(family, ProjectionGrid(fractions=FRACTIONS, side=side), 0, scratch)
+    for fraction, method in product(FRACTIONS, ("parallel", "orthogonal", "opposite")):
+        for name, found in weights.of(Point("useful", "alignment", method, fraction)):
+            base, aligned, tuned = (
+                exact(c.load(name)) for c in (family.base, family.aligned, family.finetuned["useful"])
+            )
+            delta = tuned - aligned
+            inside = project(delta, aligned - base, fraction, side)
+            expected = aligned + {"parallel": inside, "orthogonal": delta - inside, "opposite": -inside}[method]
+            np.testing.assert_allclose(exact(found), expected, atol=1e-5)
+    weights.close()
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("side", ["output", "both"])
+def test_the_same_bits_in_any_order(family, scratch, side):
+    grid = ProjectionGrid(fractions=FRACTIONS, side=side)
+    points = [
+        Point(label, subspace, "orthogonal", fraction)
+        for label, subspace, fraction in product(("useful", "harmful"), ("alignment", "random-k", "random"), FRACTIONS)
+    ]
+
+    def weights_of(order):
+        made = PointWeights(family, grid, 3, scratch)
+        return {point: {name: tensor.clone() for name, tensor in made.of(point)} for point in order}
+
+    forwards = weights_of(points)
+    shuffled = [points[i] for i in torch.randperm(len(points), generator=torch.Generator().manual_seed(1))]
+    for order in (points[::-1], shuffled):
+        for point, found in weights_of(order).items():
+            assert all(torch.equal(tensor, forwards[point][name]) for name, tensor in found.items())
+
+
+def test_parallel_and_orthogonal_add_up_to_the_update(family, scratch):
+    weights = PointWeights(family, ProjectionGrid(fractions=FRACTIONS), 0, scratch)
+    for subspace in ("alignment", "random-k", "random"):
+        inside = dict(weights.of(Point("harmful", subspace, "parallel", 0.5)))
+        outside = dict(weights.of(Point("harmful", subspace, "orthogonal", 0.5)))
+        for name in family.names():
+            aligned, tuned = family.aligned.load(name), family.finetuned["harmful"].load(name)
+            torch.testing.assert_close(inside[name] + outside[name] - aligned, tuned, atol=1e-5, rtol=0)
