@@ -3,7 +3,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo study-smollm2 test format seeds clean
+.PHONY: install demo study-smollm2 test format seeds bench bench-large clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -36,6 +36,19 @@ format: install  ## mend what ruff can mend
 
 seeds: install  ## the table of docs/organism.md: the embedded family on five seeds
 	$(BIN)/python benchmarks/organism_seeds.py --seeds 5 --out docs/organism.md
+
+bench: install .venv-mergekit/installed  ## speed and memory beside the reference procedure and mergekit: docs/performance.md
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/performance_page.py
+
+bench-large: install  ## the same page: the sweep of a 1 B-parameter triple, and of one with twice the layers
+	$(BIN)/python benchmarks/large.py
+	$(BIN)/python benchmarks/performance_page.py
+
+.venv-mergekit/installed:  # an environment of its own, as its pins differ from ours
+	$(PYTHON) -m venv .venv-mergekit
+	.venv-mergekit/bin/python -m pip install --quiet torch==2.13.0 mergekit==0.1.5
+	touch $@
 
 clean:  ## remove the environment and the runs
 	rm -rf .venv runs

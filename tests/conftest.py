@@ -7,11 +7,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from tiny_model import save_tiny_model
 
 # One thread: a second one gains nothing on models this small, and waits for its turn on a busy machine.
 torch.set_num_threads(1)
+threadpool_limits(1)
 
 
 @pytest.fixture(autouse=True)

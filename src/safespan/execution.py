@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -98,6 +99,8 @@ class OnRay:
         Raises:
             ConfigError: Ray is not installed, or nothing answers at the address.
         """
+        if config.address and (Path.home() / ".ray" / "auth_token").exists():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray itself does for a cluster that it finds
         try:
             import ray
         except ImportError:
@@ -236,7 +239,8 @@ def _join(ray: Any, address: str | None) -> None:
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise ConfigError(f"no Ray cluster answers at {address or 'this machine'} ({_first(error)})") from None
+        hint = "; if it asks for a token, set RAY_AUTH_MODE=token" if address else ""
+        raise ConfigError(f"no Ray cluster answers at {address or 'this machine'} ({_first(error)}){hint}") from None
 
 
 def _knock(address: str) -> None:

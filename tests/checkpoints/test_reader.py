@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -103,3 +104,19 @@ def test_layers_by_name():
     assert layer_of("transformer.h.3.attn.c_attn.weight") == "layer 3"
     assert layer_of("lm_head.weight") == "lm_head"
     assert sorted(["layer 10", "layer 2", "lm_head"], key=natural_order) == ["layer 2", "layer 10", "lm_head"]
+
+
+@pytest.mark.parametrize("how", ["rewritten", "replaced", "gone"])
+def test_a_file_that_changes_while_it_is_read(how, tmp_path):
+    checkpoint = Checkpoint(save_checkpoint(tmp_path / "model", odd_weights(0)))
+    file = tmp_path / "model" / "model.safetensors"
+    assert checkpoint.load("model.norm.weight").shape == (12,)
+    if how == "gone":
+        file.unlink()
+    else:
+        if how == "replaced":
+            file.unlink()
+        save_checkpoint(tmp_path / "model", odd_weights(1))
+        os.utime(file, ns=(1, 1))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors changed while it was read; wait"):
+        checkpoint.load("model.norm.weight")

@@ -129,8 +129,10 @@ def test_processes_share_a_folder(tmp_path):
     code = """
 import sys, torch
 from pathlib import Path
+from threadpoolctl import threadpool_limits
 from safespan.subspaces import SpectrumCache, decompose
 torch.set_num_threads(1)
+threadpool_limits(1)
 cache = SpectrumCache(Path(sys.argv[1]), 3.5 * 130 * 131 * 8 / 1e9)
 for turn in range(20):
     matrix = torch.randn(130, 140, generator=torch.Generator().manual_seed(turn % 5))
