@@ -36,6 +36,6 @@ def test_eigenvectors_by_falling_eigenvalue():
 def test_norms_are_summed_without_loss(shape):
     x, y = gaussian(*shape), gaussian(*shape, seed=1)
     assert inner_product(x, y) == pytest.approx(float((x.double() * y.double()).sum()), rel=1e-6, abs=1e-3)
-    assert squared_norm(x) == pytest.approx(float((x.double() ** 2).sum()), rel=1e-7)
+    assert squared_norm(x) == pytest.approx(float((x.double() ** 2).sum()), rel=2e-7)
     assert not np.isfinite(squared_norm(torch.cat([x.reshape(-1), torch.tensor([torch.nan])])))
     assert squared_norm(torch.zeros(0, 4)) == 0

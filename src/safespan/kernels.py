@@ -1,14 +1,14 @@
-"""The dense kernels of the analysis: NumPy's and SciPy's BLAS and LAPACK on the CPU, torch's on any other device.
+"""The dense kernels of the analysis: NumPy's BLAS and LAPACK on the CPU, torch's on any other device.
 
-NumPy sees that X and Xᵀ are one matrix and computes half of their product (`syrk`), which torch does not.
+NumPy sees that X and Xᵀ are one matrix and computes half of their product (`syrk`), which torch does not. It also
+lets other threads work meanwhile, which SciPy does not.
 """
 
 import numpy as np
-import scipy.linalg
 import torch
 from jaxtyping import Float
 
-_PART = 1 << 14
+_PART = 1 << 16
 
 
 def product(left: Float[torch.Tensor, "m k"], right: Float[torch.Tensor, "k n"]) -> Float[torch.Tensor, "m n"]:
@@ -22,10 +22,9 @@ def gram(columns: Float[torch.Tensor, "m n"]) -> Float[torch.Tensor, "n n"]:
 
 
 def eigh(symmetric: Float[torch.Tensor, "n n"]) -> tuple[Float[torch.Tensor, " n"], Float[torch.Tensor, "n n"]]:
-    """Eigenvalues, falling, and eigenvectors of a symmetric matrix, which is overwritten."""
+    """Eigenvalues, falling, and eigenvectors of a symmetric matrix."""
     if symmetric.is_cpu:
-        found = scipy.linalg.eigh(symmetric.numpy(), overwrite_a=True, check_finite=False, driver="evd")
-        values, vectors = map(torch.from_numpy, found)
+        values, vectors = map(torch.from_numpy, np.linalg.eigh(symmetric.numpy()))
     else:
         values, vectors = torch.linalg.eigh(symmetric)
     return values.flip(0), vectors.flip(1)

@@ -24,7 +24,7 @@ def device() -> torch.device:
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Give torch, NumPy and SciPy that many threads for a while."""
+    """Give torch and NumPy that many threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

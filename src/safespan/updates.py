@@ -12,6 +12,8 @@ from safespan.errors import CheckpointError
 from safespan.kernels import squared_norm
 from safespan.pool import device
 
+_ROWS = 4096
+
 Matrix = Float[torch.Tensor, "m n"]
 
 
@@ -73,7 +75,9 @@ def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
         if (delta := end.update(name)) is not None:
             return delta.to(device())
     delta = end.load(name, finite=False).to(device(), torch.float32, copy=True)
-    delta -= start.load(name, finite=False).to(device())
+    weights = start.load(name, finite=False).to(device())
+    for rows, taken in zip(torch.split(delta, _ROWS), torch.split(weights, _ROWS), strict=True):
+        rows -= taken  # by parts: torch makes a float32 copy of what it takes away
     if not math.isfinite(squared_norm(delta)):  # far cheaper than a look at every weight of both
         start.load(name)
         end.load(name)

@@ -102,6 +102,7 @@ def _measured(
         for subspace, projection in projections(delta, known):
             for fraction in grid.fractions:
                 energies[label, subspace, fraction] = projection.energy(fraction)
+        del delta  # or two would be held while the next is read
     return own, energies
 
 

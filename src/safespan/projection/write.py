@@ -1,6 +1,7 @@
 """One projected checkpoint, written."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def write_projected(
         "settings": {"subspace": subspace, "method": method, "fraction": fraction, "side": grid.side, "seed": seed},
         "sha256": dict(side_by_side(hashed, members.items())),
     }
+    leading = partial(decompose, fraction=fraction) if subspace in ("alignment", "safety") else decompose
     errors = {"rounding": 0.0, "applied": 0.0}
     # With an adapter, W_A is given in fp32; it is stored as its base is, which is the dtype that config.json names.
     stored = Checkpoint(family.aligned.folder)
@@ -54,10 +56,10 @@ def write_projected(
     def projected(name: str) -> tuple[torch.Tensor, float, float]:
         delta = update(name, family.aligned, finetuned)
         alignment = update(name, family.base, family.aligned)
-        known = directions(family, name, alignment, subspaces, grid.side, seed, decompose)
+        known = directions(family, name, alignment, subspaces, grid.side, seed, leading)
         [(_, projection)] = projections(delta, known)
         change = applied(method, delta, projection.parallel(fraction))
-        exact = change + family.aligned.load(name).to(change)
+        exact = change + family.aligned.load(name, finite=False).to(change)
         rounded = exact.to(stored.load(name, finite=False).dtype)
         return rounded.cpu(), squared_norm(exact - rounded), squared_norm(change)
 

@@ -5,18 +5,7 @@ import hashlib
 import torch
 from jaxtyping import Float, Int
 
-from safespan.choices import check_shares
 from safespan.subspaces.spectrum import orthonormalize
-
-
-def rank_of_fraction(fraction: float, shape: tuple[int, int]) -> int:
-    """k = max(1, round(f · min(m, n))) (METHODS §2).
-
-    Raises:
-        ConfigError: the fraction is outside (0, 1].
-    """
-    check_shares("fraction", [fraction])
-    return max(1, round(fraction * min(shape)))
 
 
 def random_order(rank: int, seed: int, name: str) -> Int[torch.Tensor, " r"]:

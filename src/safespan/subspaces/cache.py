@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -55,16 +56,16 @@ class SpectrumCache:
         """In another process it is another cache over the same folder."""
         return SpectrumCache, (self._folder, self._limit / 1e9)
 
-    def decompose(self, matrix: torch.Tensor) -> Spectrum:
+    def decompose(self, matrix: torch.Tensor, fraction: float = 1.0) -> Spectrum:
         """The same as `decompose`, to the last bit."""
         if not self._usable or min(matrix.shape) < _SMALLEST:
-            return spectrum_of(matrix, factorize(matrix))
+            return spectrum_of(matrix, factorize(matrix), fraction)
         path = self._folder / f"{_key(matrix)}.safetensors"
         factor = self._read(path, matrix)
         if factor is None:
             factor = factorize(matrix)
             self._write(path, factor)
-        return spectrum_of(matrix, factor)
+        return spectrum_of(matrix, factor, fraction)
 
     def _read(self, path: Path, matrix: torch.Tensor) -> Factor | None:
         try:
@@ -101,14 +102,16 @@ class SpectrumCache:
             self._give_up(f"cannot be written ({error})")
 
     def _make_room(self, size: int) -> None:
-        with self._lock:
-            files = [(path, path.stat()) for path in self._folder.glob("*.safetensors")]
-            excess = sum(stat.st_size for _, stat in files) + size - self._limit
-            for path, stat in sorted(files, key=lambda file: file[1].st_mtime):
-                if excess <= 0:
-                    break
-                path.unlink(missing_ok=True)
-                excess -= stat.st_size
+        files = []
+        for path in self._folder.glob("*.safetensors"):
+            with suppress(FileNotFoundError):  # another process makes room too
+                files.append((path.stat(), path))
+        excess = sum(stat.st_size for stat, _ in files) + size - self._limit
+        for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
+            if excess <= 0:
+                break
+            path.unlink(missing_ok=True)
+            excess -= stat.st_size
 
     def _give_up(self, reason: str) -> None:
         with self._lock:

@@ -1,15 +1,17 @@
 """One exact decomposition of a matrix."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 
+from safespan.choices import check_shares
 from safespan.kernels import eigh, gram, product
 
-CHUNK = 4096
+CHUNK = 2048
 """Rows or columns that are in float64 at a time."""
 
 _GRADED = 1e-4
@@ -34,11 +36,12 @@ class Spectrum:
     """Left singular vectors and singular values of an m × n matrix, up to its numerical rank r.
 
     Attributes:
-        left: [m, r], computed in float64 and rounded to float32, orthonormal columns, by falling singular value.
+        left: [m, r], or the first of them that were asked for: computed in float64 and rounded to float32, orthonormal
+            columns, by falling singular value.
         values: [r], float64, falling, all above the rank tolerance.
     """
 
-    left: Float[torch.Tensor, "m r"]
+    left: Float[torch.Tensor, "m k"]
     values: Float[torch.Tensor, " r"]
 
     def rank_for_energy(self, energy: float) -> int:
@@ -50,11 +53,25 @@ class Spectrum:
         return int((cumulated < energy * cumulated[-1] * (1 - 1e-12)).sum()) + 1
 
 
-Decompose = Callable[[torch.Tensor], Spectrum]
-"""`decompose`, or a cache's, which does each matrix once."""
+@runtime_checkable
+class Decompose(Protocol):
+    """`decompose`, or a cache's, which does each matrix once."""
+
+    def __call__(self, matrix: torch.Tensor, fraction: float = 1.0) -> Spectrum:
+        """As `decompose`."""
 
 
-def decompose(matrix: Float[torch.Tensor, "m n"]) -> Spectrum:
+def rank_of_fraction(fraction: float, shape: tuple[int, int]) -> int:
+    """k = max(1, round(f · min(m, n))) (METHODS §2).
+
+    Raises:
+        ConfigError: the fraction is outside (0, 1].
+    """
+    check_shares("fraction", [fraction])
+    return max(1, round(fraction * min(shape)))
+
+
+def decompose(matrix: Float[torch.Tensor, "m n"], fraction: float = 1.0) -> Spectrum:
     """Decompose a matrix in float64.
 
     Through the eigenvectors of the smaller Gram matrix, summed over chunks in float64: it keeps the small directions
@@ -63,11 +80,12 @@ def decompose(matrix: Float[torch.Tensor, "m n"]) -> Spectrum:
 
     Args:
         matrix: m × n, float32 or float64.
+        fraction: f, where no more left vectors than its rank are needed.
 
     Returns:
         The spectrum; r = 0 for a zero matrix.
     """
-    return spectrum_of(matrix, factorize(matrix))
+    return spectrum_of(matrix, factorize(matrix), fraction)
 
 
 def factorize(matrix: Float[torch.Tensor, "m n"]) -> Factor:
@@ -87,12 +105,14 @@ def factorize(matrix: Float[torch.Tensor, "m n"]) -> Factor:
     return Factor(values, weights)
 
 
-def spectrum_of(matrix: Float[torch.Tensor, "m n"], factor: Factor) -> Spectrum:
-    """The spectrum of a matrix whose factor is known."""
-    if matrix.shape[0] <= matrix.shape[1]:
-        return Spectrum(factor.weights.float(), factor.values)
-    left = torch.empty(len(matrix), len(factor.values), device=matrix.device)
-    for rows, part in zip(torch.split(left, CHUNK), _products(matrix, factor.weights), strict=True):
+def spectrum_of(matrix: Float[torch.Tensor, "m n"], factor: Factor, fraction: float = 1.0) -> Spectrum:
+    """The spectrum of a matrix whose factor is known; `fraction` as in `decompose`."""
+    m, n = matrix.shape
+    weights = factor.weights[:, : rank_of_fraction(fraction, (m, n))]
+    if m <= n:
+        return Spectrum(weights.float(), factor.values)
+    left = torch.empty(m, weights.shape[1], device=matrix.device)
+    for rows, part in zip(torch.split(left, CHUNK), _products(matrix, weights), strict=True):
         rows.copy_(part)
     return Spectrum(left, factor.values)
 
