@@ -37,12 +37,15 @@ format: install  ## mend what ruff can mend
 seeds: install  ## the table of docs/organism.md: the embedded family on five seeds
 	$(BIN)/python benchmarks/organism_seeds.py --seeds 5 --out docs/organism.md
 
-bench: install .venv-mergekit/installed  ## speed and memory beside the reference procedure and mergekit: docs/performance.md
-	$(BIN)/python benchmarks/speed.py
+# OpenBLAS chooses its kernels by the processor, whatever the shell says.
+NATIVE := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE
+
+bench: demo .venv-mergekit/installed  ## speed and memory beside the reference procedure and mergekit: docs/performance.md
+	$(NATIVE) $(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/performance_page.py
 
 bench-large: install  ## the same page: the sweep of a 1 B-parameter triple, and of one with twice the layers
-	$(BIN)/python benchmarks/large.py
+	$(NATIVE) $(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/performance_page.py
 
 .venv-mergekit/installed:  # an environment of its own, as its pins differ from ours
@@ -51,4 +54,4 @@ bench-large: install  ## the same page: the sweep of a 1 B-parameter triple, and
 	touch $@
 
 clean:  ## remove the environment and the runs
-	rm -rf .venv runs
+	rm -rf .venv .venv-mergekit runs

@@ -9,6 +9,7 @@ from checkpoints import Shape
 PROJECTION, OVERLAP, ACTIVATIONS = 250, 100, 2.5
 TENSORS = 6
 WRITTEN_COLD, WRITTEN_CACHED = 2, 1
+SWITCHING = 0.1
 LARGE_MINUTES, LARGE_BYTES = 15, 8e9
 ABOUT = 0.2
 """A ratio is about a number if it is no more than this share of it away."""
@@ -70,6 +71,12 @@ def rows(speed: dict[str, Any], large: dict[str, Any]) -> list[Row]:
                 ours <= times * theirs,
             )
             found.append(row)
+    if "switching" in speed:
+        share = speed["switching"]["share"]
+        took, goal = f"{100 * share:.1f} %", f"≤ {100 * SWITCHING:.0f} % of a point"
+        found.append(
+            Row("Switching weights, demo's study", goal, "–", took, f"{share / SWITCHING:.2f}", share <= SWITCHING)
+        )
     return found + _large(large)
 
 

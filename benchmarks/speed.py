@@ -17,16 +17,24 @@ from bench import RESULTS, Bench, keep, runs_folder
 from growth import breakdown, scaling
 from limits import limits
 from machine import machine
+from measured import in_process
 from sections import activations, overlap, projection, written
 from sizes import TOY, Sizes
+from switching import switching
 
 
 def the_limits(bench: Bench) -> dict[str, Any]:
     return limits(bench.scratch, bench.sizes.matrix, bench.sizes.file_bytes)
 
 
+def the_accuracy(_: Bench) -> dict[str, Any]:
+    return {"rows": in_process("accuracy", "accuracy")["result"]}
+
+
 SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "limits": the_limits,
+    "accuracy": the_accuracy,
+    "switching": switching,
     "projection": projection,
     "overlap": overlap,
     "activations": activations,

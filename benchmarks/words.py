@@ -187,11 +187,25 @@ def the_large(section: dict[str, Any]) -> dict[str, Any]:
     return {**found, "cache": cache, "flags": flags}
 
 
+def the_accuracy(section: dict[str, Any]) -> dict[str, Any]:
+    kinds = ("energy", "projection", "overlap", "random")
+    cells = [[row["shape"], row["update"], *(f"{row[kind]:.1g}" for kind in kinds)] for row in section["rows"]]
+    header = ["matrix", "alignment update", "energy kept", "P_k Δ_T", "MSO", "QᵀQ − I of a random basis"]
+    return {"table": table(header, cells)}
+
+
+def the_switching(section: dict[str, Any]) -> dict[str, Any]:
+    milliseconds = {part: f"{1000 * section[part]:.0f}" for part in ("switch", "answer")}
+    return {**section, **milliseconds, "share": f"{100 * section['share']:.1f} %"}
+
+
 WORDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "projection": the_projection,
     "overlap": the_overlap,
     "activations": the_activations,
     "written": the_written,
+    "accuracy": the_accuracy,
+    "switching": the_switching,
     "limits": the_limits,
     "breakdown": the_breakdown,
     "scaling": the_scaling,
