@@ -95,6 +95,10 @@ def bad_words(kind, models, tmp_path):
         return [*words, "--finetuned", f"useful={models['useful']}"], out, "'useful' is given twice"
     if kind == "side":
         return [*words, "--side", "top"], out, "unknown side 'top'"
+    if kind == "engine":
+        return [*words, "--engine", "slurm"], out, "unknown engine 'slurm': expected one of local, ray"
+    if kind == "address":
+        return [*words, "--engine", "ray", "--address", "here"], out, "'here': expected HOST:PORT"
     if kind == "study key":
         return ["run", bundled_study("organism"), "--out", out, "--set", "sede=1"], out, "sede"
     if kind == "existing":
@@ -109,7 +113,7 @@ def bad_words(kind, models, tmp_path):
 
 @pytest.mark.parametrize(
     "kind",
-    ["missing", "truncated", "resized", "nan", "fraction", "pair", "twice", "side", "study key", "existing", "empty"],
+    ["missing", "truncated", "resized", "nan", "fraction", "pair", "twice", "side", "engine", "address", "study key", "existing", "empty"],
 )
 def test_bad_input_gets_one_line_and_writes_nothing(kind, models, tmp_path, monkeypatch, capsys):
     words, out, named = bad_words(kind, models, tmp_path)
@@ -126,6 +130,47 @@ def test_bad_input_gets_one_line_and_writes_nothing(kind, models, tmp_path, monk
 def test_help_imports_nothing_heavy():
     code = "import sys, safespan.cli; print([m for m in ('torch', 'transformers', 'lm_eval') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep", "--base", "b", "--aligned", "a", "--finetuned", "u=u", "--out", "o", "--side", "top"],
+        ["sweep", "--base", "b", "--aligned", "a", "--finetuned", "u=u", "--out", "o", "--fraction", "2"],
+        ["project", "--base", "b", "--aligned", "a", "--finetuned", "u", "--out", "o", "--method", "up"],
+        ["overlap", "--aligned", "a", "--update", "u", "--out", "o"],
+        ["activations", "--model", "m", "--prompts", "x=y", "--out", "o"],
+        ["run", "study.yaml", "--engine", "slurm"],
+    ],
+)
+def test_wrong_arguments_are_said_before_anything_heavy_is_imported(words):
+    code = f"import sys; sys.argv[1:] = {words!r}; import safespan.cli\ntry: safespan.cli.main()\nfinally: "
+    code += "print([m for m in ('torch', 'transformers', 'lm_eval') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "[]\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_decompositions_are_kept_unless_told_not_to(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("SAFESPAN_CACHE", str(cache))
+    roles = ["base", "aligned", "useful"]
+    folders = {
+        role: save_checkpoint(
+            tmp_path / role, {"w": torch.randn(200, 150, generator=torch.Generator().manual_seed(seed))}
+        )
+        for seed, role in enumerate(roles)
+    }
+    words = ["--base", folders["base"], "--aligned", folders["aligned"], "--finetuned"]
+    tables = [tmp_path / f"{number}.csv" for number in range(3)]
+    assert run(monkeypatch, "sweep", *words, f"u={folders['useful']}", "--out", tables[0], "--no-cache") == 0
+    assert not cache.exists()
+    for table in tables[1:]:
+        assert run(monkeypatch, "sweep", *words, f"u={folders['useful']}", "--out", table) == 0
+        assert len(list(cache.iterdir())) == 1
+    assert run(monkeypatch, "project", *words, folders["useful"], "--out", tmp_path / "out") == 0
+    assert len(list(cache.iterdir())) == 1
+    assert len({table.read_bytes() for table in tables}) == 1
 
 
 @pytest.mark.parametrize("command", ["demo", "run", "sweep", "project", "overlap", "activations", "report"])
