@@ -4,6 +4,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -137,7 +138,8 @@ class OnRay:
                 job = _next(waiting, last, [job for _, job in running.values()], group)
                 running[worker.run.remote(job)] = (worker, job)
             else:
-                self._result(worker.close.remote())
+                with suppress(self._ray.exceptions.RayActorError):  # it may be dead already
+                    self._result(worker.close.remote())
                 self._ray.kill(worker)
 
         def new() -> Any:

@@ -1,6 +1,7 @@
 """The weights of one point of the grid after another, in memory that does not grow with the model's depth."""
 
 import math
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -76,6 +77,9 @@ class PointWeights:
             parts = {"left": ordered.left, "right": ordered.right, "coefficients": coefficients}
             kept |= {f"{part} {number}": tensor for part, tensor in parts.items() if tensor is not None}
         save_file({part: tensor.cpu().contiguous() for part, tensor in kept.items()}, self._place(name, "safetensors"))
+        with self._place(name, "inside").open("wb") as file:
+            # Its blocks are taken now: a full disk would end a process that writes to a mapped file.
+            os.posix_fallocate(file.fileno(), 0, max(1, 4 * math.prod(projection.shape)))
 
     def _inside(self, name: str, fraction: float) -> torch.Tensor:
         """P at one fraction."""
