@@ -113,7 +113,21 @@ def bad_words(kind, models, tmp_path):
 
 @pytest.mark.parametrize(
     "kind",
-    ["missing", "truncated", "resized", "nan", "fraction", "pair", "twice", "side", "engine", "address", "study key", "existing", "empty"],
+    [
+        "missing",
+        "truncated",
+        "resized",
+        "nan",
+        "fraction",
+        "pair",
+        "twice",
+        "side",
+        "engine",
+        "address",
+        "study key",
+        "existing",
+        "empty",
+    ],
 )
 def test_bad_input_gets_one_line_and_writes_nothing(kind, models, tmp_path, monkeypatch, capsys):
     words, out, named = bad_words(kind, models, tmp_path)
