@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from flops import FORMULA, products
-from goals import gigabytes, middle, peak
+from goals import gigabytes, middle, peak, reference_seconds
 from growth_charts import TITLES
 from measured import QUIET
 
@@ -161,6 +161,7 @@ def arithmetic(speed: dict[str, Any]) -> dict[str, str]:
         "peak64": f"{peaks['float64']:.0f}",
         "peak32": f"{peaks['float32']:.0f}",
         "ideal": f"{ideal:.2f}",
+        "ceiling": f"{reference_seconds(speed['projection']) / ideal:.0f}",
         "share": f"{100 * ideal / seconds:.0f} %",
     }
 
