@@ -124,6 +124,7 @@ def test_addresses_that_do_not_answer():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         unused = f"127.0.0.1:{free.getsockname()[1]}"
-    for address, says in ((unused, f"no Ray cluster answers at {unused}"), ("here", "expected HOST:PORT")):
+    wrong = {address: "expected HOST:PORT" for address in ("here", "ray://127.0.0.1:1", ":6379", "host:port")}
+    for address, says in {unused: f"no Ray cluster answers at {unused}", **wrong}.items():
         with pytest.raises(ConfigError, match=says):
             execution(ExecutionConfig(engine="ray", address=address))

@@ -31,7 +31,7 @@ class ExecutionConfig(BaseModel):
     engine: Literal["local", "ray"] = Field("local", description="this process, or a Ray cluster")
     address: str | None = Field(
         None,
-        description="of the Ray cluster: HOST:PORT, ray://HOST:PORT or auto; unset: one is started here",
+        description="of the Ray cluster: HOST:PORT of its head, or auto; unset: one is started here",
     )
     workers: int | None = Field(None, ge=1, description="models under test at a time; unset: all that fit the cluster")
     gpus_per_worker: float = Field(0, ge=0, description="GPUs that each worker, and each decomposition, is given")
@@ -246,9 +246,9 @@ def _join(ray: Any, address: str | None) -> None:
 
 
 def _knock(address: str) -> None:
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        raise ConfigError(f"Ray address {address!r}: expected HOST:PORT, ray://HOST:PORT or auto")
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise ConfigError(f"Ray address {address!r}: expected HOST:PORT of the cluster's head, or auto")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
