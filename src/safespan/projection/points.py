@@ -29,7 +29,7 @@ class PointWeights:
         family: the checkpoints.
         grid: where the points lie.
         seed: of the random subspaces.
-        scratch: an existing folder for files of about four times the model's size in float32, removed at `close`.
+        scratch: an existing folder for files of about three times the model's size in float32, removed at `close`.
         decompose: how updates are decomposed; a cache's if it should remember.
     """
 
@@ -77,9 +77,7 @@ class PointWeights:
             parts = {"left": ordered.left, "right": ordered.right, "coefficients": coefficients}
             kept |= {f"{part} {number}": tensor for part, tensor in parts.items() if tensor is not None}
         save_file({part: tensor.cpu().contiguous() for part, tensor in kept.items()}, self._place(name, "safetensors"))
-        with self._place(name, "inside").open("wb") as file:
-            # Its blocks are taken now: a full disk would end a process that writes to a mapped file.
-            os.posix_fallocate(file.fileno(), 0, max(1, 4 * math.prod(projection.shape)))
+        _reserve(self._place(name, "inside"), 4 * math.prod(projection.shape))
 
     def _inside(self, name: str, fraction: float) -> torch.Tensor:
         """P at one fraction."""
@@ -108,3 +106,12 @@ class PointWeights:
 
     def _place(self, name: str, suffix: str) -> Path:
         return self._folder / f"{self._names.index(name)}.{suffix}"
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make an empty file with its blocks taken: a full disk would end a process that writes to a mapped file."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, max(1, size))
+        else:
+            file.truncate(size)
