@@ -83,7 +83,7 @@ class Checkpoint:
         try:
             with safe_open(path, framework="pt") as file:
                 tensor: torch.Tensor = file.get_tensor(name)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, RuntimeError) as error:  # torch maps the file, and has errors of its own
             raise CheckpointError(f"cannot read {name} from {path}: {error}; copy the checkpoint again") from None
         if finite and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")

@@ -76,7 +76,9 @@ class SpectrumCache:
             os.utime(path)
         except FileNotFoundError:
             return None
-        except SafetensorError:
+        except (SafetensorError, RuntimeError):  # torch maps the file, and has errors of its own
+            if not path.exists():
+                return None  # removed meanwhile by a process that makes room
             sound = False
         except OSError as error:
             self._give_up(f"cannot be read ({error})")
