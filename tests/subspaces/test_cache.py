@@ -73,21 +73,6 @@ def test_a_broken_file_costs_one_line_and_is_mended(damage, tmp_path, counted, c
     assert caplog.records == []
 
 
-def test_a_file_that_is_removed_while_it_is_opened_is_no_news(tmp_path, monkeypatch, caplog):
-    matrix = gaussian(130, 140)
-    SpectrumCache(tmp_path).decompose(matrix)
-    [path] = tmp_path.iterdir()
-
-    def too_late(*_, **__):
-        path.unlink()
-        raise RuntimeError("unable to open file: No such file or directory (2)")
-
-    monkeypatch.setattr(module, "safe_open", too_late)
-    assert same(SpectrumCache(tmp_path).decompose(matrix), decompose(matrix))
-    assert caplog.records == []
-    assert path.exists()
-
-
 def test_a_folder_that_cannot_be_used_costs_one_line(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     cache = SpectrumCache(tmp_path / "file" / "cache")

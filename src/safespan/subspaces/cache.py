@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 
 from safespan.errors import ConfigError
 from safespan.subspaces.spectrum import Factor, Spectrum, factorize, spectrum_of
@@ -20,7 +20,7 @@ from safespan.subspaces.spectrum import Factor, Spectrum, factorize, spectrum_of
 FOLDER, GIGABYTES = "SAFESPAN_CACHE", "SAFESPAN_CACHE_GB"
 """Environment variables: the cache's folder and its size."""
 
-_FORMAT = "safespan factor 1"
+_FORMAT = "safespan factor 2"
 """Part of every key: another way to decompose needs another."""
 
 _SMALLEST = 128
@@ -69,20 +69,20 @@ class SpectrumCache:
 
     def _read(self, path: Path, matrix: torch.Tensor) -> Factor | None:
         try:
-            with safe_open(path, framework="pt") as file:
-                # Copied: a file that is mapped into memory could change, or end, under the arithmetic.
-                factor = Factor(*(file.get_tensor(name).clone() for name in ("values", "weights")))
-                sound = file.metadata() == {"sha256": _checksum(factor)}
+            # Whole, and not mapped into memory: other processes remove files and write them again.
+            content = path.read_bytes()
             os.utime(path)
         except FileNotFoundError:
             return None
-        except (SafetensorError, RuntimeError):  # torch maps the file, and has errors of its own
-            if not path.exists():
-                return None  # removed meanwhile by a process that makes room
-            sound = False
         except OSError as error:
             self._give_up(f"cannot be read ({error})")
             return None
+        try:
+            kept = load(content)
+            factor = Factor(kept["values"], kept["weights"])
+            sound = bytes(kept["sha256"].tolist()) == _checksum(factor)
+        except (SafetensorError, KeyError):
+            sound = False
         if not sound or factor.weights.shape != (min(matrix.shape), len(factor.values)):
             _log.warning(f"{path} is broken: its matrix is decomposed again")
             return None
@@ -90,6 +90,7 @@ class SpectrumCache:
 
     def _write(self, path: Path, factor: Factor) -> None:
         kept = {"values": factor.values.cpu().contiguous(), "weights": factor.weights.cpu().contiguous()}
+        kept["sha256"] = torch.tensor(list(_checksum(factor)), dtype=torch.uint8)
         size = sum(tensor.nbytes for tensor in kept.values())
         if not self._usable or size > self._limit:
             return
@@ -97,18 +98,18 @@ class SpectrumCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._folder, prefix=".") as scratch:
                 part = Path(scratch) / path.name
-                save_file(kept, part, metadata={"sha256": _checksum(factor)})
-                self._make_room(size)
+                save_file(kept, part)
                 part.replace(path)
+            self._make_room()
         except (OSError, SafetensorError) as error:
             self._give_up(f"cannot be written ({error})")
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self) -> None:
         files = []
         for path in self._folder.glob("*.safetensors"):
             with suppress(FileNotFoundError):  # another process makes room too
                 files.append((path.stat(), path))
-        excess = sum(stat.st_size for stat, _ in files) + size - self._limit
+        excess = sum(stat.st_size for stat, _ in files) - self._limit
         for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
             if excess <= 0:
                 break
@@ -136,10 +137,10 @@ def _key(matrix: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
-def _checksum(factor: Factor) -> str:
+def _checksum(factor: Factor) -> bytes:
     digest = hashlib.sha256(_bytes(factor.values))
     digest.update(_bytes(factor.weights))
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def _bytes(tensor: torch.Tensor) -> Any:
