@@ -120,6 +120,11 @@ def test_more_than_the_cluster_has(ray):
         list(asked.spread(str, [1]))
 
 
+def test_an_address_needs_ray():
+    with pytest.raises(ConfigError, match="address 'auto' is of a Ray cluster: choose engine ray"):
+        execution(ExecutionConfig(address="auto"))
+
+
 def test_addresses_that_do_not_answer():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

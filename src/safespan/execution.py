@@ -116,10 +116,11 @@ class OnRay:
 
     def spread(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """A task an item, one thread each; twice as many are sent as can run, so that none waits for its next."""
-        task = self._ray.remote(max_retries=_MOST_DEATHS, **self._resources)(_single_threaded)
+        resources = {**self._resources, "num_cpus": 1}
+        task = self._ray.remote(max_retries=_MOST_DEATHS, **resources)(_single_threaded)
         sent, place = self._ray.put(work), os.getcwd()
         waiting = iter(items)
-        begun = deque(task.remote(sent, item, place) for item in islice(waiting, 2 * self._workers()))
+        begun = deque(task.remote(sent, item, place) for item in islice(waiting, 2 * self._fitting(cpus=1)))
         while begun:
             yield self._result(begun.popleft())
             begun.extend(task.remote(sent, item, place) for item in islice(waiting, 1))
@@ -146,7 +147,8 @@ class OnRay:
             return actor.remote(sent, self._config.cpus_per_worker, place)
 
         try:
-            for _ in range(min(self._workers(), len(jobs))):
+            workers = self._config.workers or self._fitting(self._config.cpus_per_worker)
+            for _ in range(min(workers, len(jobs))):
                 begin(new(), None)
             while running:
                 [done], _ = self._ray.wait(list(running), num_returns=1)
@@ -168,17 +170,16 @@ class OnRay:
             for worker, _ in running.values():
                 self._ray.kill(worker)
 
-    def _workers(self) -> int:
-        if self._config.workers:
-            return self._config.workers
+    def _fitting(self, cpus: int) -> int:
+        """How many processes of so many CPUs, and a worker's GPUs, the cluster holds at a time."""
         there = self._ray.cluster_resources()
-        fits = there.get("CPU", 1) / self._config.cpus_per_worker
+        fits = there.get("CPU", 1) / cpus
         if self._config.gpus_per_worker:
             fits = min(fits, there.get("GPU", 0) / self._config.gpus_per_worker)
         if fits < 1:
             raise ConfigError(
                 f"the Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs: too few for "
-                f"a worker of {self._config.cpus_per_worker} and {self._config.gpus_per_worker:g}; "
+                f"a worker of {cpus} and {self._config.gpus_per_worker:g}; "
                 "change execution.cpus_per_worker or execution.gpus_per_worker"
             )
         return int(fits)
@@ -217,7 +218,13 @@ class _Actor:
 
 
 def execution(config: ExecutionConfig) -> Execution:
-    """The execution that a study asks for."""
+    """The execution that a study asks for.
+
+    Raises:
+        ConfigError: an address without engine ray, or what `OnRay` raises.
+    """
+    if config.address and config.engine != "ray":
+        raise ConfigError(f"address {config.address!r} is of a Ray cluster: choose engine ray, or leave it out")
     return OnRay(config) if config.engine == "ray" else Local()
 
 
