@@ -1,11 +1,27 @@
 """The names that options choose from, and their checks: without torch, so that a wrong one is said at once."""
 
 from collections.abc import Iterable, Sequence
+from importlib.metadata import EntryPoint, entry_points
 
 from safespan.errors import ConfigError
 
 SUBSPACES = ("alignment", "safety", "random-k", "random")
 """Leading singular vectors of Δ_A, of Δ_S, those of Δ_A in random order, Haar-random ones (METHODS §2)."""
+
+HYPOTHESES = (
+    *SUBSPACES,
+    "harmful-update",
+    "safelora",
+    "safelora-projector",
+    "lox",
+    "safemerge",
+    "refusal-direction",
+    "refusal-directions",
+    "actsvd",
+    "actsvd-orthogonal",
+    "activation-null",
+)
+"""The claims that come with safespan (`subspaces/hypotheses/`)."""
 
 METHODS = ("parallel", "orthogonal", "opposite")
 """What is added to the aligned weights: P, Δ_T − P, −P (METHODS §2)."""
@@ -18,6 +34,17 @@ GRANULARITIES = ("tensor", "layer")
 
 ENGINES = ("local", "ray")
 """Where work runs: in this process, or on a Ray cluster."""
+
+
+def foreign_hypotheses() -> dict[str, EntryPoint]:
+    """Hypotheses of other packages, by name, from the entry points `safespan.hypotheses`; ours count first."""
+    found = {entry.name: entry for entry in entry_points(group="safespan.hypotheses")}
+    return {name: entry for name, entry in found.items() if name not in HYPOTHESES}
+
+
+def hypothesis_names() -> tuple[str, ...]:
+    """All hypotheses there are."""
+    return (*HYPOTHESES, *sorted(foreign_hypotheses()))
 
 
 def check_choices(kind: str, given: Iterable[str], known: Sequence[str]) -> None:

@@ -15,3 +15,7 @@ class ConfigError(SafespanError):
 
 class DataError(SafespanError):
     """A prompt file or a data set is missing, empty, or lacks a field."""
+
+
+class HypothesisError(SafespanError):
+    """A hypothesis returned what is no subspace or edit of a matrix, or lacks what it needs."""

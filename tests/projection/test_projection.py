@@ -152,7 +152,7 @@ def test_checkpoints_must_match(tmp_path):
     [
         ({"fractions": (0.0,)}, "fraction 0.0 is outside"),
         ({"methods": ("sideways",)}, "unknown method 'sideways'"),
-        ({"subspaces": ("top",)}, "unknown subspace 'top'"),
+        ({"subspaces": ("top",)}, "unknown hypothesis 'top'"),
         ({"subspaces": ("safety",)}, "needs a safe model"),
     ],
 )

@@ -1,6 +1,7 @@
 """What a tensor's name says: which layer it belongs to."""
 
 import re
+from typing import Literal
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.")
 
@@ -19,3 +20,19 @@ def layer_of(name: str) -> str:
 def natural_order(name: str) -> list[str | int]:
     """Sort key under which `layer 2` comes before `layer 10`."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+_WRITERS = re.compile(
+    r"\.(?:o_proj|out_proj|down_proj|dense|dense_4h_to_h|c_proj|fc_out|fc2|wo|w2)\.weight$"
+)
+_EMBEDDINGS = re.compile(r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$")
+
+
+def writes_residual_stream(name: str) -> Literal["output", "input"] | None:
+    """The side of a weight matrix that lies in the residual stream: the outputs of attention and MLP, the embeddings' rows.
+
+    None of a matrix that does not write to it. By the usual names, in the layout of `torch.nn.Linear` (out × in).
+    """
+    if _EMBEDDINGS.search(name):
+        return "input"
+    return "output" if _WRITERS.search(name) else None

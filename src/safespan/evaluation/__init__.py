@@ -2,6 +2,7 @@
 
 from safespan.evaluation.engines import EngineConfig, SwitchedModel, model_of
 from safespan.evaluation.harmfulness import HarmfulnessConfig, OverRefusalConfig
+from safespan.evaluation.measures import MeasureConfig, Measured, Measures
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, load_model
 from safespan.evaluation.outcomes import PAPER, EvaluationConfig, Evaluator, Said
 from safespan.evaluation.rejudge import JudgeFile, rejudge
@@ -16,6 +17,9 @@ __all__ = [
     "Evaluator",
     "HarmfulnessConfig",
     "JudgeFile",
+    "MeasureConfig",
+    "Measured",
+    "Measures",
     "ModelUnderTest",
     "ModelWorker",
     "OverRefusalConfig",

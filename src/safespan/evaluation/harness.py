@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 import datasets
+import lm_eval.api.model
 import lm_eval.api.task
 import lm_eval.models.huggingface
 import lm_eval.utils
@@ -21,7 +22,7 @@ def prepare_harness() -> None:
     """
     environment = lm_eval.utils.env
     environment.from_string = functools.lru_cache(maxsize=256)(environment.from_string)
-    for module in (lm_eval.api.task, lm_eval.models.huggingface):
+    for module in (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface):
         module.tqdm = _no_bar
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.disable_progress_bars()

@@ -73,6 +73,17 @@ class Evaluator:
         """Without tasks and judge, which hold what cannot be sent."""
         return Evaluator, (self.config, self._folder)
 
+    def limited(self, number: int) -> "Evaluator":
+        """One that asks no more than so many prompts of each kind."""
+        fields = ("utility", "general", "harmfulness", "over_refusal")
+        asked = {name: getattr(self.config, name) for name in fields}
+        fewer = {
+            name: config.model_copy(update={"limit": min(number, config.limit or number)})
+            for name, config in asked.items()
+            if config
+        }
+        return Evaluator(self.config.model_copy(update=fewer), self._folder)
+
     @cached_property
     def tasks(self) -> dict[str, UtilityTask]:
         """The tasks by kind of outcome."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -10,11 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from safespan.checkpoints import Checkpoint
 from safespan.choices import METHODS, SUBSPACES, check_choices, check_shares
 from safespan.errors import ConfigError
-from safespan.subspaces import Side
-from safespan.updates import check_same_layout
+from safespan.subspaces import CapturedActivations, Decompose, Hypothesis, Side, WeightTensor, find_hypothesis
+from safespan.updates import check_same_layout, update
 
 FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
 """The paper's f."""
+
+
+_NEEDS = {
+    "base": "a base model",
+    "safe": "a safe model",
+    "harmful": "a harmful fine-tune",
+    "prompts": "useful and harmful prompts",
+}
 
 
 class Point(NamedTuple):
@@ -61,12 +70,14 @@ class Family:
         aligned: W_A.
         finetuned: W_FT by name (useful, harmful, contaminated, …).
         safe: W_S, needed by the safety subspace.
+        captured: activations of aligned on useful and harmful prompts, which some hypotheses need.
     """
 
     base: Checkpoint
     aligned: Checkpoint
     finetuned: Mapping[str, Checkpoint]
     safe: Checkpoint | None = None
+    captured: CapturedActivations | None = None
 
     def names(self) -> list[str]:
         """Tensor names, the same in every member; raises CheckpointError otherwise."""
@@ -77,9 +88,31 @@ class Family:
         """The subspaces asked for, or all that this family has.
 
         Raises:
-            ConfigError: an unknown name, or `safety` without a safe model.
+            ConfigError: an unknown name, a claim that is no subspace, or one that needs what this family lacks.
         """
-        check_choices("subspace", asked or (), SUBSPACES)
-        if asked and "safety" in asked and self.safe is None:
-            raise ConfigError("subspace 'safety' needs a safe model: give one, or leave the subspace out")
-        return asked or tuple(name for name in SUBSPACES if name != "safety" or self.safe)
+        for name in asked or ():
+            hypothesis = find_hypothesis(name)
+            if hypothesis.kind != "subspace":
+                raise ConfigError(f"hypothesis {name!r} edits updates and names no subspace: test it instead")
+            if lacking := self.lacks(hypothesis):
+                raise ConfigError(f"subspace {name!r} needs {lacking}: give it, or leave the subspace out")
+        return asked or tuple(name for name in SUBSPACES if not self.lacks(find_hypothesis(name)))
+
+    def lacks(self, hypothesis: Hypothesis) -> str:
+        """What a hypothesis needs and this family does not have, in words; empty if it has all."""
+        has = {"base": True, "safe": self.safe, "harmful": "harmful" in self.finetuned, "prompts": self.captured}
+        missing = [_NEEDS[need] for need in sorted(hypothesis.needs) if not has[need]]
+        return " and ".join(missing)
+
+    def tensor(
+        self, name: str, side: Side, seed: int, decompose: Decompose, finetune: str | None = None
+    ) -> WeightTensor:
+        """One weight tensor as hypotheses see it, with Δ_T of the fine-tune named."""
+        load = {
+            "aligned": lambda: self.aligned.load(name).float(),
+            "alignment": lambda: update(name, self.base, self.aligned),
+        }
+        ends = {"safety": self.safe, "harmful": self.finetuned.get("harmful")}
+        ends["task"] = self.finetuned[finetune] if finetune else None
+        load |= {kind: partial(update, name, self.aligned, end) for kind, end in ends.items() if end}
+        return WeightTensor(name, self.aligned.shapes[name], load, side, seed, decompose, self.captured)

@@ -51,6 +51,11 @@ class PointWeights:
 
     def of(self, point: Point) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, weight in float32) of every tensor at one point."""
+        for name, change in self.changes(point):
+            yield name, change + self._family.aligned.load(name).to(change)
+
+    def changes(self, point: Point) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, what is added to W_A in float32) of every tensor at one point."""
         pair = (point.finetune, point.subspace)
         if self._made != pair:
             self._made, self._ranks = None, {}
@@ -61,15 +66,14 @@ class PointWeights:
             inside = self._inside(name, point.fraction)
             if point.method != "parallel":
                 inside = applied(point.method, self._delta(name, point.finetune), inside)
-            yield name, inside + self._family.aligned.load(name).to(inside)
+            yield name, inside
 
     def _delta(self, name: str, finetune: str) -> torch.Tensor:
         return update(name, self._family.aligned, self._family.finetuned[finetune])
 
     def _make(self, name: str, finetune: str, subspace: str) -> None:
         """Write the vectors and coefficients of one tensor, in the order in which they are taken."""
-        alignment = update(name, self._family.base, self._family.aligned)
-        known = directions(self._family, name, alignment, (subspace,), self._side, self._seed, self._decompose)
+        known = directions(self._family.tensor(name, self._side, self._seed, self._decompose), (subspace,))
         [(_, projection)] = projections(self._delta(name, finetune), known)
         kept: dict[str, torch.Tensor] = {} if projection.line is None else {"line": projection.line}
         for number, (basis, unordered) in enumerate(zip(projection.bases, projection.coefficients, strict=True)):
@@ -89,7 +93,7 @@ class PointWeights:
         size = (shape[-2], shape[-1])
         ladder = [rank_of_fraction(known, size) for known in self._fractions if known <= fraction]
         before = self._ranks.get(name, 0)
-        if self._side == "both":  # P grows along two edges at once
+        if "left 0" in kept and "right 0" in kept:  # P grows along two edges at once
             before, ladder = 0, ladder[-1:]
         elif before > ladder[-1]:
             before = 0

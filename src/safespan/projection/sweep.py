@@ -91,9 +91,10 @@ def _measured(
     name: str, family: Family, grid: ProjectionGrid, subspaces: tuple[str, ...], seed: int, decompose: Decompose
 ) -> tuple[dict[str, _Sums], dict[tuple[str, str, float], float]]:
     """Sums of one tensor by fine-tune, and ‖P‖²_F by (fine-tune, subspace, fraction)."""
-    alignment = update(name, family.base, family.aligned)
+    tensor = family.tensor(name, grid.side, seed, decompose)
+    alignment = tensor.whole("alignment")
     norm = squared_norm(alignment)
-    known = directions(family, name, alignment, subspaces, grid.side, seed, decompose)
+    known = directions(tensor, subspaces)
     own: dict[str, _Sums] = {}
     energies: dict[tuple[str, str, float], float] = {}
     for label, end in family.finetuned.items():

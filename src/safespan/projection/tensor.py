@@ -1,23 +1,14 @@
 """One tensor's task update, projected."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from safespan.kernels import inner_product, squared_norm
-from safespan.projection.family import Family
-from safespan.subspaces import (
-    Basis,
-    Decompose,
-    Side,
-    random_bases,
-    rank_of_fraction,
-    reordered,
-    spectra,
-    spectral_bases,
-)
-from safespan.updates import matrices, update
+from safespan.pool import device
+from safespan.subspaces import Basis, WeightTensor, find_hypothesis, rank_of_fraction
+from safespan.updates import matrices
 
 
 @dataclass(frozen=True)
@@ -26,59 +17,38 @@ class Directions:
 
     Attributes:
         bases: one a matrix of the tensor; none if it is 1-D.
-        reference: Δ_A, or Δ_S for the safety subspace: the one direction of a 1-D tensor.
-        coefficients_of: the subspace whose coefficients are its own too, up to their order.
+        line: the one direction of a 1-D tensor.
     """
 
     bases: list[Basis]
-    reference: torch.Tensor
-    coefficients_of: str
+    line: torch.Tensor | None
 
 
-def directions(
-    family: Family,
-    name: str,
-    alignment: torch.Tensor,
-    subspaces: tuple[str, ...],
-    side: Side,
-    seed: int,
-    decompose: Decompose,
-) -> dict[str, Directions]:
-    """The subspaces of one tensor, which serve every fine-tune, method and fraction; each update decomposed once.
+def directions(tensor: WeightTensor, subspaces: Iterable[str]) -> dict[str, Directions]:
+    """The subspaces of one tensor, by name, which serve every fine-tune, method and fraction."""
+    found = {}
+    for name in subspaces:
+        hypothesis = find_hypothesis(name)
+        bases = [basis if isinstance(basis, Basis) else _nothing(tensor) for basis in hypothesis.of(tensor)]
+        found[name] = Directions(bases, tensor.whole(hypothesis.line) if len(tensor.shape) < 2 else None)
+    return found
 
-    Args:
-        family: the checkpoints.
-        name: of the tensor.
-        alignment: Δ_A of the tensor.
-        subspaces: their names.
-        side: of the bases.
-        seed: of the random subspaces.
-        decompose: how an update is decomposed.
-    """
-    found: dict[str, Directions] = {}
-    shape = tuple(alignment.shape)
-    if {"alignment", "random-k"} & set(subspaces):
-        leading = spectral_bases(spectra(alignment, side, decompose))
-        found["alignment"] = Directions(leading, alignment, "alignment")
-        found["random-k"] = Directions(reordered(leading, name, shape, seed), alignment, "alignment")
-    if "safety" in subspaces and family.safe is not None:
-        safety = update(name, family.aligned, family.safe)
-        found["safety"] = Directions(spectral_bases(spectra(safety, side, decompose)), safety, "safety")
-    if "random" in subspaces:
-        drawn = random_bases(name, shape, side, seed, alignment.device)
-        found["random"] = Directions(drawn, alignment, "random")
-    return {subspace: found[subspace] for subspace in subspaces}
+
+def _nothing(tensor: WeightTensor) -> Basis:
+    """The basis of a claim that is silent about a matrix."""
+    return Basis(torch.empty(tensor.shape[-2], 0, device=device()), None)
 
 
 def projections(delta: torch.Tensor, known: Mapping[str, Directions]) -> Iterator[tuple[str, "TensorProjection"]]:
-    """(subspace, projection) of one task update; what two subspaces share is computed once."""
-    coefficients: dict[str, list[torch.Tensor]] = {}
+    """(subspace, projection) of one task update; what two subspaces with the same vectors share is computed once."""
+    coefficients: dict[tuple[int, ...], list[torch.Tensor]] = {}
     for subspace, along in known.items():
-        if along.coefficients_of not in coefficients:
-            coefficients[along.coefficients_of] = [
+        vectors = tuple(id(columns) for basis in along.bases for columns in (basis.left, basis.right))
+        if vectors not in coefficients:
+            coefficients[vectors] = [
                 basis.coefficients(matrix) for basis, matrix in zip(along.bases, matrices(delta), strict=True)
             ]
-        yield subspace, TensorProjection(delta, along, coefficients[along.coefficients_of])
+        yield subspace, TensorProjection(delta, along, coefficients[vectors])
 
 
 class TensorProjection:
@@ -98,9 +68,9 @@ class TensorProjection:
         self.bases, self.coefficients = along.bases, coefficients
         self._energies = [basis.energies(c) for basis, c in zip(self.bases, coefficients, strict=True)]
         self.line: torch.Tensor | None = None
-        if delta.ndim < 2:
-            norm = squared_norm(along.reference)
-            self.line = along.reference * (inner_product(delta, along.reference) / norm if norm else 0.0)
+        if along.line is not None:
+            norm = squared_norm(along.line)
+            self.line = along.line * (inner_product(delta, along.line) / norm if norm else 0.0)
 
     def energy(self, fraction: float) -> float:
         """‖P_k‖²_F at the rank of that fraction."""

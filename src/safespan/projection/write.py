@@ -55,8 +55,7 @@ def write_projected(
 
     def projected(name: str) -> tuple[torch.Tensor, float, float]:
         delta = update(name, family.aligned, finetuned)
-        alignment = update(name, family.base, family.aligned)
-        known = directions(family, name, alignment, subspaces, grid.side, seed, leading)
+        known = directions(family.tensor(name, grid.side, seed, leading), subspaces)
         [(_, projection)] = projections(delta, known)
         change = applied(method, delta, projection.parallel(fraction))
         exact = change + family.aligned.load(name, finite=False).to(change)

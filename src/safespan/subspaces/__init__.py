@@ -1,23 +1,31 @@
-"""Ordered orthonormal bases: of an update's singular vectors, and of random controls."""
+"""Ordered orthonormal bases of the claims about where safety lies, and of random controls."""
 
 from safespan.subspaces.bases import random_basis, random_order
 from safespan.subspaces.cache import SpectrumCache
-from safespan.subspaces.sides import Basis, Side, Spectra, random_bases, reordered, spectra, spectral_bases
+from safespan.subspaces.captured import CapturedActivations
+from safespan.subspaces.hypothesis import Edit, Hypothesis, WeightMatrix, WeightTensor, hypothesis
+from safespan.subspaces.registry import find_hypothesis
+from safespan.subspaces.rotation import RandomRotation, random_part
+from safespan.subspaces.sides import Basis, Side
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose, rank_of_fraction
 
 __all__ = [
     "Basis",
+    "CapturedActivations",
     "Decompose",
+    "Edit",
+    "Hypothesis",
+    "RandomRotation",
     "Side",
-    "Spectra",
     "Spectrum",
     "SpectrumCache",
+    "WeightMatrix",
+    "WeightTensor",
     "decompose",
-    "random_bases",
+    "find_hypothesis",
+    "hypothesis",
     "random_basis",
     "random_order",
+    "random_part",
     "rank_of_fraction",
-    "reordered",
-    "spectra",
-    "spectral_bases",
 ]

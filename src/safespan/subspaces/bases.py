@@ -19,7 +19,7 @@ def random_order(rank: int, seed: int, name: str) -> Int[torch.Tensor, " r"]:
         seed: of the random controls.
         name: of the matrix, so that every matrix gets a draw of its own, whatever the order of work.
     """
-    return torch.randperm(rank, generator=_generator(seed, "random-k", name))
+    return torch.randperm(rank, generator=seeded(seed, "random-k", name))
 
 
 def random_basis(
@@ -29,9 +29,10 @@ def random_basis(
 
     The draw is the CPU's on every device, so that a seed means the same everywhere.
     """
-    return orthonormalize(torch.randn(shape[0], min(shape), generator=_generator(seed, "random", name)).to(device))
+    return orthonormalize(torch.randn(shape[0], min(shape), generator=seeded(seed, "random", name)).to(device))
 
 
-def _generator(seed: int, subspace: str, name: str) -> torch.Generator:
+def seeded(seed: int, subspace: str, name: str) -> torch.Generator:
+    """A generator of one matrix's draws for one kind of subspace."""
     digest = hashlib.sha256(f"{seed}/{subspace}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,15 +1,13 @@
 """Bases on the output side, the input side or both sides of the matrices of one tensor."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 
 from safespan.kernels import product
-from safespan.subspaces.bases import random_basis, random_order
-from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
-from safespan.updates import matrices, matrix_names
 
 Side = Literal["output", "input", "both"]
 
@@ -71,44 +69,6 @@ def _chosen(order: torch.Tensor | None, start: int, end: int) -> torch.Tensor | 
     return slice(start, end) if order is None else order[start:end]
 
 
-Spectra = list[tuple[Spectrum | None, Spectrum | None]]
-"""(output side, input side) of every matrix of a tensor."""
-
-
-def spectra(reference: torch.Tensor, side: Side, decomposed: Decompose = decompose) -> Spectra:
-    """The one decomposition of every matrix of a tensor that all its bases come from."""
-    return [
-        (decomposed(matrix) if side != "input" else None, decomposed(matrix.T) if side != "output" else None)
-        for matrix in matrices(reference)
-    ]
-
-
-def spectral_bases(found: Spectra) -> list[Basis]:
-    """Leading singular vectors first: the `alignment` and `safety` subspaces."""
-    return [Basis(*(spectrum.left if spectrum else None for spectrum in sides)) for sides in found]
-
-
-def reordered(known: list[Basis], name: str, shape: tuple[int, ...], seed: int) -> list[Basis]:
-    """The same vectors in random order: the `random-k` subspace. Coefficients of the one serve the other."""
-    return [
-        replace(
-            basis,
-            left_order=None if basis.left is None else random_order(basis.left.shape[1], seed, f"{label}/output"),
-            right_order=None if basis.right is None else random_order(basis.right.shape[1], seed, f"{label}/input"),
-        )
-        for label, basis in zip(matrix_names(name, shape), known, strict=False)
-    ]
-
-
-def random_bases(name: str, shape: tuple[int, ...], side: Side, seed: int, device: torch.device) -> list[Basis]:
-    """The `random` subspace."""
-    if len(shape) < 2:
-        return []
-    m, n = shape[-2:]
-    return [
-        Basis(
-            random_basis((m, n), seed, f"{label}/output", device) if side != "input" else None,
-            random_basis((n, m), seed, f"{label}/input", device) if side != "output" else None,
-        )
-        for label in matrix_names(name, shape)
-    ]
+def singular_basis(side: Side, vectors: Callable[[Literal["output", "input"]], torch.Tensor]) -> Basis:
+    """A basis on the sides asked for, from what gives its columns on one side."""
+    return Basis(vectors("output") if side != "input" else None, vectors("input") if side != "output" else None)

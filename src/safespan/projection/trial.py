@@ -1,0 +1,201 @@
+"""The weights that put a hypothesis to the test: its own at every fraction, and random controls of the same energy."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from safespan.choices import check_shares
+from safespan.pool import side_by_side
+from safespan.projection.family import Family, Point, ProjectionGrid
+from safespan.projection.points import PointWeights
+from safespan.subspaces import (
+    Decompose,
+    Edit,
+    Hypothesis,
+    RandomRotation,
+    Side,
+    decompose,
+    find_hypothesis,
+    random_part,
+)
+from safespan.updates import matrices, matrix_names, update
+
+EDIT = "edit"
+"""The one method of a hypothesis that edits updates; a subspace has two, parallel and orthogonal."""
+
+Changes = Iterator[tuple[str, torch.Tensor]]
+"""(name, what is added to W_A, float32) of every tensor."""
+
+
+class TrialPoint(NamedTuple):
+    """One set of weights of a trial: a hypothesis's own, or one draw of its random controls."""
+
+    finetune: str
+    hypothesis: str
+    method: str
+    fraction: float
+    draw: int | None
+
+    @property
+    def name(self) -> str:
+        """What it is called in file names."""
+        own = "own" if self.draw is None else f"control{self.draw}"
+        return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{own}"
+
+
+def trial_points(
+    hypothesis: Hypothesis, finetunes: Sequence[str], fractions: Sequence[float], draws: int
+) -> list[TrialPoint]:
+    """All points of one hypothesis; its own come before their controls."""
+    check_shares("fraction", fractions)
+    methods = ("parallel", "orthogonal") if hypothesis.kind == "subspace" else (EDIT,)
+    points = []
+    for method, finetune in product(methods, finetunes):
+        own = [TrialPoint(finetune, hypothesis.name, method, fraction, None) for fraction in sorted(fractions)]
+        points += [*own, *(point._replace(draw=draw) for point in own for draw in range(draws))]
+    return points
+
+
+class TrialWeights:
+    """Makes the weights of trial points, tensor by tensor, in any order.
+
+    A control has, matrix by matrix, the energy that the hypothesis keeps: a random part of Δ_T (`random_part`), or Δ_T
+    without one where the hypothesis takes its own out. A claim that adds something to Δ_T has as control the same
+    addition turned by a random rotation of the outputs. 1-D tensors are those of the hypothesis.
+
+    Args:
+        family: the checkpoints.
+        fractions: all that will be asked for.
+        side: of the bases of singular vectors.
+        seed: of the random choices.
+        scratch: an existing folder for files that are removed at `close`.
+        decompose: how updates are decomposed.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        fractions: Sequence[float],
+        side: Side,
+        seed: int,
+        scratch: Path,
+        decompose: Decompose = decompose,
+    ) -> None:
+        """Make nothing yet."""
+        self._family, self._side, self._seed, self._decompose = family, side, seed, decompose
+        self._subspaces = PointWeights(
+            family, ProjectionGrid(fractions=tuple(fractions), side=side), seed, scratch, decompose
+        )
+        self._names = family.names()
+        self._scores: dict[tuple[str, str], dict[str, float]] = {}
+        self._matched: tuple[TrialPoint | None, dict[str, torch.Tensor | list[float]]] = (None, {})
+
+    def close(self) -> None:
+        """Remove the files."""
+        self._subspaces.close()
+
+    def of(self, point: TrialPoint) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, weight in float32) of every tensor at one point."""
+        for name, change in self.changes(point):
+            yield name, change + self._family.aligned.load(name).to(change)
+
+    def changes(self, point: TrialPoint) -> Changes:
+        """What a point adds to W_A."""
+        return self._own(point) if point.draw is None else self._control(point, point.draw)
+
+    def _own(self, point: TrialPoint) -> Changes:
+        if find_hypothesis(point.hypothesis).kind == "subspace":
+            return self._subspaces.changes(Point(point.finetune, point.hypothesis, point.method, point.fraction))
+        return self._edited(point)
+
+    def _edited(self, point: TrialPoint) -> Changes:
+        """Δ' in the share of matrices with the lowest scores; or the share of what is added."""
+        hypothesis = find_hypothesis(point.hypothesis)
+        chosen = self._chosen(point) if hypothesis.kind == "layers" else frozenset()
+        for name in self._names:
+            delta = self._delta(name, point.finetune)
+            labels = matrix_names(name, tuple(delta.shape)) if delta.ndim > 1 else []
+            if hypothesis.kind == "layers" and not chosen & set(labels):
+                yield name, delta
+                continue
+            edits = self._edits(hypothesis, name, point.finetune)
+            for label, matrix, edit in zip(labels, matrices(delta), edits, strict=True):
+                if edit is None:
+                    continue
+                if hypothesis.kind == "addition":
+                    matrix += point.fraction * (edit.update - matrix)
+                elif label in chosen:
+                    matrix.copy_(edit.update)
+            yield name, delta
+
+    def _chosen(self, point: TrialPoint) -> frozenset[str]:
+        """Names of the matrices that are edited at this fraction."""
+        key = (point.finetune, point.hypothesis)
+        if key not in self._scores:
+            hypothesis = find_hypothesis(point.hypothesis)
+
+            def scores(name: str) -> list[tuple[str, float]]:
+                edits = self._edits(hypothesis, name, point.finetune)
+                labels = matrix_names(name, self._family.aligned.shapes[name])
+                return [(label, edit.score) for label, edit in zip(labels, edits, strict=False) if edit]
+
+            self._scores[key] = dict(pair for pairs in side_by_side(scores, self._names) for pair in pairs)
+        ranked = sorted(self._scores[key], key=lambda label: self._scores[key][label])
+        return frozenset(ranked[: round(point.fraction * len(ranked))])
+
+    def _edits(self, hypothesis: Hypothesis, name: str, finetune: str) -> list[Edit | None]:
+        tensor = self._family.tensor(name, self._side, self._seed, self._decompose, finetune)
+        return [edit if isinstance(edit, Edit) else None for edit in hypothesis.of(tensor)]
+
+    def _control(self, point: TrialPoint, draw: int) -> Changes:
+        hypothesis = find_hypothesis(point.hypothesis)
+        if hypothesis.kind == "addition":
+            yield from self._turned(point, draw)
+            return
+        for name in self._names:
+            kept = self._kept(point)[name]
+            if isinstance(kept, torch.Tensor):
+                yield name, kept
+                continue
+            delta = self._delta(name, point.finetune)
+            for label, matrix, energy in zip(matrix_names(name, tuple(delta.shape)), matrices(delta), kept, strict=True):
+                whole = float(matrix.double().square().sum())
+                if point.method == "orthogonal":
+                    removed = random_part(matrix, whole - energy, self._sides, self._seed, f"{label}/{draw}")
+                    matrix -= removed
+                    left = float(matrix.double().square().sum())
+                    matrix *= (energy / left) ** 0.5 if left else 0.0
+                else:
+                    matrix.copy_(random_part(matrix, energy, self._sides, self._seed, f"{label}/{draw}"))
+            yield name, delta
+
+    def _turned(self, point: TrialPoint, draw: int) -> Changes:
+        """What the hypothesis adds, in a random direction."""
+        for name, own in self._own(point):
+            delta = self._delta(name, point.finetune)
+            labels = matrix_names(name, tuple(delta.shape)) if delta.ndim > 1 else []
+            for label, matrix, changed in zip(labels, matrices(delta), matrices(own), strict=True):
+                rotation = RandomRotation(matrix.shape[0], self._seed, f"{label}/{draw}/output")
+                matrix += rotation.apply(changed - matrix)
+            yield name, delta
+
+    @property
+    def _sides(self) -> tuple[bool, bool]:
+        return self._side != "input", self._side != "output"
+
+    def _kept(self, point: TrialPoint) -> dict[str, torch.Tensor | list[float]]:
+        """Of the hypothesis's own weights: ‖·‖²_F of each matrix by tensor, or the change itself of a 1-D tensor."""
+        own = point._replace(draw=None)
+        if self._matched[0] != own:
+            found: dict[str, torch.Tensor | list[float]] = {}
+            for name, change in self._own(own):
+                energies = [float(matrix.double().square().sum()) for matrix in matrices(change)]
+                found[name] = energies if change.ndim > 1 else change.clone()
+            self._matched = (own, found)
+        return self._matched[1]
+
+    def _delta(self, name: str, finetune: str) -> torch.Tensor:
+        return update(name, self._family.aligned, self._family.finetuned[finetune])

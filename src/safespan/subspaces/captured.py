@@ -1,0 +1,46 @@
+"""Activations that were captured on prompts, read matrix by matrix."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+
+from safespan.pool import device
+
+INPUTS, RESIDUAL = "inputs", "residual"
+"""First part of the file's names: INPUTS/PROMPTS/TENSOR and RESIDUAL/PROMPTS/LAYER."""
+
+
+@dataclass(frozen=True)
+class CapturedActivations:
+    """One file of activations of the aligned model at the last attended token, as `activations.capture_all` writes it."""
+
+    path: Path
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        with self._open() as file:
+            return frozenset(file.keys())
+
+    def inputs(self, prompts: str, tensor: str) -> Float[torch.Tensor, "N n"] | None:
+        """What a weight matrix was multiplied with, a row a prompt of that class; None if it was not captured."""
+        name = f"{INPUTS}/{prompts}/{tensor}"
+        return self._read(name) if name in self._names else None
+
+    def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
+        """Layer ℓ = 1 … L -> the residual stream behind block ℓ, a row a prompt of that class."""
+        start = f"{RESIDUAL}/{prompts}/"
+        layers = sorted(int(name.removeprefix(start)) for name in self._names if name.startswith(start))
+        return {layer: self._read(f"{start}{layer}") for layer in layers}
+
+    def _read(self, name: str) -> torch.Tensor:
+        with self._open() as file:
+            found: torch.Tensor = file.get_tensor(name)
+        return found.to(device())
+
+    def _open(self) -> Any:
+        return safe_open(self.path, framework="pt")

@@ -1,0 +1,20 @@
+"""The paper's second control: a subspace that has nothing to do with the model."""
+
+from safespan.pool import device
+from safespan.subspaces.bases import random_basis
+from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.sides import Basis, singular_basis
+
+
+@hypothesis(
+    "random",
+    claim="control: a Haar-random subspace",
+    paper="https://arxiv.org/abs/2505.14185",
+)
+def random(matrix: WeightMatrix) -> Basis:
+    """The Q of a Gaussian m × min(m, n)."""
+    m, n = matrix.shape
+    shapes = {"output": (m, n), "input": (n, m)}
+    return singular_basis(
+        matrix.side, lambda side: random_basis(shapes[side], matrix.seed, f"{matrix.name}/{side}", device())
+    )

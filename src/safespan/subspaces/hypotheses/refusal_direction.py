@@ -1,0 +1,74 @@
+"""The refusal direction (Arditi et al.): refusal is mediated by one direction of the residual stream."""
+
+import torch
+from sklearn.metrics import roc_auc_score
+
+from safespan.checkpoints import writes_residual_stream
+from safespan.errors import HypothesisError
+from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.sides import Basis
+
+_DEPTH = 0.8
+"""Directions come from this share of the layers: the last ones are left out, as in the paper."""
+
+
+@hypothesis(
+    "refusal-direction",
+    claim="refusal is one direction: the difference of the mean activations on harmful and on harmless prompts",
+    paper="https://arxiv.org/abs/2406.11717",
+    needs=["prompts"],
+)
+def refusal_direction(matrix: WeightMatrix) -> Basis | None:
+    """r̂ of the layer whose direction tells held-out prompts apart best, in what each matrix writes to the stream."""
+    found = directions(matrix)
+    best = max(found, key=lambda layer: found[layer][1])
+    return written(matrix, found[best][0][:, None])
+
+
+@hypothesis(
+    "refusal-directions",
+    claim="refusal is a subspace: the differences of means of all layers together",
+    paper="https://arxiv.org/abs/2406.11717",
+    needs=["prompts"],
+)
+def refusal_directions(matrix: WeightMatrix) -> Basis | None:
+    """An orthonormal basis of the directions of all layers, the best layer's first."""
+    found = directions(matrix)
+    columns = [found[layer][0] for layer in sorted(found, key=lambda layer: -found[layer][1])]
+    left, triangle = torch.linalg.qr(torch.stack(columns, 1).double())
+    apart = triangle.diagonal().abs() > 1e-3  # a direction that repeats another adds nothing
+    return written(matrix, left[:, apart].float())
+
+
+def directions(matrix: WeightMatrix) -> dict[int, tuple[torch.Tensor, float]]:
+    """Layer -> unit difference of means on the first half of the prompts, and its AUROC on the second half."""
+    harmful, useful = (matrix.residual_stream(prompts) for prompts in ("harmful", "useful"))
+    last = max(1, int(_DEPTH * max(harmful)))
+    found = {}
+    for layer in range(1, last + 1):
+        (train_h, test_h), (train_u, test_u) = halves(harmful[layer]), halves(useful[layer])
+        difference = train_h.mean(0) - train_u.mean(0)
+        direction = difference / difference.norm().clamp(min=1e-12)
+        labels = [1] * len(test_h) + [0] * len(test_u)
+        scores = (torch.cat([test_h, test_u]) @ direction).tolist()
+        found[layer] = direction, float(roc_auc_score(labels, scores))
+    return found
+
+
+def halves(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every other row, and the rest.
+
+    Raises:
+        HypothesisError: fewer than four rows.
+    """
+    if len(rows) < 4:
+        raise HypothesisError(f"a difference of means needs at least 4 prompts of each class, given {len(rows)}")
+    return rows[::2], rows[1::2]
+
+
+def written(matrix: WeightMatrix, directions: torch.Tensor) -> Basis | None:
+    """Directions of the residual stream as a basis of a matrix that writes to it; None of any other."""
+    side = writes_residual_stream(matrix.name)
+    if side is None:
+        return None
+    return Basis(directions, None) if side == "output" else Basis(None, directions)

@@ -1,0 +1,250 @@
+"""What a hypothesis is: a claim about where safety lies in the weights, as one pure function of one matrix."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+
+from safespan.choices import check_choices
+from safespan.errors import HypothesisError
+from safespan.subspaces.captured import CapturedActivations
+from safespan.subspaces.sides import Basis, Side
+from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
+from safespan.updates import matrices, matrix_names
+
+Need = Literal["base", "safe", "harmful", "prompts"]
+"""What a hypothesis may need beside the aligned model: W_0, W_S, W_H, activations on useful and harmful prompts."""
+
+Kind = Literal["subspace", "layers", "addition"]
+
+_GIVEN_BY = {"aligned": None, "task": None, "alignment": "base", "safety": "safe", "harmful": "harmful"}
+"""Tensor -> the need that provides it."""
+
+_ORTHONORMAL = 1e-3
+"""Largest entry of |QᵀQ − I| that passes: float32 arithmetic leaves 1e-6."""
+
+
+class WeightMatrix:
+    """One m × n weight matrix as a hypothesis sees it; everything is read when it is first asked for.
+
+    Attributes:
+        name: of the tensor, with `[expert]` behind it if it is one of a stack.
+        shape: (m, n).
+        side: where the bases of singular vectors are asked for.
+        seed: of random choices.
+    """
+
+    def __init__(self, tensor: "WeightTensor", number: int, needs: frozenset[str]) -> None:
+        """Read nothing yet."""
+        self._tensor, self._number, self._needs = tensor, number, needs
+        self.name = matrix_names(tensor.name, tensor.shape)[number]
+        self.shape = (tensor.shape[-2], tensor.shape[-1])
+        self.side, self.seed = tensor.side, tensor.seed
+
+    @property
+    def aligned(self) -> Float[torch.Tensor, "m n"]:
+        """W_A."""
+        return self.read("aligned")
+
+    @property
+    def task(self) -> Float[torch.Tensor, "m n"]:
+        """Δ_T, the update that an edit changes."""
+        return self.read("task")
+
+    @property
+    def alignment(self) -> Float[torch.Tensor, "m n"]:
+        """Δ_A (needs base)."""
+        return self.read("alignment")
+
+    @property
+    def safety(self) -> Float[torch.Tensor, "m n"]:
+        """Δ_S (needs safe)."""
+        return self.read("safety")
+
+    @property
+    def harmful(self) -> Float[torch.Tensor, "m n"]:
+        """Δ_H (needs harmful)."""
+        return self.read("harmful")
+
+    def read(self, update: str) -> Float[torch.Tensor, "m n"]:
+        """The update, or `aligned`, of that name.
+
+        Raises:
+            HypothesisError: the hypothesis did not declare that it needs it.
+        """
+        self._check(_GIVEN_BY[update])
+        return self._tensor.matrix(update, self._number)
+
+    def spectrum(self, update: str, side: Literal["output", "input"] = "output") -> Spectrum:
+        """Singular vectors of an update, of its outputs or its inputs; decomposed once for all hypotheses."""
+        self._check(_GIVEN_BY[update])
+        return self._tensor.spectrum(update, self._number, side)
+
+    def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
+        """What this matrix is multiplied with at the last token of each `useful` or `harmful` prompt (needs prompts).
+
+        None where there is no such thing: an embedding is looked up, and a stack of experts is not captured.
+        """
+        self._check("prompts")
+        assert self._tensor.captured is not None
+        return self._tensor.captured.inputs(prompts, self.name)
+
+    def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
+        """The residual stream behind each block, at the last token of each `useful` or `harmful` prompt (needs prompts)."""
+        self._check("prompts")
+        assert self._tensor.captured is not None
+        return self._tensor.captured.residual_stream(prompts)
+
+    def _check(self, need: str | None) -> None:
+        if need is not None and need not in self._needs:
+            raise HypothesisError(f"it reads what needs {need!r}, and declares {sorted(self._needs) or 'no needs'}")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a hypothesis makes of the update of one matrix.
+
+    Attributes:
+        update: [m, n], Δ' in place of Δ_T.
+        score: how far the matrix is from what the claim calls safe, for the kind `layers`: the lowest are edited first.
+    """
+
+    update: Float[torch.Tensor, "m n"]
+    score: float = 0.0
+
+
+Found = Basis | Edit | None
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A claim about where safety lies.
+
+    Attributes:
+        name: as users write it.
+        claim: what it says, in one line.
+        paper: its address.
+        function: a matrix -> its basis, its edit, or None where the claim is silent about this matrix.
+        needs: what it needs beside the aligned model.
+        kind: `subspace`: the function gives a `Basis`, kept or removed up to each fraction. `layers`: an `Edit`, made in
+            the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds something to Δ_T;
+            the fraction scales what is added.
+        line: of a `subspace`, the update (`alignment`, `safety` or `harmful`) along which 1-D tensors are projected.
+    """
+
+    name: str
+    claim: str
+    paper: str
+    function: Callable[[WeightMatrix], Found]
+    needs: frozenset[str]
+    kind: Kind
+    line: str
+
+    def of(self, tensor: "WeightTensor") -> list[Found]:
+        """What the claim says of every matrix of a tensor, checked.
+
+        Raises:
+            HypothesisError: it returned what is no basis or edit of the matrix, or read what it did not declare.
+        """
+        found = []
+        for number, name in enumerate(matrix_names(tensor.name, tensor.shape) if len(tensor.shape) > 1 else []):
+            try:
+                result = self.function(WeightMatrix(tensor, number, self.needs))
+                _check(result, (tensor.shape[-2], tensor.shape[-1]), self.kind)
+            except HypothesisError as error:
+                raise HypothesisError(f"hypothesis {self.name!r}, tensor {name}: {error}") from None
+            found.append(result)
+        return found
+
+
+def hypothesis(
+    name: str,
+    *,
+    claim: str,
+    paper: str,
+    needs: Iterable[Need] = (),
+    kind: Kind = "subspace",
+    line: Literal["alignment", "safety", "harmful"] = "alignment",
+) -> Callable[[Callable[[WeightMatrix], Found]], Hypothesis]:
+    """Make a function of one matrix a hypothesis; the arguments are those of `Hypothesis`."""
+    check_choices("need", needs, ("base", "safe", "harmful", "prompts"))
+    check_choices("kind", [kind], ("subspace", "layers", "addition"))
+    return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, line)
+
+
+class WeightTensor:
+    """One weight tensor, what is known of it, and its decompositions, each made once.
+
+    Args:
+        name: of the tensor.
+        shape: of the tensor.
+        load: what reads `aligned`, `task`, `alignment`, `safety` or `harmful` of this tensor.
+        side: of the bases of singular vectors.
+        seed: of random choices.
+        decompose: how updates are decomposed.
+        captured: activations on prompts, where there are any.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        load: Mapping[str, Callable[[], torch.Tensor]],
+        side: Side,
+        seed: int,
+        decompose: Decompose = decompose,
+        captured: CapturedActivations | None = None,
+    ) -> None:
+        """Read nothing yet."""
+        self.name, self.shape, self.side, self.seed, self.captured = name, shape, side, seed, captured
+        self._load, self._decompose = load, decompose
+        self._read: dict[str, torch.Tensor] = {}
+        self._spectra: dict[tuple[str, int, str], Spectrum] = {}
+
+    def whole(self, update: str) -> torch.Tensor:
+        """The update, or `aligned`, in the tensor's own shape."""
+        if update not in self._read:
+            self._read[update] = self._load[update]()
+        return self._read[update]
+
+    def matrix(self, update: str, number: int) -> Float[torch.Tensor, "m n"]:
+        """One matrix of it."""
+        return list(matrices(self.whole(update)))[number]
+
+    def spectrum(self, update: str, number: int, side: str) -> Spectrum:
+        """The decomposition of one matrix of it, or of its transpose."""
+        key = (update, number, side)
+        if key not in self._spectra:
+            matrix = self.matrix(update, number)
+            self._spectra[key] = self._decompose(matrix if side == "output" else matrix.T)
+        return self._spectra[key]
+
+
+def _check(found: Any, shape: tuple[int, int], kind: Kind) -> None:
+    if found is None:
+        return
+    expected = Basis if kind == "subspace" else Edit
+    if not isinstance(found, expected):
+        raise HypothesisError(f"it returned {type(found).__name__}, expected {expected.__name__} or None")
+    if isinstance(found, Edit):
+        if tuple(found.update.shape) != shape:
+            raise HypothesisError(f"its update has shape {list(found.update.shape)}, expected {list(shape)}")
+        if not bool(found.update.isfinite().all()) or found.score != found.score:
+            raise HypothesisError("its update or score holds NaN or Inf")
+        return
+    for which, columns, size in (("left", found.left, shape[0]), ("right", found.right, shape[1])):
+        if columns is None:
+            continue
+        if columns.ndim != 2 or columns.shape[0] != size or columns.shape[1] > size:
+            raise HypothesisError(f"its {which} basis has shape {list(columns.shape)}, expected {size} rows and at most "
+                                  f"{size} columns")
+        if not bool(columns.isfinite().all()):
+            raise HypothesisError(f"its {which} basis holds NaN or Inf")
+        if columns.shape[1]:
+            away = float((columns.T @ columns - torch.eye(columns.shape[1]).to(columns)).abs().max())
+            if away > _ORTHONORMAL:
+                raise HypothesisError(f"its {which} basis is not orthonormal (QᵀQ differs from I by {away:.2g})")
+    if found.left is None and found.right is None:
+        raise HypothesisError("its basis has neither a left nor a right side; return None for no subspace")

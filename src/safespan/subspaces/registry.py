@@ -1,0 +1,37 @@
+"""All hypotheses by name: safespan's own, and those that other packages bring."""
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from safespan.choices import HYPOTHESES, check_choices, foreign_hypotheses, hypothesis_names
+from safespan.errors import HypothesisError
+from safespan.subspaces.hypothesis import Hypothesis
+
+_FILES = {"refusal-directions": "refusal_direction", "actsvd-orthogonal": "actsvd", "safelora-projector": "safelora"}
+"""Of claims with a variant, both in one file."""
+
+
+@cache
+def find_hypothesis(name: str) -> Hypothesis:
+    """The hypothesis of that name.
+
+    Raises:
+        ConfigError: there is none.
+        HypothesisError: another package's cannot be loaded.
+    """
+    check_choices("hypothesis", [name], hypothesis_names())
+    if name in HYPOTHESES:
+        own = import_module(f"safespan.subspaces.hypotheses.{_FILES.get(name, name).replace('-', '_')}")
+        found: Hypothesis = getattr(own, name.replace("-", "_"))
+        return found
+    entry = foreign_hypotheses()[name]
+    try:
+        loaded: Any = entry.load()
+    except Exception as error:  # whatever another package's import does
+        raise HypothesisError(f"hypothesis {name!r} of {entry.value} cannot be loaded ({error!r})") from error
+    if not isinstance(loaded, Hypothesis):
+        raise HypothesisError(f"{entry.value} is {type(loaded).__name__}: decorate a function with @hypothesis(...)")
+    if loaded.name != name:
+        raise HypothesisError(f"{entry.value} calls itself {loaded.name!r}, and its entry point {name!r}: use one name")
+    return loaded
