@@ -12,7 +12,7 @@ import numpy as np
 
 from safespan.activations import capture_for_hypotheses
 from safespan.checkpoints import Checkpoint
-from safespan.choices import hypothesis_names
+from safespan.choices import tested_by_default
 from safespan.config import StudyConfig, VerdictConfig
 from safespan.data import read_prompts
 from safespan.errors import ConfigError
@@ -57,7 +57,7 @@ def hypotheses_of(config: StudyConfig, family: Family) -> list[Hypothesis]:
         ConfigError: one that is named needs what the study does not have.
     """
     asked = config.verdict.hypotheses if config.verdict else ()
-    found = [find_hypothesis(name) for name in (hypothesis_names() if asked is None else asked)]
+    found = [find_hypothesis(name) for name in (tested_by_default() if asked is None else asked)]
     for hypothesis in found:
         if (lacking := family.lacks(hypothesis)) and asked is not None:
             raise ConfigError(f"hypothesis {hypothesis.name!r} needs {lacking}: give it, or leave the hypothesis out")
