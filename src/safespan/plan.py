@@ -11,7 +11,9 @@ from safespan.config import ModelSource, StudyConfig
 from safespan.data import PromptSource, RowSource
 from safespan.errors import DataError
 from safespan.evaluation import UtilityConfig
+from safespan.projection import trial_finetunes, trial_points
 from safespan.rowfiles import read_file
+from safespan.subspaces import find_hypothesis
 from safespan.training.recipe import TrainingConfig
 
 _STORED_BYTES, _TRAINED_BYTES = 2, 4
@@ -39,6 +41,8 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
 def points(config: StudyConfig) -> int:
     """Points of the projection grid, over all fine-tunes."""
     grid = config.projection
+    if grid is None:
+        return 0
     subspaces = grid.subspaces or [name for name in SUBSPACES if name != "safety" or "safe" in config.models]
     return len(config.finetunes) * len(subspaces) * len(grid.methods) * len(grid.fractions)
 
@@ -107,7 +111,7 @@ def _tasks(config: StudyConfig) -> Iterator[UtilityConfig]:
 
 
 def _stages(config: StudyConfig) -> list[str]:
-    evaluation, activations = config.evaluation, config.activations
+    evaluation, activations, overlap = config.evaluation, config.activations, config.overlap
     trained = [role for role, source in config.models.items() if source.train]
     count = points(config)
     asked = [f"utility {task.task}{f', {task.limit} documents' if task.limit else ''}" for task in _tasks(config)]
@@ -118,9 +122,27 @@ def _stages(config: StudyConfig) -> list[str]:
         *([f"stage data: {config.data}"] if config.data else []),
         *(f"stage model {role}" for role in trained),
         f"stage outcomes: {len(config.models)} models; each answers {'; '.join(asked)}",
-        f"stage projection: {count} points, each answers the same",
-        f"stage update overlap: {', '.join(config.overlap.granularities)}, {len(config.overlap.energies)} energies",
+        *([f"stage projection: {count} points, each answers the same"] if count else []),
+        *(
+            [f"stage update overlap: {', '.join(overlap.granularities)}, {len(overlap.energies)} energies"]
+            if overlap
+            else []
+        ),
         *([f"stage activation overlap: {', '.join(activations.models)}"] if activations else []),
+        *_verdict(config),
+    ]
+
+
+def _verdict(config: StudyConfig) -> list[str]:
+    if config.verdict is None:
+        return []
+    given = list(dict.fromkeys(trial_finetunes(config.models)))
+    count = sum(
+        len(trial_points(find_hypothesis(name), given, config.verdict.fractions, config.verdict.controls))
+        for name in config.tested
+    )
+    return [
+        f"stage verdict: {', '.join(config.tested)}; {count} points, each asked {config.verdict.prompts} prompts of a kind"
     ]
 
 

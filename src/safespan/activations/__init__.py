@@ -5,4 +5,11 @@ from safespan.activations.capture import capture, layers_in_depth_range
 from safespan.activations.geometry import ENERGY_FRACTIONS, activation_overlap
 from safespan.activations.inputs import capture_for_hypotheses
 
-__all__ = ["ENERGY_FRACTIONS", "activation_overlap", "capture", "capture_for_hypotheses", "layers_in_depth_range", "overlap_by_layer"]
+__all__ = [
+    "ENERGY_FRACTIONS",
+    "activation_overlap",
+    "capture",
+    "capture_for_hypotheses",
+    "layers_in_depth_range",
+    "overlap_by_layer",
+]

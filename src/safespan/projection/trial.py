@@ -1,6 +1,6 @@
 """The weights that put a hypothesis to the test: its own at every fraction, and random controls of the same energy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from safespan.choices import check_shares
+from safespan.errors import ConfigError
 from safespan.kernels import squared_norm
 from safespan.pool import side_by_side
 from safespan.projection.family import Family, Point, ProjectionGrid
@@ -45,6 +46,19 @@ class TrialPoint(NamedTuple):
         """What it is called in file names."""
         own = "own" if self.draw is None else f"control{self.draw}"
         return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{own}"
+
+
+def trial_finetunes(roles: Iterable[str]) -> tuple[str, str]:
+    """The fine-tunes that u and h are measured on: the contaminated one for both, else the useful and the harmful one.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if "contaminated" in roles:
+        return "contaminated", "contaminated"
+    if {"useful", "harmful"} <= set(roles):
+        return "useful", "harmful"
+    raise ConfigError("a verdict needs a contaminated fine-tune, or a useful and a harmful one")
 
 
 def trial_points(
@@ -158,7 +172,9 @@ class TrialWeights(AddedWeights):
                 yield name, kept
                 continue
             delta = self._delta(name, point.finetune)
-            for label, matrix, energy in zip(matrix_names(name, tuple(delta.shape)), matrices(delta), kept, strict=True):
+            for label, matrix, energy in zip(
+                matrix_names(name, tuple(delta.shape)), matrices(delta), kept, strict=True
+            ):
                 whole = squared_norm(matrix)
                 if point.method == "orthogonal":
                     removed = random_part(matrix, whole - energy, self._sides, self._seed, f"{label}/{draw}")
