@@ -155,12 +155,8 @@ class StudyConfig(BaseModel):
     @property
     def _has(self) -> list[str]:
         """The needs of hypotheses that this study meets; prompts are those of field activations."""
-        there = {
-            "base": True,
-            "prompts": self.activations,
-            **{role: role in self.models for role in ("safe", "harmful")},
-        }
-        return [need for need, has in there.items() if has]
+        roles = [role for role in ("base", "safe", "harmful") if role in self.models]
+        return [*roles, "prompts"] if self.activations else roles
 
     @property
     def tested(self) -> list[str]:

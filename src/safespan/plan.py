@@ -141,9 +141,8 @@ def _verdict(config: StudyConfig) -> list[str]:
         len(trial_points(find_hypothesis(name), given, config.verdict.fractions, config.verdict.controls))
         for name in config.tested
     )
-    return [
-        f"stage verdict: {', '.join(config.tested)}; {count} points, each asked {config.verdict.prompts} prompts of a kind"
-    ]
+    named = ", ".join(config.tested)
+    return [f"stage verdict: {named}; {count} points, each asked {config.verdict.prompts} prompts of a kind"]
 
 
 def _judge(judge: BaseModel) -> str:

@@ -79,7 +79,9 @@ def run_trials(
         roles = {checkpoint: role for role, checkpoint in models.items() if role not in found}
         for checkpoint, answered in execution.serve(make, list(roles), group=lambda checkpoint: roles[checkpoint]):
             found[roles[checkpoint]] = _keep(run, roles[checkpoint], key, answered)
-        source = partial(TrialWeights, family, settings.fractions, settings.side, config.seed, scratch, decompose)
+        source = partial(
+            TrialWeights, family, finetunes, settings.fractions, settings.side, config.seed, scratch, decompose
+        )
         worker = partial(PointWorker, measures, source, evaluator.config.engine, family.aligned, scratch, known)
         for point, answered in execution.serve(worker, waiting, _group):
             found[point.name] = (
