@@ -155,8 +155,8 @@ class StudyConfig(BaseModel):
     @property
     def _has(self) -> list[str]:
         """The needs of hypotheses that this study meets; prompts are those of field activations."""
-        roles = [role for role in ("base", "safe", "harmful") if role in self.models]
-        return [*roles, "prompts"] if self.activations else roles
+        given = {"base", "safe", "harmful"} & self.models.keys()
+        return [*sorted(given), *(["prompts"] if self.activations else [])]
 
     @property
     def tested(self) -> list[str]:
