@@ -119,6 +119,7 @@ def _stages(config: StudyConfig) -> list[str]:
         *(f"stage model {role}" for role in trained),
         f"stage outcomes: {len(config.models)} models; each answers {'; '.join(asked)}",
         f"stage projection: {count} points, each answers the same",
+        *([f"stage model {config.overlap.ceiling} again: with the next seed"] if config.overlap.ceiling else []),
         f"stage update overlap: {', '.join(config.overlap.granularities)}, {len(config.overlap.energies)} energies",
         *([f"stage activation overlap: {', '.join(activations.models)}"] if activations else []),
     ]

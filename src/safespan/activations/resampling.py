@@ -11,7 +11,6 @@ from scipy import stats
 from safespan.subspaces import decompose
 
 _DIRECTIONS = 128
-_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -65,25 +64,24 @@ def resampled_overlap(
         return low, high, p_value
 
     def overlaps(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
-        # SciPy draws the same prompts for every energy: one pair of bases serves them all.
-        draws = zip(first[..., 0, :].reshape(-1, first.shape[-1]), second[..., 0, :].reshape(-1, second.shape[-1]))
-        found = [_mso(*(_basis(rows[drawn], outside[drawn].sum(), energies, centered) for drawn in pair)) for pair in draws]
-        return np.reshape(found, first.shape[:-1])
+        """MSO at every energy [..., E] of groups of prompts, each a row of indices: one pair of bases serves them all."""
+        if first.ndim > 1:
+            return np.stack([overlaps(*pair, axis) for pair in zip(first, second, strict=True)])
+        bases = (_basis(rows[drawn], outside[drawn].sum(), energies, centered) for drawn in (first, second))
+        return _mso(*bases)
 
-    indices = np.arange(len(rows))
-    data = [np.tile(part, (len(energies), 1)) for part in (indices[: len(x)], indices[len(x) :])]
+    groups = np.arange(len(x)), np.arange(len(x), len(rows))
     random = np.random.default_rng(resampling.seed)
     if resampling.bootstraps:
         # Percentiles, not BCa, whose jackknife needs a decomposition for every prompt.
         interval = stats.bootstrap(
-            data, overlaps, n_resamples=resampling.bootstraps, batch=_BATCH, vectorized=True, axis=-1,
+            groups, lambda *drawn, axis: overlaps(*drawn, axis).T, n_resamples=resampling.bootstraps, vectorized=True,
             method="percentile", rng=random,
         ).confidence_interval  # fmt: skip
         low, high = interval.low, interval.high
     if resampling.permutations:
         p_value = stats.permutation_test(
-            data, overlaps, n_resamples=resampling.permutations, batch=_BATCH, vectorized=True, axis=-1,
-            permutation_type="independent", alternative="less", rng=random,
+            groups, overlaps, n_resamples=resampling.permutations, vectorized=True, alternative="less", rng=random,
         ).pvalue  # fmt: skip
     return low, high, p_value
 
