@@ -73,8 +73,9 @@ def overlap_curve(x: Spectrum, y: Spectrum, energies: Sequence[float]) -> list[O
     different = list(dict.fromkeys(ranks))
     # Bases in float32 can overlap by a rounding more than wholly.
     shared = np.array([min(1.0, float(cumulated[k[0] - 1, k[1] - 1]) / min(k)) for k in different])
-    mean, deviation, p_value = random_overlap(*np.array(different).T, len(x.left), shared)
-    angles = [_angles(x.left[:, :k_x], y.left[:, :k_y], crossed[:k_x, :k_y]) for k_x, k_y in different]
+    k_x, k_y = np.array(different).T
+    mean, deviation, p_value = random_overlap(k_x, k_y, len(x.left), shared)
+    angles = [_angles(x.left[:, :k], y.left[:, :j], crossed[:k, :j]) for k, j in different]
     columns = np.column_stack([shared, mean, deviation, p_value, angles])
     found = dict(zip(different, columns.tolist(), strict=True))
     return [OverlapPoint(energy, *k, *found[k]) for energy, k in zip(energies, ranks, strict=True)]
@@ -135,8 +136,9 @@ def _angles(
 
 def _singular_values(tall: Float[torch.Tensor, "m k"]) -> np.ndarray:
     """Singular values, rising, to √ε of float64, which is finer than bases in float32 are."""
-    squares: np.ndarray = np.linalg.eigvalsh(gram(tall.double()).cpu().numpy())
-    return np.sqrt(np.maximum(squares, 0))
+    squares = np.linalg.eigvalsh(gram(tall.double()).cpu().numpy())
+    values: np.ndarray = np.sqrt(np.maximum(squares, 0))
+    return values
 
 
 def stacked(updates: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:

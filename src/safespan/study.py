@@ -99,7 +99,9 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
     again: Checkpoint | None = None
     if ceiling := here.overlap.ceiling:
         source = here.models[ceiling]
-        key = key_of(ceiling, plan.models[ceiling], config.seed + 1, inputs.get(str(source.start)), file_hashes(source.train))
+        key = key_of(
+            ceiling, plan.models[ceiling], config.seed + 1, inputs.get(str(source.start)), file_hashes(source.train)
+        )
         target = run.checkpoint(f"{ceiling}-again")
         stages.stage(f"model {ceiling} again", key, [target], partial(make_model, here, ceiling, run, again=True))
         again = open_checkpoint(model_name(here, ceiling, run, again=True))

@@ -64,19 +64,19 @@ def resampled_overlap(
         return low, high, p_value
 
     def overlaps(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
-        """MSO at every energy [..., E] of groups of prompts, each a row of indices: one pair of bases serves them all."""
+        """MSO [..., E] of groups of prompts, each a row of indices; one pair of bases serves every energy."""
         if first.ndim > 1:
-            return np.stack([overlaps(*pair, axis) for pair in zip(first, second, strict=True)])
-        bases = (_basis(rows[drawn], outside[drawn].sum(), energies, centered) for drawn in (first, second))
-        return _mso(*bases)
+            return np.stack([overlaps(i, j, axis) for i, j in zip(first, second, strict=True)])
+        x_basis, y_basis = (_basis(rows[drawn], outside[drawn].sum(), energies, centered) for drawn in (first, second))
+        return _mso(x_basis, y_basis)
 
     groups = np.arange(len(x)), np.arange(len(x), len(rows))
     random = np.random.default_rng(resampling.seed)
     if resampling.bootstraps:
         # Percentiles, not BCa, whose jackknife needs a decomposition for every prompt.
         interval = stats.bootstrap(
-            groups, lambda *drawn, axis: overlaps(*drawn, axis).T, n_resamples=resampling.bootstraps, vectorized=True,
-            method="percentile", rng=random,
+            groups, lambda first, second, axis: overlaps(first, second, axis).T, n_resamples=resampling.bootstraps,
+            vectorized=True, method="percentile", rng=random,
         ).confidence_interval  # fmt: skip
         low, high = interval.low, interval.high
     if resampling.permutations:
@@ -95,7 +95,9 @@ def _leading(rows: Float[torch.Tensor, "N d"]) -> tuple[np.ndarray, np.ndarray]:
     return turned.numpy(), outside.clamp(min=0).numpy()
 
 
-def _basis(rows: np.ndarray, outside: float, energies: Sequence[float], centered: bool) -> tuple[np.ndarray, np.ndarray]:
+def _basis(
+    rows: np.ndarray, outside: float, energies: Sequence[float], centered: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Principal directions [d, k] of a group of prompts, and the ranks that reach each share of its energy."""
     if centered:
         rows = rows - rows.mean(0)

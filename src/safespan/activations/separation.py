@@ -20,10 +20,11 @@ def separation(
 ) -> dict[str, Any]:
     """How well useful and harmful prompts are told apart by one direction of their activations, on held-out prompts.
 
-    Two readers, each fitted on four fifths of the prompts and asked about the rest, five times over (stratified by class,
-    equal activations never on both sides): a logistic regression on standardised coordinates, with scikit-learn's
-    default penalty, and the difference of the class means, from the midpoint between them in units of their distance. AUROC is the
-    probability that a harmful prompt scores above a useful one, over the held-out scores of all folds together.
+    Two readers, each fitted on four fifths of the prompts and asked about the rest, five times over (stratified by
+    class; equal activations are never on both sides): a logistic regression on standardised coordinates, with
+    scikit-learn's default penalty, and the difference of the class means, from the midpoint between them in units of
+    their distance. AUROC is the probability that a harmful prompt scores above a useful one, over the held-out scores
+    of all folds together.
 
     Args:
         useful: N × d, a row per useful prompt.
@@ -44,7 +45,10 @@ def separation(
     if folds > 1:
         scores = np.full((2, len(x)), np.nan)
         for train, test in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, is_harmful, same):
-            scores[:, test] = _probe(x[train], is_harmful[train], x[test]), _direction(x[train], is_harmful[train], x[test])
+            scores[:, test] = (
+                _probe(x[train], is_harmful[train], x[test]),
+                _direction(x[train], is_harmful[train], x[test]),
+            )
         probe, direction = (_interval(part[is_harmful], part[~is_harmful], seed) for part in scores)
     return {
         "n_useful": len(useful),

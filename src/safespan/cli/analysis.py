@@ -144,7 +144,13 @@ def activations(
     files = _named(prompts, "--prompts")
     if set(files) != {"useful", "harmful"}:
         raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
-    from safespan.activations import ENERGY_FRACTIONS, Resampling, capture_classes, overlap_by_layer, separation_by_layer
+    from safespan.activations import (
+        ENERGY_FRACTIONS,
+        Resampling,
+        capture_classes,
+        overlap_by_layer,
+        separation_by_layer,
+    )
     from safespan.checkpoints import open_checkpoint
     from safespan.data import PromptSource, read_prompts
     from safespan.results import SCHEMAS, write_table
