@@ -23,6 +23,9 @@ HYPOTHESES = (
 )
 """The claims that come with safespan (`subspaces/hypotheses/`)."""
 
+PLANTED = "planted"
+"""The claim that holds in a planted family by construction: tested where it is named, and nowhere else."""
+
 METHODS = ("parallel", "orthogonal", "opposite")
 """What is added to the aligned weights: P, Δ_T − P, −P (METHODS §2)."""
 
@@ -39,12 +42,17 @@ ENGINES = ("local", "ray")
 def foreign_hypotheses() -> dict[str, EntryPoint]:
     """Hypotheses of other packages, by name, from the entry points `safespan.hypotheses`; ours count first."""
     found = {entry.name: entry for entry in entry_points(group="safespan.hypotheses")}
-    return {name: entry for name, entry in found.items() if name not in HYPOTHESES}
+    return {name: entry for name, entry in found.items() if name not in (*HYPOTHESES, PLANTED)}
 
 
 def hypothesis_names() -> tuple[str, ...]:
     """All hypotheses there are."""
-    return (*HYPOTHESES, *sorted(foreign_hypotheses()))
+    return (*HYPOTHESES, *sorted(foreign_hypotheses()), PLANTED)
+
+
+def tested_by_default() -> tuple[str, ...]:
+    """What a study tests that names none."""
+    return tuple(name for name in hypothesis_names() if name != PLANTED)
 
 
 def check_choices(kind: str, given: Iterable[str], known: Sequence[str]) -> None:

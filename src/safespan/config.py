@@ -6,14 +6,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from safespan.choices import GRANULARITIES, METHODS, SUBSPACES, check_shares
+from safespan.choices import GRANULARITIES, METHODS, check_shares, hypothesis_names
 from safespan.data import PromptSource
 from safespan.errors import ConfigError
-from safespan.evaluation import EvaluationConfig
+from safespan.evaluation import EvaluationConfig, MeasureConfig
 from safespan.execution import ExecutionConfig
 from safespan.overlap import ENERGY_FRACTIONS
 from safespan.projection import ProjectionGrid
 from safespan.settings import load_settings
+from safespan.statistics.selectivity import SelectivityConfig
+from safespan.subspaces import Side
 from safespan.training.recipe import TrainingConfig
 
 FINETUNES = ("useful", "harmful", "contaminated")
@@ -73,6 +75,20 @@ class ActivationsConfig(BaseModel):
     bootstraps: int = Field(200, ge=0, description="resamples of the prompts, for the overlap's interval; 0: none")
 
 
+class VerdictConfig(SelectivityConfig, MeasureConfig):
+    """The test of claimed safety subspaces: which claims, along which fractions, and how it is decided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hypotheses: tuple[str, ...] | None = Field(
+        None, min_length=1, description="names, as `safespan hypotheses` lists them; unset: all that the models allow"
+    )
+    fractions: tuple[float, ...] = Field(
+        (0.02, 0.1, 0.25, 0.5, 0.75, 1.0), min_length=1, description="f in (0, 1]: points of the frontier"
+    )
+    side: Side = Field("output", description="of the bases of singular vectors: output (as in the paper), input, both")
+
+
 class StudyConfig(BaseModel):
     """A whole study. In any file name `{run}` stands for the run folder."""
 
@@ -86,9 +102,10 @@ class StudyConfig(BaseModel):
     )
     models: dict[str, ModelSource] = Field(description=f"role ({', '.join(ROLES)}) -> source, a start before its use")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="outcomes; unset: energies and overlaps only")
-    projection: ProjectionGrid = Field(ProjectionGrid(), description="experiments 1 and 2")
-    overlap: OverlapConfig = Field(OverlapConfig(), description="experiment 3")
+    projection: ProjectionGrid | None = Field(ProjectionGrid(), description="experiments 1 and 2; null: left out")
+    overlap: OverlapConfig | None = Field(OverlapConfig(), description="experiment 3; null: left out")
     activations: ActivationsConfig | None = Field(None, description="experiment 4; unset: left out")
+    verdict: VerdictConfig | None = Field(None, description="test of claimed safety subspaces; unset: left out")
     execution: ExecutionConfig = Field(ExecutionConfig(), description="where decompositions and points run")
 
     @model_validator(mode="after")
@@ -105,7 +122,7 @@ class StudyConfig(BaseModel):
         for role in self.activations.models if self.activations else ():
             if role not in known:
                 raise ValueError(f"activations.models: there is no model {role!r}")
-        ceiling = self.overlap.ceiling
+        ceiling = self.overlap.ceiling if self.overlap else None
         if ceiling is not None and (ceiling == "base" or ceiling not in known or self.models[ceiling].train is None):
             trained = ", ".join(role for role in known if role != "base" and self.models[role].train) or "none here"
             raise ValueError(f"overlap.ceiling: {ceiling!r} is no update that this study trains ({trained})")
@@ -113,11 +130,12 @@ class StudyConfig(BaseModel):
         return self
 
     def _check_grids(self) -> None:
-        asked = self.projection.subspaces or ()
+        asked = (self.projection and self.projection.subspaces) or ()
         for kind, given, allowed in (
-            ("projection.subspaces", asked, SUBSPACES),
-            ("projection.methods", self.projection.methods, METHODS),
-            ("overlap.granularities", self.overlap.granularities, GRANULARITIES),
+            ("projection.subspaces", asked, hypothesis_names()),
+            ("projection.methods", self.projection.methods if self.projection else (), METHODS),
+            ("overlap.granularities", self.overlap.granularities if self.overlap else (), GRANULARITIES),
+            ("verdict.hypotheses", (self.verdict and self.verdict.hypotheses) or (), hypothesis_names()),
         ):
             for name in given:
                 if name not in allowed:
@@ -125,8 +143,9 @@ class StudyConfig(BaseModel):
         if "safety" in asked and "safe" not in self.models:
             raise ValueError("projection.subspaces: 'safety' needs a model in the role safe")
         try:
-            check_shares("fraction", self.projection.fractions)
-            check_shares("energy fraction", self.overlap.energies)
+            check_shares("fraction", self.projection.fractions if self.projection else ())
+            check_shares("energy fraction", self.overlap.energies if self.overlap else ())
+            check_shares("verdict.fractions", self.verdict.fractions if self.verdict else ())
             check_shares("energy fraction", self.activations.energies if self.activations else ())
         except ConfigError as error:
             raise ValueError(str(error)) from None

@@ -16,12 +16,12 @@ from safespan.checkpoints import Checkpoint
 from safespan.config import ORGANISM, StudyConfig
 from safespan.data import Prompt, read_prompts, rows_hash
 from safespan.errors import ConfigError
-from safespan.evaluation import Answered, Evaluator, ModelWorker, PointWorker, Repeat
+from safespan.evaluation import Answered, Evaluator, Measures, ModelWorker, PointWorker, Repeat
 from safespan.execution import Execution
 from safespan.organism.english import write_english
 from safespan.organism.family import plant, write_data
 from safespan.overlap import update_overlap
-from safespan.projection import Family, Point, sweep
+from safespan.projection import Family, Point, PointWeights, sweep
 from safespan.results import SCHEMAS, RunFolder, read_jsonl, write_json, write_jsonl, write_table
 from safespan.stages import Tick
 from safespan.subspaces import Decompose
@@ -71,11 +71,11 @@ def evaluate_models(
     tick: Tick,
 ) -> None:
     """Table `models`: every model as it is. One that was evaluated before under the same key is taken as it stands."""
-    done = {role: found["outcomes"] for role in checkpoints if (found := _finished(run, role, key))}
+    done = {role: found["outcomes"] for role in checkpoints if (found := finished_point(run, role, key))}
     roles = {checkpoint: role for role, checkpoint in checkpoints.items() if role not in done}
     tick(len(done), len(checkpoints))
-    with _asking(evaluator, run, len(roles)) as scratch:
-        make = partial(ModelWorker, evaluator, scratch)
+    with asking(evaluator, run, len(roles)) as scratch:
+        make = partial(ModelWorker, evaluator.ask, evaluator.config.engine, scratch)
         for checkpoint, answered in execution.serve(make, list(roles), group=lambda checkpoint: roles[checkpoint]):
             done[roles[checkpoint]] = _keep(evaluator, answered, run, roles[checkpoint], key)
             tick(len(done), len(checkpoints))
@@ -97,9 +97,10 @@ def evaluate_points(
     A point that was evaluated before under the same key is taken as it stands, and so is one whose weights are those of
     another.
     """
+    assert config.projection is not None
     rows, removed = sweep(family, config.projection, config.seed, decompose, execution.spread)
     points = [Point(*(row[field] for field in Point._fields)) for row in rows]
-    before = {point.name: found for point in points if (found := _finished(run, f"projection/{point.name}", key))}
+    before = {point.name: found for point in points if (found := finished_point(run, f"projection/{point.name}", key))}
     done = {name: found["outcomes"] for name, found in before.items()}
     known = {found["weights"]: name for name, found in before.items()}
     # Neighbours share a basis, and P grows from one to the next.
@@ -108,10 +109,9 @@ def evaluate_points(
         (point for point in points if point.name not in done), key=lambda p: (groups.index(_group(p)), p.fraction)
     )
     tick(len(done), len(points))
-    with _asking(evaluator, run, len(waiting)) as scratch:
-        make = partial(
-            PointWorker, evaluator, family, config.projection, config.seed, scratch, decompose=decompose, known=known
-        )
+    with asking(evaluator, run, len(waiting)) as scratch:
+        source = partial(PointWeights, family, config.projection, config.seed, scratch, decompose)
+        make = partial(PointWorker, evaluator.ask, source, evaluator.config.engine, family.aligned, scratch, known)
         for point, answered in execution.serve(make, waiting, _group):
             name = f"projection/{point.name}"
             if isinstance(answered, Repeat):
@@ -142,6 +142,7 @@ def overlap(
     if family.safe:
         updates["safety"] = (family.aligned, family.safe)
     updates |= {label: (family.aligned, end) for label, end in family.finetuned.items()}
+    assert config.overlap is not None
     pairs = list(combinations(updates, 2))
     if again:
         label = {"aligned": "alignment", "safe": "safety"}.get(str(config.overlap.ceiling), str(config.overlap.ceiling))
@@ -187,7 +188,7 @@ def _group(point: Point) -> tuple[str, str]:
 
 
 @contextmanager
-def _asking(evaluator: Evaluator, run: RunFolder, number: int) -> Iterator[Path]:
+def asking(evaluator: Evaluator | Measures, run: RunFolder, number: int) -> Iterator[Path]:
     """A scratch folder for workers, and everything that is asked loaded before they begin, if any will."""
     if number:
         evaluator.prepare()
@@ -214,25 +215,26 @@ def _keep(evaluator: Evaluator, answered: Answered, run: RunFolder, name: str, k
     outcomes, said = evaluator.score(answered.said)
     write_jsonl(run.generations(name), said)
     kept = {"key": key, "outcomes": outcomes, "weights": answered.weights, "seconds": answered.seconds}
-    write_json(_point_file(run, name), kept)
+    write_json(point_file(run, name), kept)
     return outcomes
 
 
 def _copy(run: RunFolder, of: str, name: str) -> dict[str, Any]:
     """Keep for one point what another said whose weights are the same."""
     write_jsonl(run.generations(name), read_jsonl(run.generations(of)))
-    found: dict[str, Any] = json.loads(_point_file(run, of).read_text(encoding="utf-8"))
-    write_json(_point_file(run, name), {**found, "seconds": {}, "same_weights_as": of})
+    found: dict[str, Any] = json.loads(point_file(run, of).read_text(encoding="utf-8"))
+    write_json(point_file(run, name), {**found, "seconds": {}, "same_weights_as": of})
     return dict(found["outcomes"])
 
 
-def _point_file(run: RunFolder, name: str) -> Path:
+def point_file(run: RunFolder, name: str) -> Path:
+    """Where what was found of one model or point is kept."""
     return run.root / "results" / "points" / f"{name}.json"
 
 
-def _finished(run: RunFolder, name: str, key: str) -> dict[str, Any] | None:
+def finished_point(run: RunFolder, name: str, key: str) -> dict[str, Any] | None:
     """What an earlier run kept of a model or point under the same key."""
-    path = _point_file(run, name)
+    path = point_file(run, name)
     if not path.exists():
         return None
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -107,7 +107,7 @@ def _tasks(config: StudyConfig) -> Iterator[UtilityConfig]:
 
 
 def _stages(config: StudyConfig) -> list[str]:
-    evaluation, activations = config.evaluation, config.activations
+    evaluation, overlap, activations = config.evaluation, config.overlap, config.activations
     trained = [role for role, source in config.models.items() if source.train]
     count = points(config)
     asked = [f"utility {task.task}{f', {task.limit} documents' if task.limit else ''}" for task in _tasks(config)]
@@ -119,8 +119,12 @@ def _stages(config: StudyConfig) -> list[str]:
         *(f"stage model {role}" for role in trained),
         f"stage outcomes: {len(config.models)} models; each answers {'; '.join(asked)}",
         f"stage projection: {count} points, each answers the same",
-        *([f"stage model {config.overlap.ceiling} again: with the next seed"] if config.overlap.ceiling else []),
-        f"stage update overlap: {', '.join(config.overlap.granularities)}, {len(config.overlap.energies)} energies",
+        *([f"stage model {overlap.ceiling} again: with the next seed"] if overlap and overlap.ceiling else []),
+        *(
+            [f"stage update overlap: {', '.join(overlap.granularities)}, {len(overlap.energies)} energies"]
+            if overlap
+            else []
+        ),
         *([f"stage activation overlap: {', '.join(activations.models)}"] if activations else []),
     ]
 

@@ -61,6 +61,43 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "removed_energy": pl.Float64,
         "share_of_update": pl.Float64,
     },
+    "trials": {
+        "finetune": pl.String,
+        "hypothesis": pl.String,
+        "method": pl.String,
+        "fraction": pl.Float64,
+        "draw": pl.Int64,
+        "energy_kept": pl.Float64,
+        "useful_nll": pl.Float64,
+        "harmful_nll": pl.Float64,
+        "log_odds": pl.Float64,
+        "utility": pl.Float64,
+        "attack_success_rate": pl.Float64,
+        "general_ability": pl.Float64,
+        "refusal_rate": pl.Float64,
+        "over_refusal_rate": pl.Float64,
+    },
+    "verdicts": {
+        "hypothesis": pl.String,
+        "kind": pl.String,
+        "outcome": pl.String,
+        "method": pl.String,
+        "verdict": pl.String,
+        "direction": pl.String,
+        "s": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "p_beyond": pl.Float64,
+        "p_within": pl.Float64,
+        "area": pl.Float64,
+        "control_area": pl.Float64,
+        "control_sd": pl.Float64,
+        "sd_prompts": pl.Float64,
+        "sd_controls": pl.Float64,
+        "prompts_needed": pl.Int64,
+        "controls_needed": pl.Int64,
+        "reason": pl.String,
+    },
     "overlap": {
         "pair": pl.String,
         "group": pl.String,
@@ -180,6 +217,11 @@ class RunFolder:
     def figures(self) -> Path:
         """The page's charts as SVG files."""
         return self.root / "figures"
+
+    @property
+    def captured(self) -> Path:
+        """Activations of the aligned model, for the hypotheses that need them."""
+        return self.root / "captured.safetensors"
 
     @property
     def scratch(self) -> Path:

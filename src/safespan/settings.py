@@ -40,12 +40,14 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Fields of `over`, and of `under` where `over` has none; field by field inside nested ones."""
-    both = {
-        name: _merged(under[name], value) if isinstance(value, dict) and isinstance(under.get(name), dict) else value
-        for name, value in over.items()
+    """Fields of `under` in their order, then those `over` adds; what `over` says counts, field by field when nested."""
+    return {
+        **under,
+        **{
+            name: _merged(under[name], value) if isinstance(value, dict) and isinstance(under.get(name), dict) else value
+            for name, value in over.items()
+        },
     }
-    return {**both, **{name: value for name, value in under.items() if name not in both}}
 
 
 def check_settings(raw: dict[str, Any], kind: type[Model], settings: Sequence[str], where: str) -> Model:

@@ -1,5 +1,6 @@
 """The study, stage by stage, as the paper's method section would tell it."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import torch
 from rich.console import Console
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
+from safespan.choices import hypothesis_names
 from safespan.config import StudyConfig
 from safespan.errors import ConfigError
-from safespan.evaluation import Evaluator
+from safespan.evaluation import Evaluator, MeasureConfig
 from safespan.evaluation.judges import make_judge
 from safespan.execution import execution
 from safespan.experiments import (
@@ -26,7 +28,8 @@ from safespan.projection import Family
 from safespan.report import write_report
 from safespan.results import RunFolder
 from safespan.stages import Stages, file_hashes, key_of
-from safespan.subspaces import SpectrumCache, decompose
+from safespan.subspaces import CapturedActivations, SpectrumCache, decompose
+from safespan.trials import capture_activations, run_trials
 
 
 def run_study(config: StudyConfig, out: Path, command: str = "safespan run", console: Console | None = None) -> Path:
@@ -90,30 +93,44 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
     )
 
     # 3. Experiments 1 and 2: every update projected on and off every subspace (METHODS §2).
-    key = key_of(plan.evaluation, plan.projection, config.seed, judged)
-    tables = [run.table("projection"), run.table("removed_energy")]
-    work = partial(evaluate_points, here, family, evaluator, run, key, runs, decomposed)
-    stages.stage("projection", key, tables, work)
+    if here.projection:
+        key = key_of(plan.evaluation, plan.projection, config.seed, judged)
+        tables = [run.table("projection"), run.table("removed_energy")]
+        work = partial(evaluate_points, here, family, evaluator, run, key, runs, decomposed)
+        stages.stage("projection", key, tables, work)
 
     # 4. Experiment 3: overlap of update subspaces (METHODS §3), under the ceiling of one recipe under two seeds.
-    again: Checkpoint | None = None
-    if ceiling := here.overlap.ceiling:
-        source = here.models[ceiling]
-        key = key_of(
-            ceiling, plan.models[ceiling], config.seed + 1, inputs.get(str(source.start)), file_hashes(source.train)
-        )
-        target = run.checkpoint(f"{ceiling}-again")
-        stages.stage(f"model {ceiling} again", key, [target], partial(make_model, here, ceiling, run, again=True))
-        again = open_checkpoint(model_name(here, ceiling, run, again=True))
-    key = key_of(plan.overlap, inputs, again and again.sha256())
-    work = partial(overlap, here, family, again, run, runs, decomposed)
-    stages.stage("update overlap", key, [run.table("overlap")], work)
+    if here.overlap:
+        again: Checkpoint | None = None
+        if ceiling := here.overlap.ceiling:
+            source = here.models[ceiling]
+            hashes = file_hashes(source.train)
+            key = key_of(ceiling, plan.models[ceiling], config.seed + 1, inputs.get(str(source.start)), hashes)
+            target = run.checkpoint(f"{ceiling}-again")
+            stages.stage(f"model {ceiling} again", key, [target], partial(make_model, here, ceiling, run, again=True))
+            again = open_checkpoint(model_name(here, ceiling, run, again=True))
+        key = key_of(plan.overlap, inputs, again and again.sha256())
+        work = partial(overlap, here, family, again, run, runs, decomposed)
+        stages.stage("update overlap", key, [run.table("overlap")], work)
 
     # 5. Experiment 4: overlap of activation subspaces (METHODS §4).
     if here.activations:
         key = key_of(plan.activations, config.seed, inputs, file_hashes(here.activations))
         tables = [run.table("activations"), run.table("separation")]
         stages.stage("activation overlap", key, tables, partial(activations, here, checkpoints, run))
+
+    # 6. The verdict: every claimed safety subspace against random controls of the same energy (METHODS §7).
+    if here.verdict:
+        if here.activations:
+            key = key_of(plan.activations, inputs["aligned"], file_hashes(here.activations))
+            work = partial(capture_activations, here, checkpoints["aligned"], run)
+            stages.stage("activations of aligned", key, [run.captured], work)
+            family = replace(family, captured=CapturedActivations(run.captured))
+        measured = plan.verdict.model_dump(include={*MeasureConfig.model_fields, "fractions", "side"})
+        key = key_of(plan.evaluation, measured, config.seed, judged, file_hashes(here.activations))
+        work = partial(run_trials, here, family, evaluator, run, key, runs, decomposed)
+        tables = [run.table("trials"), run.table("verdicts")]
+        stages.stage("verdict", key_of(key, plan.verdict, hypothesis_names()), tables, work)
 
     stages.write_manifest(config.name, command, config.model_dump(mode="json"), config.seed, judged)
     return write_report(run)

@@ -9,6 +9,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from pydantic import BaseModel, ConfigDict, Field
 
+from safespan.data import Prompt
 from safespan.errors import DataError
 from safespan.evaluation.model import ModelUnderTest
 from safespan.evaluation.outcomes import Evaluator
@@ -72,6 +73,11 @@ class Measures:
         """
         self._evaluator.prepare()
         _ = self._useful, self._harmful
+
+    @property
+    def prompts(self) -> dict[str, Sequence[Prompt]]:
+        """What is asked, by kind."""
+        return {f"trial {kind}": asked for kind, asked in self._evaluator.prompts.items()}
 
     @cached_property
     def _useful(self) -> list[tuple[str, str]]:

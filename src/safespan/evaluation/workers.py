@@ -1,15 +1,19 @@
 """What answers for a study's models and points, in this process or in another."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+
+import torch
 
 from safespan.checkpoints import Checkpoint
-from safespan.evaluation.engines import SwitchedModel, model_of
-from safespan.evaluation.outcomes import Evaluator, Said
-from safespan.projection import Family, Point, PointWeights, ProjectionGrid
-from safespan.subspaces import Decompose
+from safespan.evaluation.engines import EngineConfig, SwitchedModel, model_of
+from safespan.evaluation.model import ModelUnderTest
+
+Ask = Callable[[ModelUnderTest], Any]
+"""What is asked of a model, and gives what it said: `Evaluator.ask` or `Measures`."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +21,15 @@ class Answered:
     """What a model said.
 
     Attributes:
-        said: its answers.
+        said: its answers, as what was asked gives them.
         weights: a hash of a point's weights; empty for a model as it is.
+        energy: ‖·‖²_F of what a point added to the aligned model; NaN for a model as it is.
         seconds: what was spent on giving it those weights (`switch`) and on its answers (`answer`).
     """
 
-    said: Said
+    said: Any
     weights: str
+    energy: float
     seconds: dict[str, float]
 
 
@@ -34,64 +40,83 @@ class Repeat:
     of: str
 
 
+class NamedPoint(Hashable, Protocol):
+    """A point of a grid."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in file names."""
+
+
+class PointSource(Protocol):
+    """Makes the weights of points: `PointWeights` or `TrialWeights`."""
+
+    energy: float
+
+    def of(self, point: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, weight) of every tensor at one point; `energy` is that of the last whose weights were all taken."""
+
+    def close(self) -> None:
+        """Remove what it keeps on disk."""
+
+
 class ModelWorker:
     """Answers for models as they are."""
 
-    def __init__(self, evaluator: Evaluator, scratch: Path) -> None:
+    def __init__(self, ask: Ask, engine: EngineConfig, scratch: Path) -> None:
         """Load nothing yet."""
-        self._evaluator, self._scratch = evaluator, scratch
+        self._ask, self._engine, self._scratch = ask, engine, scratch
 
     def __call__(self, checkpoint: Checkpoint) -> Answered:
         """Open a model and ask it everything."""
         start = time.perf_counter()
-        with model_of(self._evaluator.config.engine, checkpoint, self._scratch) as model:
+        with model_of(self._engine, checkpoint, self._scratch) as model:
             opened = time.perf_counter()
-            said = self._evaluator.ask(model)
-        return Answered(said, "", {"switch": opened - start, "answer": time.perf_counter() - opened})
+            said = self._ask(model)
+        seconds = {"switch": opened - start, "answer": time.perf_counter() - opened}
+        return Answered(said, "", float("nan"), seconds)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 class PointWorker:
-    """Answers for points of the grid: one model, its weights switched in place.
+    """Answers for points: one model, its weights switched in place.
 
     Args:
-        evaluator: what is asked.
-        family: the checkpoints.
-        grid: where the points lie.
-        seed: of the random subspaces.
+        ask: what is asked.
+        source: opens what makes the weights.
+        engine: where the model runs.
+        aligned: the model that it is.
         scratch: an existing folder for files that are removed at `close`.
-        decompose: how updates are decomposed.
         known: hash of the weights -> name, of the points that were answered before.
     """
 
     def __init__(
         self,
-        evaluator: Evaluator,
-        family: Family,
-        grid: ProjectionGrid,
-        seed: int,
+        ask: Ask,
+        source: Callable[[], PointSource],
+        engine: EngineConfig,
+        aligned: Checkpoint,
         scratch: Path,
-        decompose: Decompose,
         known: Mapping[str, str],
     ) -> None:
         """Load nothing yet."""
-        self._evaluator = evaluator
-        self._weights = PointWeights(family, grid, seed, scratch, decompose)
-        self._model = SwitchedModel(evaluator.config.engine, family.aligned, scratch)
+        self._ask, self._weights = ask, source()
+        self._model = SwitchedModel(engine, aligned, scratch)
         self._known = dict(known)
 
-    def __call__(self, point: Point) -> Answered | Repeat:
+    def __call__(self, point: NamedPoint) -> Answered | Repeat:
         """Give the model the weights of a point and ask it everything, unless it was asked with these before."""
         start = time.perf_counter()
         with self._model.given(self._weights.of(point)) as (digest, opened):
             if digest in self._known:
                 return Repeat(self._known[digest])
             switched = time.perf_counter()
-            said = self._evaluator.ask(opened())
+            said = self._ask(opened())
         self._known[digest] = point.name
-        return Answered(said, digest, {"switch": switched - start, "answer": time.perf_counter() - switched})
+        seconds = {"switch": switched - start, "answer": time.perf_counter() - switched}
+        return Answered(said, digest, self._weights.energy, seconds)
 
     def close(self) -> None:
         """Remove the files and give the model its own weights back."""

@@ -3,6 +3,7 @@
 from safespan.projection.family import FRACTIONS, Family, Point, ProjectionGrid
 from safespan.projection.points import PointWeights
 from safespan.projection.sweep import sweep
+from safespan.projection.trial import TrialPoint, TrialWeights, trial_points
 from safespan.projection.write import write_projected
 
 __all__ = [
@@ -11,6 +12,9 @@ __all__ = [
     "Point",
     "PointWeights",
     "ProjectionGrid",
+    "TrialPoint",
+    "TrialWeights",
     "sweep",
+    "trial_points",
     "write_projected",
 ]

@@ -2,15 +2,19 @@
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from safespan.checkpoints import Checkpoint
+from safespan.kernels import squared_norm
 from safespan.pool import device, side_by_side
 from safespan.projection.family import Family, Point, ProjectionGrid
 from safespan.projection.tensor import applied, directions, projections
@@ -18,7 +22,33 @@ from safespan.subspaces import Basis, Decompose, decompose, rank_of_fraction
 from safespan.updates import matrices, update
 
 
-class PointWeights:
+class AddedWeights(ABC):
+    """W_A and what a point adds to it, for points in any order.
+
+    Args:
+        aligned: W_A.
+    """
+
+    def __init__(self, aligned: Checkpoint) -> None:
+        """Nothing was taken yet."""
+        self._aligned = aligned
+        self.energy = float("nan")
+        """‖·‖²_F of what the last point added whose weights were all taken."""
+
+    @abstractmethod
+    def changes(self, point: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, what is added to W_A in float32) of every tensor at one point."""
+
+    def of(self, point: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, weight in float32) of every tensor at one point."""
+        energy = 0.0
+        for name, change in self.changes(point):
+            energy += squared_norm(change)
+            yield name, change + self._aligned.load(name).to(change)
+        self.energy = energy
+
+
+class PointWeights(AddedWeights):
     """Makes W_A + P, W_A + Δ_T − P or W_A − P, tensor by tensor, for points in any order.
 
     Points of one fine-tune and subspace that follow one another share a basis and its coefficients, which lie in files
@@ -37,6 +67,7 @@ class PointWeights:
         self, family: Family, grid: ProjectionGrid, seed: int, scratch: Path, decompose: Decompose = decompose
     ) -> None:
         """Make nothing yet."""
+        super().__init__(family.aligned)
         self._family, self._side, self._seed, self._decompose = family, grid.side, seed, decompose
         self._fractions = sorted(grid.fractions)
         self._names = family.names()
@@ -48,11 +79,6 @@ class PointWeights:
     def close(self) -> None:
         """Remove the files."""
         self._scratch.cleanup()
-
-    def of(self, point: Point) -> Iterator[tuple[str, torch.Tensor]]:
-        """(name, weight in float32) of every tensor at one point."""
-        for name, change in self.changes(point):
-            yield name, change + self._family.aligned.load(name).to(change)
 
     def changes(self, point: Point) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, what is added to W_A in float32) of every tensor at one point."""

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 
 from safespan.choices import check_shares
+from safespan.kernels import squared_norm
 from safespan.pool import side_by_side
 from safespan.projection.family import Family, Point, ProjectionGrid
-from safespan.projection.points import PointWeights
+from safespan.projection.points import AddedWeights, PointWeights
 from safespan.subspaces import (
     Decompose,
     Edit,
@@ -59,7 +60,7 @@ def trial_points(
     return points
 
 
-class TrialWeights:
+class TrialWeights(AddedWeights):
     """Makes the weights of trial points, tensor by tensor, in any order.
 
     A control has, matrix by matrix, the energy that the hypothesis keeps: a random part of Δ_T (`random_part`), or Δ_T
@@ -85,6 +86,7 @@ class TrialWeights:
         decompose: Decompose = decompose,
     ) -> None:
         """Make nothing yet."""
+        super().__init__(family.aligned)
         self._family, self._side, self._seed, self._decompose = family, side, seed, decompose
         self._subspaces = PointWeights(
             family, ProjectionGrid(fractions=tuple(fractions), side=side), seed, scratch, decompose
@@ -96,11 +98,6 @@ class TrialWeights:
     def close(self) -> None:
         """Remove the files."""
         self._subspaces.close()
-
-    def of(self, point: TrialPoint) -> Iterator[tuple[str, torch.Tensor]]:
-        """(name, weight in float32) of every tensor at one point."""
-        for name, change in self.changes(point):
-            yield name, change + self._family.aligned.load(name).to(change)
 
     def changes(self, point: TrialPoint) -> Changes:
         """What a point adds to W_A."""
@@ -162,11 +159,11 @@ class TrialWeights:
                 continue
             delta = self._delta(name, point.finetune)
             for label, matrix, energy in zip(matrix_names(name, tuple(delta.shape)), matrices(delta), kept, strict=True):
-                whole = float(matrix.double().square().sum())
+                whole = squared_norm(matrix)
                 if point.method == "orthogonal":
                     removed = random_part(matrix, whole - energy, self._sides, self._seed, f"{label}/{draw}")
                     matrix -= removed
-                    left = float(matrix.double().square().sum())
+                    left = squared_norm(matrix)
                     matrix *= (energy / left) ** 0.5 if left else 0.0
                 else:
                     matrix.copy_(random_part(matrix, energy, self._sides, self._seed, f"{label}/{draw}"))
@@ -192,7 +189,7 @@ class TrialWeights:
         if self._matched[0] != own:
             found: dict[str, torch.Tensor | list[float]] = {}
             for name, change in self._own(own):
-                energies = [float(matrix.double().square().sum()) for matrix in matrices(change)]
+                energies = [squared_norm(matrix) for matrix in matrices(change)]
                 found[name] = energies if change.ndim > 1 else change.clone()
             self._matched = (own, found)
         return self._matched[1]

@@ -141,9 +141,7 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
         separation.drop_nulls("mean_difference_auroc")
         .join(centred.filter(classes).select(*place, "mso", "mso_random"), on=place, maintain_order="left")
         .join(ceiling, on=place, how="left", maintain_order="left")
-        .with_columns(
-            pl.col("ceiling").fill_null(1.0), apart=pl.col("mean_difference_auroc") >= _APART
-        )
+        .with_columns(pl.col("ceiling").fill_null(1.0), apart=pl.col("mean_difference_auroc") >= _APART)
         .with_columns(overlapping=pl.col("mso") > (pl.col("mso_random") + pl.col("ceiling")) / 2)
     )
     kinds = (

@@ -4,7 +4,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from safespan.choices import HYPOTHESES, check_choices, foreign_hypotheses, hypothesis_names
+from safespan.choices import check_choices, foreign_hypotheses, hypothesis_names
 from safespan.errors import HypothesisError
 from safespan.subspaces.hypothesis import Hypothesis
 
@@ -21,7 +21,7 @@ def find_hypothesis(name: str) -> Hypothesis:
         HypothesisError: another package's cannot be loaded.
     """
     check_choices("hypothesis", [name], hypothesis_names())
-    if name in HYPOTHESES:
+    if name not in foreign_hypotheses():
         own = import_module(f"safespan.subspaces.hypotheses.{_FILES.get(name, name).replace('-', '_')}")
         found: Hypothesis = getattr(own, name.replace("-", "_"))
         return found

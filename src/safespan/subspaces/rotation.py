@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float
 from scipy.fft import dct, idct
 
+from safespan.kernels import squared_norm
 from safespan.subspaces.bases import seeded
 
 _ROUNDS = 3
@@ -56,7 +57,7 @@ def random_part(
         seed: of the draw; parts of one draw are nested.
         name: of the matrix.
     """
-    whole = float(delta.double().square().sum())
+    whole = squared_norm(delta)
     if energy <= 0 or whole <= 0:
         return torch.zeros_like(delta)
     share = min(1.0, energy / whole) ** (1 / sum(sides))
@@ -69,4 +70,4 @@ def random_part(
             turned[max(1, round(share * part.shape[0])) :] = 0
             part = rotation.invert(turned)
             part = part if side == "output" else part.T
-    return part * (energy / float(part.double().square().sum())) ** 0.5
+    return part * (energy / squared_norm(part)) ** 0.5

@@ -21,6 +21,7 @@ from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError, ConfigError
 from safespan.loading import load_causal_lm
 from safespan.results import atomic_path, write_json
+from safespan.training.confine import Confine
 from safespan.training.encoding import encode
 from safespan.training.mixture import Mixture, mixture
 from safespan.training.recipe import TrainingConfig
@@ -85,7 +86,8 @@ def fine_tune(
         # TRL turns the key-value cache off for training; the written model should generate as the start did.
         use_cache = model.config.use_cache
         rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format)
-        trainer = _trainer(model, tokenizer, rows, arguments, config, on_step)
+        callbacks = [Confine(model, config.confine == "inside", seed)] if config.confine else []
+        trainer = _trainer(model, tokenizer, rows, arguments, config, on_step, callbacks)
         trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
         model.config.use_cache = use_cache
         trainer.save_model(str(folder / "weights"))  # every process: a sharded model is gathered here
@@ -188,6 +190,7 @@ def _trainer(
     arguments: SFTConfig,
     config: TrainingConfig,
     on_step: Callable[[int, int], None] | None,
+    callbacks: list[TrainerCallback],
 ) -> SFTTrainer:
     lora = None
     if config.lora:
@@ -207,7 +210,7 @@ def _trainer(
                 args=arguments,
                 train_dataset=Dataset.from_list(rows),
                 processing_class=tokenizer,
-                callbacks=[MarkComplete(), *([_Steps(on_step)] if on_step else [])],
+                callbacks=[MarkComplete(), *callbacks, *([_Steps(on_step)] if on_step else [])],
                 peft_config=lora,
             )
     except ValueError as error:

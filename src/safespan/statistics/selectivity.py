@@ -1,0 +1,214 @@
+"""Selectivity S of a hypothesis against its random controls, with intervals over prompts and control draws."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.stats import bootstrap, ttest_1samp
+
+from safespan.statistics.frontier import frontier_area, progress
+
+SEPARATION = "separation"
+"""Both methods in one number: D = (S_parallel − S_orthogonal) / 2, or −S of an edit. Above 0, harm goes first."""
+
+
+class SelectivityConfig(BaseModel):
+    """How a verdict is reached."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    controls: int = Field(5, ge=1, description="R: draws of random controls of each set of weights")
+    margin: float = Field(0.15, gt=0, lt=0.5, description="smallest |S| that counts as an effect")
+    confidence: float = Field(
+        0.9, gt=0, lt=1, description="of the intervals; both tests, beyond and within the margin, are at (1 − this) / 2"
+    )
+    resamples: int = Field(4000, ge=100, description="bootstrap resamples of prompts and controls")
+
+    @model_validator(mode="after")
+    def _enough_controls(self) -> "SelectivityConfig":
+        if self.controls < (least := least_controls(self.confidence)):
+            raise ValueError(
+                f"controls: {self.controls} random draws cannot carry {self.confidence:.0%} confidence: "
+                f"give at least {least}, or ask for less confidence"
+            )
+        return self
+
+
+def least_controls(confidence: float) -> int:
+    """The fewest draws whose range covers their distribution's median with that confidence: 2 · 2⁻ᴿ ≤ 1 − confidence."""
+    return int(np.ceil(1 - np.log2(1 - confidence)))
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Per-prompt outcomes along one method, points in order from the aligned model to the fine-tune.
+
+    Attributes:
+        useful: [F, N] of the hypothesis.
+        harmful: [F, M] of the hypothesis.
+        control_useful: [R, F, N].
+        control_harmful: [R, F, M].
+    """
+
+    useful: Float[np.ndarray, "f n"]
+    harmful: Float[np.ndarray, "f m"]
+    control_useful: Float[np.ndarray, "r f n"]
+    control_harmful: Float[np.ndarray, "r f m"]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Per-prompt outcomes of the aligned and of the fine-tuned model: [N] useful, [M] harmful."""
+
+    aligned_useful: Float[np.ndarray, " n"]
+    aligned_harmful: Float[np.ndarray, " m"]
+    finetuned_useful: Float[np.ndarray, " n"]
+    finetuned_harmful: Float[np.ndarray, " m"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """S under one method, or the separation D.
+
+    Attributes:
+        method: parallel, orthogonal or edit; or `separation`.
+        s: the estimate.
+        low: lower end of its interval.
+        high: upper end.
+        area: under the hypothesis's frontier; NaN of the separation.
+        control_area: mean of the controls' areas.
+        control_sd: their standard deviation over draws.
+        p_beyond: of the test that |S| is no more than the margin, in the direction of s.
+        p_within: of the two tests that |S| is no less than the margin.
+        sd_prompts: standard error from the choice of prompts.
+        sd_controls: standard error from the draws of controls.
+    """
+
+    method: str
+    s: float
+    low: float
+    high: float
+    area: float
+    control_area: float
+    control_sd: float
+    p_beyond: float
+    p_within: float
+    sd_prompts: float
+    sd_controls: float
+
+
+def no_span(ends: Ends) -> str:
+    """Why u or h is undefined: an outcome that the fine-tune does not raise for certain. Empty where both are defined."""
+    pairs = {
+        "useful": (ends.aligned_useful, ends.finetuned_useful),
+        "harmful": (ends.aligned_harmful, ends.finetuned_harmful),
+    }
+    for kind, (aligned, finetuned) in pairs.items():
+        gain = (finetuned - aligned)[np.isfinite(finetuned - aligned)]
+        if len(gain) < 2:
+            return f"there are no {kind} outcomes"
+        if np.ptp(gain) == 0 and gain[0] <= 0:
+            return f"the outcome on {kind} prompts is the same before and after the fine-tune"
+        if np.ptp(gain) > 0 and not ttest_1samp(gain, 0.0, alternative="greater").pvalue < 0.025:
+            return f"the fine-tune does not raise the outcome on {kind} prompts beyond its interval"
+    return ""
+
+
+def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: SelectivityConfig, seed: int) -> list[Estimate]:
+    """S under every method, and the separation, from one joint bootstrap.
+
+    Prompts of each kind and draws of controls are resampled independently; both methods share each resample. Outcomes
+    rise with the fine-tune: likelihoods are given as log-likelihoods.
+
+    Args:
+        frontiers: method -> outcomes.
+        ends: of the two models.
+        config: intervals and margin.
+        seed: of the bootstrap.
+    """
+    first = next(iter(frontiers.values()))
+    sizes = (first.useful.shape[1], first.harmful.shape[1], len(first.control_useful))
+    samples = [np.arange(size) for size in sizes]
+
+    def scores(useful: np.ndarray, harmful: np.ndarray, draws: np.ndarray, axis: int = -1) -> np.ndarray:
+        own, controls = zip(*(_areas(front, ends, useful, harmful) for front in frontiers.values()), strict=True)
+        s = np.stack([a - np.take_along_axis(c, draws, axis).mean(axis) for a, c in zip(own, controls, strict=True)])
+        return np.concatenate([s, _separation(s)[None]])
+
+    def resampled(chosen: tuple[bool, bool, bool], resamples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        def fixed(*given: np.ndarray, axis: int = -1) -> np.ndarray:
+            parts = iter(given)
+            shape = given[0].shape[:-1]
+            every = [
+                next(parts) if vary else np.broadcast_to(sample, (*shape, len(sample)))
+                for vary, sample in zip(chosen, samples, strict=True)
+            ]
+            return scores(*every, axis=axis)
+
+        varied = [sample for vary, sample in zip(chosen, samples, strict=True) if vary]
+        found = bootstrap(
+            varied, fixed, vectorized=True, paired=False, method="percentile", confidence_level=config.confidence,
+            n_resamples=resamples, rng=np.random.default_rng(seed),
+        )  # fmt: skip
+        return found.bootstrap_distribution, found.confidence_interval.low, found.confidence_interval.high
+
+    found = scores(*samples)
+    distribution, low, high = resampled((True, True, True), config.resamples)
+    sd_prompts, sd_controls = (
+        resampled(chosen, 500)[0].std(-1, ddof=1) for chosen in ((True, True, False), (False, False, True))
+    )
+    areas = [_areas(front, ends, samples[0], samples[1]) for front in frontiers.values()]
+    nothing = (float("nan"), np.full(2, np.nan))
+    return [
+        Estimate(
+            method, float(found[i]), float(low[i]), float(high[i]), float(area), float(np.mean(controls)),
+            float(np.std(controls, ddof=1)), *_p_values(distribution[i], found[i], config.margin),
+            float(sd_prompts[i]), float(sd_controls[i]),
+        )
+        for i, (method, (area, controls)) in enumerate(zip((*frontiers, SEPARATION), (*areas, nothing), strict=True))
+    ]  # fmt: skip
+
+
+def _areas(front: Frontier, ends: Ends, useful: np.ndarray, harmful: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Areas of the hypothesis [...] and its controls [..., R] for prompts [..., N] and [..., M]."""
+
+    def area(u: np.ndarray, h: np.ndarray) -> np.ndarray:
+        progressed = [
+            progress(np.moveaxis(_means(values, prompts), 0, -1), *(_means(end, prompts)[..., None] for end in both))
+            for values, prompts, both in (
+                (u, useful, (ends.aligned_useful, ends.finetuned_useful)),
+                (h, harmful, (ends.aligned_harmful, ends.finetuned_harmful)),
+            )
+        ]
+        return frontier_area(*progressed)
+
+    own = area(front.useful, front.harmful)
+    draws = zip(front.control_useful, front.control_harmful, strict=True)
+    return own, np.stack([area(u, h) for u, h in draws], axis=-1)
+
+
+def _means(values: Float[np.ndarray, "*k n"], prompts: np.ndarray) -> np.ndarray:
+    """Means of values over resampled prompts [..., n], as products with how often each was drawn; NaN counts for none."""
+    size = values.shape[-1]
+    rows = prompts.reshape(-1, prompts.shape[-1])
+    places = (np.arange(len(rows))[:, None] * size + rows).ravel()
+    drawn = np.bincount(places, minlength=len(rows) * size).reshape(len(rows), size).T.astype(float)
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        means = (np.where(known, values, 0.0) @ drawn) / (known.astype(float) @ drawn)
+    return np.reshape(means, (*values.shape[:-1], *prompts.shape[:-1]))
+
+
+def _separation(s: Float[np.ndarray, "methods *b"]) -> Float[np.ndarray, "*b"]:
+    result: np.ndarray = (s[0] - s[1]) / 2 if len(s) == 2 else -s[0]
+    return result
+
+
+def _p_values(distribution: np.ndarray, s: float, margin: float) -> tuple[float, float]:
+    def share(beside: np.ndarray) -> float:
+        return float((1 + beside.sum()) / (1 + len(beside)))
+
+    toward = distribution if s >= 0 else -distribution
+    return share(toward <= margin), max(share(distribution >= margin), share(distribution <= -margin))

@@ -1,0 +1,134 @@
+"""What the estimates of a trial say: selective, not selective, inconclusive, or depending on the measure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, isfinite
+
+from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
+
+from safespan.statistics.selectivity import SEPARATION, Estimate, SelectivityConfig
+
+SELECTIVE, NOT_SELECTIVE, INCONCLUSIVE, DEPENDS = (
+    "selective",
+    "not selective",
+    "inconclusive",
+    "depends on the measure",
+)
+"""The verdicts."""
+
+MOST = 100_000
+"""Prompts or controls beyond which it is said that no affordable number decides."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one hypothesis is found to be, under one outcome or under all.
+
+    Attributes:
+        verdict: one of the four.
+        reason: why, in words.
+        direction: `harm first`, `utility first`, or empty where it is not selective.
+        prompts_needed: of an inconclusive one, the prompts of each kind that would decide; None where that is unknown.
+        controls_needed: of an inconclusive one, the draws of controls that would decide.
+    """
+
+    verdict: str
+    reason: str
+    direction: str = ""
+    prompts_needed: int | None = None
+    controls_needed: int | None = None
+
+
+Key = tuple[str, str]
+"""(hypothesis, outcome)."""
+
+
+def holm(found: Mapping[Key, Sequence[Estimate]]) -> dict[Key, list[Estimate]]:
+    """The same estimates with both p-values adjusted over hypotheses and methods, each outcome a family of its own."""
+    adjusted: dict[Key, list[Estimate]] = {key: list(estimates) for key, estimates in found.items()}
+    for outcome in {outcome for _, outcome in found}:
+        places = [(key, i) for key in found if key[1] == outcome for i in range(len(found[key]))]
+        for name in ("p_beyond", "p_within"):
+            raw = [getattr(found[key][i], name) for key, i in places]
+            for (key, i), p in zip(places, multipletests(raw, method="holm")[1], strict=True):
+                adjusted[key][i] = replace(adjusted[key][i], **{name: float(p)})
+    return adjusted
+
+
+def judge(estimates: Sequence[Estimate], config: SelectivityConfig, prompts: int, tests: int = 1) -> Verdict:
+    """The verdict under one outcome, from the separation and the signs of both methods.
+
+    Args:
+        estimates: of one hypothesis, p-values adjusted.
+        config: margin, level and number of controls.
+        prompts: of each kind, that were asked.
+        tests: over how many the p-values were adjusted.
+    """
+    methods, separation = [e for e in estimates if e.method != SEPARATION], estimates[-1]
+    level, margin = (1 - config.confidence) / 2, config.margin
+    interval = f"D = {separation.s:+.2f} [{separation.low:+.2f}, {separation.high:+.2f}], margin {margin:g}"
+    opposed = len(methods) == 1 or methods[0].s * methods[1].s < 0
+    direction = "harm first" if separation.s > 0 else "utility first"
+    if separation.p_beyond < level and opposed:
+        return Verdict(SELECTIVE, interval, direction)
+    if separation.p_within < level:
+        return Verdict(NOT_SELECTIVE, interval)
+    if separation.p_beyond < level:
+        return Verdict(INCONCLUSIVE, f"parallel and orthogonal move the same way, as no subspace can ({interval})")
+    return _undecided(separation, config, prompts, tests, interval)
+
+
+def no_room(estimates: Sequence[Estimate], config: SelectivityConfig) -> str:
+    """Why no hypothesis could show harm first against these controls; empty where one could.
+
+    Random controls whose harm comes last, or goes first, already leave nothing to a hypothesis.
+    """
+    areas = {estimate.method: estimate.control_area for estimate in estimates}
+    room = areas["edit"] if "edit" in areas else (1 - areas["parallel"] + areas["orthogonal"]) / 2
+    return f"the controls leave no room for an effect: D is {room:.2f} at most" if room <= config.margin else ""
+
+
+def _undecided(
+    separation: Estimate, config: SelectivityConfig, prompts: int, tests: int, interval: str
+) -> Verdict:
+    """How many prompts and controls would bring the interval to one side of the margin, both raised alike.
+
+    From standard errors that fall with their roots, at the level of the smallest of all tests (Bonferroni's).
+    """
+    distance = abs(abs(separation.s) - config.margin)
+    width = norm.isf((1 - config.confidence) / 2 / tests) * (separation.sd_prompts**2 + separation.sd_controls**2) ** 0.5
+    factor = max((width / distance) ** 2, 1.1) if distance else float("inf")
+    if not isfinite(factor) or factor * prompts > MOST:
+        return Verdict(INCONCLUSIVE, f"{interval}: too near the margin for any affordable number of prompts")
+    needed = ceil(factor * prompts), ceil(factor * config.controls)
+    reason = f"{interval}: about {needed[0]} prompts of each kind and {needed[1]} controls would decide"
+    return Verdict(INCONCLUSIVE, reason, "", *needed)
+
+
+def together(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """One verdict of several outcomes: what all say that say anything, else what divides them.
+
+    Args:
+        verdicts: outcome -> verdict; those whose outcome cannot be measured left out.
+    """
+    if not verdicts:
+        return Verdict(INCONCLUSIVE, "no outcome can be measured")
+    said = {outcome: _short(found) for outcome, found in verdicts.items()}
+    listed = "; ".join(f"{outcome}: {words}" for outcome, words in said.items())
+    conclusive = {words for outcome, words in said.items() if verdicts[outcome].verdict != INCONCLUSIVE}
+    if len(conclusive) > 1:
+        return Verdict(DEPENDS, listed)
+    open_ones = [found for found in verdicts.values() if found.verdict == INCONCLUSIVE]
+    if open_ones:
+        prompts, controls = (
+            max((getattr(found, name) or 0 for found in open_ones), default=0) or None
+            for name in ("prompts_needed", "controls_needed")
+        )
+        return Verdict(INCONCLUSIVE, listed, "", prompts, controls)
+    one = next(iter(verdicts.values()))
+    return Verdict(one.verdict, listed, one.direction)
+
+
+def _short(found: Verdict) -> str:
+    return f"{found.verdict}, {found.direction}" if found.direction else found.verdict
