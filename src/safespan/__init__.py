@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safespan.activations.by_layer import overlap_by_layer
+    from safespan.activations import Resampling, capture_classes, overlap_by_layer, separation_by_layer
     from safespan.checkpoints import Checkpoint
     from safespan.config import StudyConfig, load_study
     from safespan.errors import SafespanError
@@ -21,9 +21,11 @@ __all__ = [
     "Evaluator",
     "Family",
     "ProjectionGrid",
+    "Resampling",
     "SafespanError",
     "SpectrumCache",
     "StudyConfig",
+    "capture_classes",
     "decompose",
     "fine_tune",
     "load_model",
@@ -31,6 +33,7 @@ __all__ = [
     "overlap_by_layer",
     "overlap_curve",
     "run_study",
+    "separation_by_layer",
     "sweep",
     "update_overlap",
     "write_projected",
@@ -42,9 +45,11 @@ _HOME = {
     "Evaluator": "evaluation",
     "Family": "projection",
     "ProjectionGrid": "projection",
+    "Resampling": "activations",
     "SafespanError": "errors",
     "SpectrumCache": "subspaces",
     "StudyConfig": "config",
+    "capture_classes": "activations",
     "decompose": "subspaces",
     "fine_tune": "training.sft",
     "load_model": "evaluation",
@@ -52,6 +57,7 @@ _HOME = {
     "overlap_by_layer": "activations",
     "overlap_curve": "overlap",
     "run_study": "study",
+    "separation_by_layer": "activations",
     "sweep": "projection",
     "update_overlap": "overlap",
     "write_projected": "projection",

@@ -49,6 +49,10 @@ class OverlapConfig(BaseModel):
 
     energies: tuple[float, ...] = Field(ENERGY_FRACTIONS, description="η: shares of an update's energy, in (0, 1]")
     granularities: tuple[str, ...] = Field(("tensor", "layer"), description="tensor, layer, or both")
+    ceiling: str | None = Field(
+        None,
+        description="a role trained once more with the next seed: how much two runs of one recipe overlap; unset: none",
+    )
 
 
 class ActivationsConfig(BaseModel):
@@ -67,6 +71,8 @@ class ActivationsConfig(BaseModel):
     layers: str | None = Field(None, description="range of depth such as 0.65:0.90 (the paper's); unset: all layers")
     energies: tuple[float, ...] = Field((0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6), description="η, in (0, 1]")
     batch_size: int = Field(64, ge=1, description="prompts a forward pass")
+    permutations: int = Field(200, ge=0, description="of the class labels, for the overlap's p-value; 0: none")
+    bootstraps: int = Field(200, ge=0, description="resamples of the prompts, for the overlap's interval; 0: none")
 
 
 class VerdictConfig(SelectivityConfig, MeasureConfig):
@@ -116,6 +122,10 @@ class StudyConfig(BaseModel):
         for role in self.activations.models if self.activations else ():
             if role not in known:
                 raise ValueError(f"activations.models: there is no model {role!r}")
+        ceiling = self.overlap.ceiling if self.overlap else None
+        if ceiling is not None and (ceiling == "base" or ceiling not in known or self.models[ceiling].train is None):
+            trained = ", ".join(role for role in known if role != "base" and self.models[role].train) or "none here"
+            raise ValueError(f"overlap.ceiling: {ceiling!r} is no update that this study trains ({trained})")
         self._check_grids()
         return self
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safespan.activations import overlap_by_layer
+from safespan.activations import Resampling, capture_classes, overlap_by_layer, separation_by_layer
 from safespan.checkpoints import Checkpoint
 from safespan.config import ORGANISM, StudyConfig
 from safespan.data import Prompt, read_prompts, rows_hash
@@ -33,28 +34,32 @@ def make_data(config: StudyConfig, run: RunFolder) -> None:
         (write_data if config.data == "organism" else write_english)(run.data, config.seed)
 
 
-def make_model(config: StudyConfig, role: str, run: RunFolder, tick: Tick) -> None:
-    """Train the model of one role from its start."""
-    source = config.models[role]
+def make_model(config: StudyConfig, role: str, run: RunFolder, tick: Tick, again: bool = False) -> None:
+    """Train the model of one role from its start; `again`: a second time, with the next seed."""
+    source, out, seed = config.models[role], _written(run, role, again), config.seed + again
     if source.start is None or source.train is None:
         raise ConfigError(f"models.{role} has no start to train from")
     if source.start == ORGANISM:
         with TemporaryDirectory() as scratch:
             start = Path(scratch) / ORGANISM
             plant(start, config.seed)
-            fine_tune(start, run.checkpoint(role), source.train, config.seed, tick)
+            fine_tune(start, out, source.train, seed, tick)
     else:
-        fine_tune(model_name(config, source.start, run), run.checkpoint(role), source.train, config.seed, tick)
+        fine_tune(model_name(config, source.start, run), out, source.train, seed, tick)
 
 
-def model_name(config: StudyConfig, role: str, run: RunFolder) -> str:
-    """What the model of a role is called: as the study says, or where its training wrote it."""
+def model_name(config: StudyConfig, role: str, run: RunFolder, again: bool = False) -> str:
+    """What the model of a role is called: as the study says, or where its training (or its second one) wrote it."""
     source = config.models[role]
     if source.model is not None:
         return source.model
-    written = str(run.checkpoint(role))
+    written = str(_written(run, role, again))
     adapter = source.train is not None and source.train.lora is not None and not source.train.lora.merge
     return f"{model_name(config, str(source.start), run)}+{written}" if adapter else written
+
+
+def _written(run: RunFolder, role: str, again: bool) -> Path:
+    return run.checkpoint(f"{role}-again" if again else role)
 
 
 def evaluate_models(
@@ -120,42 +125,61 @@ def evaluate_points(
 
 
 def overlap(
-    config: StudyConfig, family: Family, run: RunFolder, execution: Execution, decompose: Decompose, tick: Tick
+    config: StudyConfig,
+    family: Family,
+    again: Checkpoint | None,
+    run: RunFolder,
+    execution: Execution,
+    decompose: Decompose,
+    tick: Tick,
 ) -> None:
-    """Table `overlap`: every pair of updates, per tensor and per layer."""
+    """Table `overlap`: every pair of updates, per tensor and per layer.
+
+    And the update of the ceiling's role beside that of `again`, the same recipe under another seed: no two updates can
+    be expected to overlap more.
+    """
     updates = {"alignment": (family.base, family.aligned)}
     if family.safe:
         updates["safety"] = (family.aligned, family.safe)
     updates |= {label: (family.aligned, end) for label, end in family.finetuned.items()}
     assert config.overlap is not None
+    pairs = list(combinations(updates, 2))
+    if again:
+        label = {"aligned": "alignment", "safe": "safety"}.get(str(config.overlap.ceiling), str(config.overlap.ceiling))
+        updates[f"{label} again"] = (updates[label][0], again)
+        pairs.append((label, f"{label} again"))
     rows: list[dict[str, Any]] = []
     for number, granularity in enumerate(config.overlap.granularities):
         tick(number, len(config.overlap.granularities))
-        rows += update_overlap(updates, granularity, config.overlap.energies, decompose, execution.spread)
+        rows += update_overlap(updates, granularity, config.overlap.energies, decompose, execution.spread, pairs)
     write_table(run.table("overlap"), rows, SCHEMAS["overlap"])
 
 
 def activations(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run: RunFolder, tick: Tick) -> None:
-    """Table `activations`: useful against harmful prompts, at each layer of each model, raw and centred."""
+    """Tables `activations` and `separation`: useful against harmful prompts, at each layer of each model.
+
+    Overlap raw and centred, and whether one direction tells the classes apart, from one pass over the prompts.
+    """
     settings = config.activations
     if settings is None:
         raise ConfigError("this study has no field activations")
     prompts = {"useful": read_prompts(settings.useful), "harmful": read_prompts(settings.harmful)}
     record_prompts(run, {f"activations {label}": asked for label, asked in prompts.items()})
     texts = {label: [prompt.prompt for prompt in asked] for label, asked in prompts.items()}
-    rows: list[dict[str, Any]] = []
+    halves_seed = config.seed if settings.halves else None
+    resampling = Resampling(settings.permutations, settings.bootstraps, config.seed)
+    overlaps: list[dict[str, Any]] = []
+    separations: list[dict[str, Any]] = []
     for number, role in enumerate(settings.models):
         tick(number, len(settings.models))
-        found = overlap_by_layer(
-            checkpoints[role],
-            (texts["useful"], texts["harmful"]),
-            settings.layers,
-            settings.energies,
-            settings.batch_size,
-            halves_seed=config.seed if settings.halves else None,
+        classes = capture_classes(
+            checkpoints[role], (texts["useful"], texts["harmful"]), settings.layers, settings.batch_size
         )
-        rows += [{"model": role, **row} for row in found]
-    write_table(run.table("activations"), rows, SCHEMAS["activations"])
+        found = overlap_by_layer(*classes, settings.energies, halves_seed=halves_seed, resampling=resampling)
+        overlaps += [{"model": role, **row} for row in found]
+        separations += [{"model": role, **row} for row in separation_by_layer(*classes, config.seed)]
+    write_table(run.table("activations"), overlaps, SCHEMAS["activations"])
+    write_table(run.table("separation"), separations, SCHEMAS["separation"])
 
 
 def _group(point: Point) -> tuple[str, str]:

@@ -6,18 +6,25 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from scipy import stats
 
 from safespan.checkpoints import Checkpoint, layer_of, natural_order
 from safespan.choices import GRANULARITIES, check_choices, check_shares
 from safespan.errors import ConfigError
-from safespan.kernels import product
+from safespan.kernels import gram, product
 from safespan.pool import Spread, side_by_side
 from safespan.subspaces import Decompose, Spectrum, decompose
 from safespan.updates import check_memory, check_same_layout, matrices, matrix_names, update
 
 ENERGY_FRACTIONS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """The paper's η for updates."""
+
+
+_MOST_ANGLES = 256
+"""With subspaces that are both larger, their principal angles cost more than all the rest and say little: left out."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,12 @@ class OverlapPoint:
         energy_fraction: η.
         k_x: rank of X's subspace; 0 says that X is a zero update, which has no subspace.
         k_y: the same of Y.
-        mso: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y) in [0, 1]; NaN if either update is zero.
-        mso_random: max(k_X, k_Y) / m, expected for independent random subspaces; NaN as above.
+        mso: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y) in [0, 1]; NaN, as all that follows, if either update is zero.
+        mso_random: max(k_X, k_Y) / m, expected for independent random subspaces.
+        mso_random_sd: standard deviation of MSO about it.
+        p_value: probability that a random subspace overlaps at least as much (`random_overlap`).
+        angle_min: smallest principal angle between the subspaces, degrees; NaN where min(k_X, k_Y) > 256.
+        angle_median: median of their min(k_X, k_Y) principal angles, degrees; NaN likewise.
     """
 
     energy_fraction: float
@@ -37,6 +48,10 @@ class OverlapPoint:
     k_y: int
     mso: float
     mso_random: float
+    mso_random_sd: float
+    p_value: float
+    angle_min: float
+    angle_median: float
 
 
 def overlap_curve(x: Spectrum, y: Spectrum, energies: Sequence[float]) -> list[OverlapPoint]:
@@ -52,16 +67,78 @@ def overlap_curve(x: Spectrum, y: Spectrum, energies: Sequence[float]) -> list[O
     ranks = [(x.rank_for_energy(energy), y.rank_for_energy(energy)) for energy in energies]
     most_x, most_y = max((k for k, _ in ranks), default=0), max((k for _, k in ranks), default=0)
     if not most_x or not most_y:
-        return [OverlapPoint(energy, *k, float("nan"), float("nan")) for energy, k in zip(energies, ranks, strict=True)]
-    squares = product(x.left[:, :most_x].T, y.left[:, :most_y]).double() ** 2
-    cumulated = squares.cumsum(0).cumsum(1)
-    return [
-        # Bases in float32 can overlap by a rounding more than wholly.
-        OverlapPoint(
-            energy, *k, min(1.0, float(cumulated[k[0] - 1, k[1] - 1]) / min(k)), mso_random=max(k) / len(x.left)
-        )
-        for energy, k in zip(energies, ranks, strict=True)
-    ]
+        return [OverlapPoint(energy, *k, *[float("nan")] * 6) for energy, k in zip(energies, ranks, strict=True)]
+    crossed = product(x.left[:, :most_x].T, y.left[:, :most_y])
+    cumulated = (crossed.double() ** 2).cumsum(0).cumsum(1)
+    different = list(dict.fromkeys(ranks))
+    # Bases in float32 can overlap by a rounding more than wholly.
+    shared = np.array([min(1.0, float(cumulated[k[0] - 1, k[1] - 1]) / min(k)) for k in different])
+    k_x, k_y = np.array(different).T
+    mean, deviation, p_value = random_overlap(k_x, k_y, len(x.left), shared)
+    angles = [_angles(x.left[:, :k], y.left[:, :j], crossed[:k, :j]) for k, j in different]
+    columns = np.column_stack([shared, mean, deviation, p_value, angles])
+    found = dict(zip(different, columns.tolist(), strict=True))
+    return [OverlapPoint(energy, *k, *found[k]) for energy, k in zip(energies, ranks, strict=True)]
+
+
+def random_overlap(
+    k_x: np.ndarray, k_y: np.ndarray, m: int, mso: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What MSO is by chance: between any k_X-dimensional subspace of R^m and a Haar-random k_Y-dimensional one.
+
+    ‖Q_Xᵀ Q_Y‖²_F has the mean k_X k_Y / m, and the variance 2 k_X k_Y (m − k_X)(m − k_Y) / (m² (m − 1)(m + 2)) from
+    the fourth moments of the orthogonal group (Collins and Śniady, Commun. Math. Phys. 264, 2006). It is at least
+    k_X + k_Y − m, as larger subspaces must meet. Its tail is that of the Beta distribution between that bound and the
+    largest MSO, 1, with the same two moments. That is exact where either subspace or its complement is a line, as the
+    squared cosine of a random line with a k-dimensional subspace is Beta(k/2, (m − k)/2), and close elsewhere.
+
+    Args:
+        k_x: ranks, at least 1.
+        k_y: ranks, at least 1, of the same shape.
+        m: dimension of the space.
+        mso: overlaps found, of the same shape.
+
+    Returns:
+        Mean and standard deviation of MSO, and the probability of an overlap at least as large as the one found.
+    """
+    smaller, mean = np.minimum(k_x, k_y), np.maximum(k_x, k_y) / m
+    variance = 2 * mean * (m - k_x) * (m - k_y) / (m * max(1, m - 1) * (m + 2) * smaller)
+    deviation = np.sqrt(variance)
+    low = np.maximum(0, k_x + k_y - m) / smaller
+    random = deviation > 0  # else one of the two is the whole space
+    scale = np.where(random, 1 - low, 1)
+    centre = np.where(random, (mean - low) / scale, 0.5)
+    size = centre * (1 - centre) / np.where(random, deviation / scale, 0.25) ** 2 - 1
+    tail = stats.beta.sf((mso - low) / scale, centre * size, (1 - centre) * size)
+    return mean, deviation, np.where(random, tail, 1.0)
+
+
+def _angles(
+    x: Float[torch.Tensor, "m k"], y: Float[torch.Tensor, "m l"], crossed: Float[torch.Tensor, "k l"]
+) -> tuple[float, float]:
+    """Smallest and median principal angle between two subspaces, in degrees, from their crossed product XᵀY.
+
+    The cosine of a small angle is 1 to all its digits, so angles below 45° come from their sines, the singular values
+    of the part of Y outside X (Björck and Golub, Math. Comput. 27, 1973).
+    """
+    if min(crossed.shape) > _MOST_ANGLES:
+        return float("nan"), float("nan")
+    if len(crossed) < crossed.shape[1]:
+        x, y, crossed = y, x, crossed.T
+    cosines = _singular_values(crossed)[::-1]
+    angles = np.arccos(np.minimum(cosines, 1))
+    if (small := cosines**2 >= 0.5).any():
+        sines = _singular_values(y - product(x, crossed))
+        angles[small] = np.arcsin(np.minimum(sines, 1))[small]
+    smallest, median = np.degrees([angles.min(), np.median(angles)])
+    return float(smallest), float(median)
+
+
+def _singular_values(tall: Float[torch.Tensor, "m k"]) -> np.ndarray:
+    """Singular values, rising, to √ε of float64, which is finer than bases in float32 are."""
+    squares = np.linalg.eigvalsh(gram(tall.double()).cpu().numpy())
+    values: np.ndarray = np.sqrt(np.maximum(squares, 0))
+    return values
 
 
 def stacked(updates: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
@@ -78,8 +155,9 @@ def update_overlap(
     energies: Sequence[float] = ENERGY_FRACTIONS,
     decompose: Decompose = decompose,
     spread: Spread = side_by_side,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """MSO of every pair of updates, for every tensor or layer.
+    """MSO of pairs of updates, for every tensor or layer.
 
     Args:
         updates: name -> (start, end): Δ = end − start.
@@ -87,6 +165,7 @@ def update_overlap(
         energies: η, each in (0, 1].
         decompose: how updates are decomposed; a cache's if it should remember.
         spread: where tensors or layers are worked on.
+        pairs: names of the updates to compare; every two of them if None.
 
     Returns:
         Rows of the table `overlap` of `results.SCHEMAS`. 1-D tensors have no subspace and no row.
@@ -102,7 +181,14 @@ def update_overlap(
     names = check_same_layout(*(checkpoint for pair in updates.values() for checkpoint in pair))
     check_memory(next(iter(updates.values()))[0].shapes)
 
-    measured = partial(_measured, updates=updates, granularity=granularity, energies=energies, decompose=decompose)
+    measured = partial(
+        _measured,
+        updates=updates,
+        granularity=granularity,
+        energies=energies,
+        decompose=decompose,
+        pairs=pairs or list(combinations(updates, 2)),
+    )
     return [row for rows in spread(measured, _groups(names, granularity).items()) for row in rows]
 
 
@@ -112,11 +198,12 @@ def _measured(
     granularity: str,
     energies: Sequence[float],
     decompose: Decompose,
+    pairs: Sequence[tuple[str, str]],
 ) -> list[dict[str, Any]]:
     decomposed = {label: _group_spectra(*group, pair, granularity, decompose) for label, pair in updates.items()}
     return [
         {"pair": f"{x}-{y}", "group": matrix, "granularity": granularity, **asdict(point)}
-        for x, y in combinations(updates, 2)
+        for x, y in pairs
         for matrix, spectrum in decomposed[x].items()
         for point in overlap_curve(spectrum, decomposed[y][matrix], energies)
     ]

@@ -123,6 +123,7 @@ def _stages(config: StudyConfig) -> list[str]:
         *(f"stage model {role}" for role in trained),
         f"stage outcomes: {len(config.models)} models; each answers {'; '.join(asked)}",
         *([f"stage projection: {count} points, each answers the same"] if count else []),
+        *([f"stage model {overlap.ceiling} again: with the next seed"] if overlap and overlap.ceiling else []),
         *(
             [f"stage update overlap: {', '.join(overlap.granularities)}, {len(overlap.energies)} energies"]
             if overlap

@@ -99,17 +99,25 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
         work = partial(evaluate_points, here, family, evaluator, run, key, runs, decomposed)
         stages.stage("projection", key, tables, work)
 
-    # 4. Experiment 3: overlap of update subspaces (METHODS §3).
+    # 4. Experiment 3: overlap of update subspaces (METHODS §3), under the ceiling of one recipe under two seeds.
     if here.overlap:
-        key = key_of(plan.overlap, inputs)
-        work = partial(overlap, here, family, run, runs, decomposed)
+        again: Checkpoint | None = None
+        if ceiling := here.overlap.ceiling:
+            source = here.models[ceiling]
+            hashes = file_hashes(source.train)
+            key = key_of(ceiling, plan.models[ceiling], config.seed + 1, inputs.get(str(source.start)), hashes)
+            target = run.checkpoint(f"{ceiling}-again")
+            stages.stage(f"model {ceiling} again", key, [target], partial(make_model, here, ceiling, run, again=True))
+            again = open_checkpoint(model_name(here, ceiling, run, again=True))
+        key = key_of(plan.overlap, inputs, again and again.sha256())
+        work = partial(overlap, here, family, again, run, runs, decomposed)
         stages.stage("update overlap", key, [run.table("overlap")], work)
 
     # 5. Experiment 4: overlap of activation subspaces (METHODS §4).
     if here.activations:
-        key = key_of(plan.activations, inputs, file_hashes(here.activations))
-        table = run.table("activations")
-        stages.stage("activation overlap", key, [table], partial(activations, here, checkpoints, run))
+        key = key_of(plan.activations, config.seed, inputs, file_hashes(here.activations))
+        tables = [run.table("activations"), run.table("separation")]
+        stages.stage("activation overlap", key, tables, partial(activations, here, checkpoints, run))
 
     # 6. The verdict: every claimed safety subspace against random controls of the same energy (METHODS §7).
     if here.verdict:

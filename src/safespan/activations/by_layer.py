@@ -1,4 +1,4 @@
-"""Activation overlap of two classes of prompts at every layer of one model."""
+"""Two classes of prompts at every layer of one model: how their subspaces overlap, and whether a line parts them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import torch
 
 from safespan.activations.capture import capture, decoder_blocks, layers_in_depth_range
 from safespan.activations.geometry import ENERGY_FRACTIONS, activation_overlap
+from safespan.activations.resampling import Resampling
+from safespan.activations.separation import separation
 from safespan.checkpoints import Checkpoint
 from safespan.loading import load_causal_lm
 
@@ -14,37 +16,57 @@ Activations = dict[int, torch.Tensor]
 """Layer -> N × d."""
 
 
-def overlap_by_layer(
+def capture_classes(
     checkpoint: Checkpoint,
     prompts: tuple[Sequence[str], Sequence[str]],
     depth: str | None = None,
-    energies: Sequence[float] = ENERGY_FRACTIONS,
     batch_size: int = 32,
-    centerings: Sequence[bool] = (False, True),
-    halves_seed: int | None = None,
-) -> list[dict[str, Any]]:
-    """Run a model over useful and harmful prompts once, and measure their overlap layer by layer (METHODS §4).
+) -> tuple[Activations, Activations]:
+    """Run a model over useful and harmful prompts once, and keep what `overlap_by_layer` and the others measure.
 
     Args:
         checkpoint: the model, with its tokenizer.
         prompts: the useful and the harmful prompts.
         depth: range of layers such as `0.65:0.90`; all of them if None.
-        energies: η, each in (0, 1].
         batch_size: prompts a forward pass.
+
+    Raises:
+        ConfigError: a range that cannot be.
+        CheckpointError: the model cannot be loaded.
+        DataError: no prompts in a class.
+    """
+    model, tokenizer = load_causal_lm(checkpoint.folder, adapter=checkpoint.adapter)
+    layers = layers_in_depth_range(len(decoder_blocks(model)), depth) if depth else None
+    useful, harmful = (capture(model, tokenizer, texts, layers, batch_size) for texts in prompts)
+    return useful, harmful
+
+
+def overlap_by_layer(
+    useful: Activations,
+    harmful: Activations,
+    energies: Sequence[float] = ENERGY_FRACTIONS,
+    centerings: Sequence[bool] = (False, True),
+    halves_seed: int | None = None,
+    resampling: Resampling | None = None,
+) -> list[dict[str, Any]]:
+    """Activation overlap of two classes of prompts, layer by layer (METHODS §4).
+
+    Args:
+        useful: layer -> N × d, as `capture_classes` gives it.
+        harmful: layer -> M × d.
+        energies: η, each in (0, 1].
         centerings: whether each class's mean is subtracted first; each gives rows of its own.
         halves_seed: also compare two random halves of each class, drawn with this seed: prompts of one class overlap
             no more than that, whatever their number allows.
+        resampling: draws for p-values and intervals of the two classes; none if None. Halves get none: they are a
+            permutation by themselves.
 
     Returns:
         Rows of the table `activations` of `results.SCHEMAS`, without the model's name.
 
     Raises:
-        ConfigError: an energy or a range that cannot be.
-        CheckpointError: the model cannot be loaded.
+        ConfigError: an energy that cannot be.
     """
-    model, tokenizer = load_causal_lm(checkpoint.folder, adapter=checkpoint.adapter)
-    layers = layers_in_depth_range(len(decoder_blocks(model)), depth) if depth else None
-    useful, harmful = (capture(model, tokenizer, texts, layers, batch_size) for texts in prompts)
     pairs = {"useful-harmful": (useful, harmful)}
     if halves_seed is not None:
         pairs |= {"useful halves": _halves(useful, halves_seed), "harmful halves": _halves(harmful, halves_seed)}
@@ -53,8 +75,15 @@ def overlap_by_layer(
         for pair, (x, y) in pairs.items()
         for centered in centerings
         for layer in x
-        for row in activation_overlap(x[layer], y[layer], energies, centered)
+        for row in activation_overlap(
+            x[layer], y[layer], energies, centered, resampling if pair == "useful-harmful" else None
+        )
     ]
+
+
+def separation_by_layer(useful: Activations, harmful: Activations, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of the table `separation` of `results.SCHEMAS`, without the model's name: see `separation`."""
+    return [{"layer": layer, **separation(useful[layer], harmful[layer], seed)} for layer in useful]
 
 
 def _halves(activations: Activations, seed: int) -> tuple[Activations, Activations]:

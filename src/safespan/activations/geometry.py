@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
+from safespan.activations.resampling import Resampling, resampled_overlap
 from safespan.choices import check_shares
 from safespan.overlap import overlap_curve
-from safespan.subspaces import Spectrum, decompose
+from safespan.subspaces import decompose
 
 ENERGY_FRACTIONS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """The paper's η for activations."""
@@ -19,6 +20,7 @@ def activation_overlap(
     harmful: Float[torch.Tensor, "M d"],
     energies: Sequence[float] = ENERGY_FRACTIONS,
     centered: bool = False,
+    resampling: Resampling | None = None,
 ) -> list[dict[str, Any]]:
     """Mode subspace overlap of useful and harmful activations at one layer, for every energy fraction.
 
@@ -28,15 +30,20 @@ def activation_overlap(
         energies: η, each in (0, 1].
         centered: subtract each class's mean first. Without it a mean that both classes share fills the first
             direction by itself, and the overlap says little else.
+        resampling: how often prompts are drawn anew for `p_value`, `mso_low` and `mso_high`, which are NaN if None.
 
     Returns:
-        Rows of energy_fraction, k_x (useful), k_y (harmful), mso and mso_random = max(k) / d.
+        Rows of energy_fraction, k_x (useful), k_y (harmful), mso, mso_random = max(k) / d, a 95 % bootstrap interval
+        mso_low to mso_high over prompts, and p_value, which is small where the classes overlap less than two random
+        groups of the same prompts (`resampled_overlap`).
 
     Raises:
         ConfigError: an energy outside (0, 1].
     """
     check_shares("energy fraction", energies)
-    points = overlap_curve(_spectrum(useful, centered), _spectrum(harmful, centered), energies)
+    x, y = (rows.double() - rows.double().mean(0) if centered else rows.double() for rows in (useful, harmful))
+    points = overlap_curve(decompose(x.T), decompose(y.T), energies)
+    drawn = resampled_overlap(x, y, energies, centered, resampling or Resampling(0, 0))
     return [
         {
             "energy_fraction": point.energy_fraction,
@@ -44,11 +51,9 @@ def activation_overlap(
             "k_y": point.k_y,
             "mso": point.mso,
             "mso_random": point.mso_random,
+            "mso_low": float(low),
+            "mso_high": float(high),
+            "p_value": float(p_value),
         }
-        for point in points
+        for point, low, high, p_value in zip(points, *drawn, strict=True)
     ]
-
-
-def _spectrum(activations: Float[torch.Tensor, "N d"], centered: bool) -> Spectrum:
-    exact = activations.double()
-    return decompose((exact - exact.mean(0) if centered else exact).T)

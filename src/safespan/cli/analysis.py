@@ -132,24 +132,41 @@ def activations(
     layers: Annotated[str | None, typer.Option(help="range of depth such as 0.65:0.90 [default: all layers]")] = None,
     energy: Energies = None,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts a forward pass")] = 32,
+    permutations: Annotated[int, typer.Option(min=0, help="of the class labels, for p-values; 0: none")] = 200,
+    bootstraps: Annotated[int, typer.Option(min=0, help="resamples of the prompts, for intervals; 0: none")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="of permutations, resamples and cross-validation")] = 0,
 ) -> None:
-    """Overlap of the activation subspaces of two classes of prompts, layer by layer."""
+    """Overlap of the activation subspaces of two classes of prompts, layer by layer.
+
+    How well one direction tells the classes apart goes into a second table, NAME-separation.csv beside NAME.csv.
+    """
     check_shares("energy fraction", energy or [])
     files = pairs(prompts, "--prompts")
     if set(files) != {"useful", "harmful"}:
         raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
-    from safespan.activations import ENERGY_FRACTIONS, overlap_by_layer
+    from safespan.activations import (
+        ENERGY_FRACTIONS,
+        Resampling,
+        capture_classes,
+        overlap_by_layer,
+        separation_by_layer,
+    )
     from safespan.checkpoints import open_checkpoint
     from safespan.data import PromptSource, read_prompts
     from safespan.results import SCHEMAS, write_table
 
     useful, harmful = (read_prompts(PromptSource.model_validate(str(files[name]))) for name in ("useful", "harmful"))
-    classes = ([prompt.prompt for prompt in useful], [prompt.prompt for prompt in harmful])
-    energies = energy or ENERGY_FRACTIONS
-    checkpoint = open_checkpoint(model)
-    rows = overlap_by_layer(checkpoint, classes, layers, energies, batch_size, (center,))
-    write_table(out, [{"model": Path(model).name, **row} for row in rows], SCHEMAS["activations"])
-    typer.echo(f"{len(rows)} rows: {out}")
+    texts = ([prompt.prompt for prompt in useful], [prompt.prompt for prompt in harmful])
+    classes = capture_classes(open_checkpoint(model), texts, layers, batch_size)
+    resampling = Resampling(permutations, bootstraps, seed)
+    rows = overlap_by_layer(*classes, energy or ENERGY_FRACTIONS, (center,), resampling=resampling)
+    separations = separation_by_layer(*classes, seed)
+    for path, name, found in (
+        (out, "activations", rows),
+        (out.with_name(f"{out.stem}-separation{out.suffix}"), "separation", separations),
+    ):
+        write_table(path, [{"model": Path(model).name, **row} for row in found], SCHEMAS[name])
+        typer.echo(f"{len(found)} rows: {path}")
 
 
 def _check_grid(subspaces: list[str], methods: list[str], fractions: list[float], side: str) -> None:

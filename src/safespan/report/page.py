@@ -127,7 +127,12 @@ def _sections(results: dict[str, pl.DataFrame]) -> list[Section]:
         (
             "activations",
             "Overlap of activations",
-            "Do useful and harmful prompts live in the same directions of the residual stream?",
+            " ".join(
+                [
+                    "Do useful and harmful prompts live in the same directions of the residual stream?",
+                    *tables.separation_facts(results["separation"], results["activations"]),
+                ]
+            ),
             [charts.activation_overlap(results["activations"])],
             "activations",
         ),

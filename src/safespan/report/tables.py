@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
+from typing import Any
 
 import polars as pl
 
@@ -15,6 +16,9 @@ _RATES = {
     "over_refusal_rate": "n_benign",
     "general_ability": "n_general",
 }
+
+_APART = 0.95
+"""AUROC from which one direction is said to tell two classes apart."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,9 @@ def overlap_facts(overlap: pl.DataFrame) -> list[str]:
             parts.append(f"{pair.replace('-', '–')} {mso:.2f} (chance {chance:.2f})")
     if not parts:
         return []
+    again = rows.filter(pl.col("pair").str.ends_with(" again"), pl.col("energy_fraction") == energy)
+    if not again.is_empty():
+        parts.append(f"one recipe under two seeds, the ceiling, {mean(again, 'mso'):.2f} ({again['pair'][0]})")
     unit = rows["granularity"][0]
     return [f"Overlap of updates at energy {energy:g}, mean over {unit} groups: {'; '.join(parts)}."]
 
@@ -115,6 +122,53 @@ def activation_facts(activations: pl.DataFrame) -> list[str]:
         f"({top['model']} model, layer {top['layer']}, energy {top['energy_fraction']:g}; "
         f"overlap {top['mso']:.2f}{halves})."
     ]
+
+
+def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> list[str]:
+    """Whether one direction tells the classes apart, and whether their subspaces overlap in the same places.
+
+    Apart: held-out AUROC of the difference of means at least 0.95. Overlapping: centred MSO at the energy nearest one
+    half above the middle between chance and the ceiling, the mean of the two classes' halves, or 1 where not measured.
+    """
+    centred = activations.filter("centered").drop_nulls(["mso", "mso_random"])
+    if centred.is_empty() or separation.is_empty():
+        return []
+    place, classes = ["model", "layer"], pl.col("pair") == "useful-harmful"
+    energy = nearest(centred, "energy_fraction", 0.5)
+    centred = centred.filter(pl.col("energy_fraction") == energy)
+    ceiling = centred.filter(~classes).group_by(place).agg(ceiling=pl.mean("mso"))
+    rows = (
+        separation.drop_nulls("mean_difference_auroc")
+        .join(centred.filter(classes).select(*place, "mso", "mso_random"), on=place, maintain_order="left")
+        .join(ceiling, on=place, how="left", maintain_order="left")
+        .with_columns(pl.col("ceiling").fill_null(1.0), apart=pl.col("mean_difference_auroc") >= _APART)
+        .with_columns(overlapping=pl.col("mso") > (pl.col("mso_random") + pl.col("ceiling")) / 2)
+    )
+    kinds = (
+        (True, True, "separable by one direction although their subspaces overlap"),
+        (True, False, "separable by one direction, and their subspaces overlap little"),
+        (False, True, "not separable by the difference of their means, and their subspaces overlap"),
+        (False, False, "not separable by the difference of their means, although their subspaces overlap little"),
+    )
+    facts = []
+    for apart, overlapping, words in kinds:
+        found = rows.filter(pl.col("apart") == apart, pl.col("overlapping") == overlapping)
+        if not found.is_empty():
+            # The place that says it most clearly.
+            row = found.sort((pl.col("mso") - pl.col("mso_random")).abs(), descending=True).row(0, named=True)
+            facts.append(
+                f"Useful and harmful prompts are {words} at {found.height} of {rows.height} layers of all models: "
+                f"{row['model']} model, layer {row['layer']}, AUROC on held-out prompts "
+                f"{_interval(row, 'mean_difference_auroc')} by the difference of means and "
+                f"{_interval(row, 'probe_auroc')} by a linear probe; centred overlap {row['mso']:.2f} at energy "
+                f"{energy:g}, chance {row['mso_random']:.2f}, ceiling {row['ceiling']:.2f}."
+            )
+    return facts
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:.2f}" + ("" if low is None else f" ({low:.2f} – {high:.2f})")
 
 
 def judge_facts(models: pl.DataFrame, projection: pl.DataFrame) -> list[str]:

@@ -1,0 +1,107 @@
+"""Whether a linear reader can tell two classes of prompts apart, beside whether their subspaces differ (METHODS §4)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+_FOLDS = 5
+_BOOTSTRAPS = 500
+
+
+def separation(
+    useful: Float[torch.Tensor, "N d"], harmful: Float[torch.Tensor, "M d"], seed: int = 0
+) -> dict[str, Any]:
+    """How well useful and harmful prompts are told apart by one direction of their activations, on held-out prompts.
+
+    Two readers, each fitted on four fifths of the prompts and asked about the rest, five times over (stratified by
+    class; equal activations are never on both sides): a logistic regression on standardised coordinates, with
+    scikit-learn's default penalty, and the difference of the class means, from the midpoint between them in units of
+    their distance. AUROC is the probability that a harmful prompt scores above a useful one, over the held-out scores
+    of all folds together.
+
+    Args:
+        useful: N × d, a row per useful prompt.
+        harmful: M × d, a row per harmful prompt.
+        seed: of the folds and the bootstrap.
+
+    Returns:
+        n_useful, n_harmful, folds; probe_auroc and mean_difference_auroc with 95 % percentile intervals, bootstrapped
+        over prompts with the readers held fixed (a point where the classes are fully apart);
+        mean_difference_ratio = ‖μ_harmful − μ_useful‖ / √(mean squared distance of prompts from their class's mean).
+        With fewer than two different prompts in a class nothing is held out: the AUROCs are NaN and folds is 0.
+    """
+    x = torch.cat([useful, harmful]).double().numpy()
+    is_harmful = np.arange(len(x)) >= len(useful)
+    _, same = np.unique(x, axis=0, return_inverse=True)
+    folds = min(_FOLDS, *(len(np.unique(same[is_harmful == label])) for label in (False, True)))
+    probe = direction = np.full(3, np.nan)
+    if folds > 1:
+        scores = np.full((2, len(x)), np.nan)
+        for train, test in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, is_harmful, same):
+            scores[:, test] = (
+                _probe(x[train], is_harmful[train], x[test]),
+                _direction(x[train], is_harmful[train], x[test]),
+            )
+        probe, direction = (_interval(part[is_harmful], part[~is_harmful], seed) for part in scores)
+    return {
+        "n_useful": len(useful),
+        "n_harmful": len(harmful),
+        "folds": folds if folds > 1 else 0,
+        **dict(zip(("probe_auroc", "probe_auroc_low", "probe_auroc_high"), probe.tolist(), strict=True)),
+        **{f"mean_difference_auroc{end}": float(v) for end, v in zip(("", "_low", "_high"), direction, strict=True)},
+        "mean_difference_ratio": _ratio(x[~is_harmful], x[is_harmful]),
+    }
+
+
+def auroc(positive: np.ndarray, negative: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Probability that a positive scores above a negative, ties counted half: Mann and Whitney's U over n⁺ n⁻.
+
+    Args:
+        positive: scores of the positives along `axis`.
+        negative: scores of the negatives, the other axes as the positives'.
+        axis: along which scores lie.
+    """
+    ranks = np.moveaxis(stats.rankdata(np.concatenate([positive, negative], axis), axis=axis), axis, -1)
+    n, m = positive.shape[axis], negative.shape[axis]
+    found: np.ndarray = (ranks[..., :n].sum(-1) - n * (n + 1) / 2) / (n * m)
+    return found
+
+
+def _probe(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train, labels)
+    scores: np.ndarray = fitted.decision_function(test)
+    return scores
+
+
+def _direction(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Scores on the line through the class means: −½ at the useful one, ½ at the harmful one."""
+    useful, harmful = train[~labels].mean(0), train[labels].mean(0)
+    apart = harmful - useful
+    # Each fold's own origin and unit, so that scores of different folds can be ranked together.
+    scores: np.ndarray = (test - (useful + harmful) / 2) @ apart / max(apart @ apart, np.finfo(float).tiny)
+    return scores
+
+
+def _interval(positive: np.ndarray, negative: np.ndarray, seed: int) -> np.ndarray:
+    """AUROC with the ends of its interval."""
+    found = auroc(positive, negative)
+    if min(len(positive), len(negative)) < 2:
+        return np.array([found, np.nan, np.nan])
+    drawn = stats.bootstrap(
+        (positive, negative), auroc, n_resamples=_BOOTSTRAPS, batch=100, vectorized=True, method="percentile", rng=seed
+    ).confidence_interval
+    return np.array([found, drawn.low, drawn.high])
+
+
+def _ratio(useful: np.ndarray, harmful: np.ndarray) -> float:
+    within = [((rows - rows.mean(0)) ** 2).sum() for rows in (useful, harmful)]
+    spread = np.sqrt(sum(within) / (len(useful) + len(harmful)))
+    apart = np.linalg.norm(harmful.mean(0) - useful.mean(0))
+    return float(apart / spread) if spread > 0 else float("nan")
