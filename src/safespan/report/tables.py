@@ -158,13 +158,13 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
         if not found.is_empty():
             # The place that says it most clearly.
             row = found.sort("mso", descending=overlapping).row(0, named=True)
-            ceiling = "" if row["ceiling"] is None else f", two halves of one class {row['ceiling']:.2f}"
+            halves = "" if row["ceiling"] is None else f", two halves of one class {row['ceiling']:.2f}"
             facts.append(
                 f"Useful and harmful prompts are {words} at {found.height} of {rows.height} layers of all models: "
                 f"{row['model']} model, layer {row['layer']}, AUROC on held-out prompts "
                 f"{_interval(row, 'mean_difference_auroc')} by the difference of means and "
                 f"{_interval(row, 'probe_auroc')} by a linear probe; centred overlap {row['mso']:.2f} at energy "
-                f"{energy:g}, chance {row['mso_random']:.2f}{ceiling}."
+                f"{energy:g}, chance {row['mso_random']:.2f}{halves}."
             )
     return facts
 
