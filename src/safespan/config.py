@@ -6,16 +6,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from safespan.choices import GRANULARITIES, METHODS, check_shares, hypothesis_names
+from safespan.choices import GRANULARITIES, METHODS, check_shares, hypothesis_names, tested_by_default
 from safespan.data import PromptSource
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, SafespanError
 from safespan.evaluation import EvaluationConfig, MeasureConfig
 from safespan.execution import ExecutionConfig
 from safespan.overlap import ENERGY_FRACTIONS
-from safespan.projection import ProjectionGrid
+from safespan.projection import ProjectionGrid, lacking, trial_finetunes
 from safespan.settings import load_settings
 from safespan.statistics.selectivity import SelectivityConfig
-from safespan.subspaces import Side
+from safespan.subspaces import Side, find_hypothesis
 from safespan.training.recipe import TrainingConfig
 
 FINETUNES = ("useful", "harmful", "contaminated")
@@ -146,9 +146,36 @@ class StudyConfig(BaseModel):
             check_shares("fraction", self.projection.fractions if self.projection else ())
             check_shares("energy fraction", self.overlap.energies if self.overlap else ())
             check_shares("verdict.fractions", self.verdict.fractions if self.verdict else ())
+            self._check_verdict()
             check_shares("energy fraction", self.activations.energies if self.activations else ())
-        except ConfigError as error:
+        except SafespanError as error:
             raise ValueError(str(error)) from None
+
+    def _check_verdict(self) -> None:
+        """What a verdict needs is said before anything is trained."""
+        if self.verdict is None:
+            return
+        trial_finetunes(self.models)
+        if self.evaluation.utility is None or self.evaluation.harmfulness is None:
+            raise ConfigError("verdict: needs evaluation.utility and evaluation.harmfulness to measure u and h by")
+        for name in self.verdict.hypotheses or ():
+            if lacks := lacking(find_hypothesis(name), self._has):
+                raise ConfigError(f"verdict.hypotheses: {name!r} needs {lacks}: give it, or leave the hypothesis out")
+
+    @property
+    def _has(self) -> list[str]:
+        """The needs of hypotheses that this study meets; prompts are those of field activations."""
+        given = {"base", "safe", "harmful"} & self.models.keys()
+        return [*sorted(given), *(["prompts"] if self.activations else [])]
+
+    @property
+    def tested(self) -> list[str]:
+        """The hypotheses that the verdict is on: those named, or all that the models and prompts allow."""
+        if self.verdict is None:
+            return []
+        if self.verdict.hypotheses is not None:
+            return list(self.verdict.hypotheses)
+        return [name for name in tested_by_default() if not lacking(find_hypothesis(name), self._has)]
 
     @property
     def finetunes(self) -> list[str]:

@@ -11,7 +11,9 @@ from safespan.config import ModelSource, StudyConfig
 from safespan.data import PromptSource, RowSource
 from safespan.errors import DataError
 from safespan.evaluation import UtilityConfig
+from safespan.projection import trial_finetunes, trial_points
 from safespan.rowfiles import read_file
+from safespan.subspaces import find_hypothesis
 from safespan.training.recipe import TrainingConfig
 
 _STORED_BYTES, _TRAINED_BYTES = 2, 4
@@ -39,6 +41,8 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
 def points(config: StudyConfig) -> int:
     """Points of the projection grid, over all fine-tunes."""
     grid = config.projection
+    if grid is None:
+        return 0
     subspaces = grid.subspaces or [name for name in SUBSPACES if name != "safety" or "safe" in config.models]
     return len(config.finetunes) * len(subspaces) * len(grid.methods) * len(grid.fractions)
 
@@ -107,7 +111,7 @@ def _tasks(config: StudyConfig) -> Iterator[UtilityConfig]:
 
 
 def _stages(config: StudyConfig) -> list[str]:
-    evaluation, overlap, activations = config.evaluation, config.overlap, config.activations
+    evaluation, activations, overlap = config.evaluation, config.activations, config.overlap
     trained = [role for role, source in config.models.items() if source.train]
     count = points(config)
     asked = [f"utility {task.task}{f', {task.limit} documents' if task.limit else ''}" for task in _tasks(config)]
@@ -118,7 +122,7 @@ def _stages(config: StudyConfig) -> list[str]:
         *([f"stage data: {config.data}"] if config.data else []),
         *(f"stage model {role}" for role in trained),
         f"stage outcomes: {len(config.models)} models; each answers {'; '.join(asked)}",
-        f"stage projection: {count} points, each answers the same",
+        *([f"stage projection: {count} points, each answers the same"] if count else []),
         *([f"stage model {overlap.ceiling} again: with the next seed"] if overlap and overlap.ceiling else []),
         *(
             [f"stage update overlap: {', '.join(overlap.granularities)}, {len(overlap.energies)} energies"]
@@ -126,7 +130,20 @@ def _stages(config: StudyConfig) -> list[str]:
             else []
         ),
         *([f"stage activation overlap: {', '.join(activations.models)}"] if activations else []),
+        *_verdict(config),
     ]
+
+
+def _verdict(config: StudyConfig) -> list[str]:
+    if config.verdict is None:
+        return []
+    given = list(dict.fromkeys(trial_finetunes(config.models)))
+    count = sum(
+        len(trial_points(find_hypothesis(name), given, config.verdict.fractions, config.verdict.controls))
+        for name in config.tested
+    )
+    named = ", ".join(config.tested)
+    return [f"stage verdict: {named}; {count} points, each asked {config.verdict.prompts} prompts of a kind"]
 
 
 def _judge(judge: BaseModel) -> str:

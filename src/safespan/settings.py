@@ -21,10 +21,15 @@ def load_settings(path: Path, kind: type[Model], settings: Sequence[str] = ()) -
     Raises:
         ConfigError: the file is missing or not YAML, or a field is unknown, absent or wrong; names the field.
     """
-    return check_settings(_read(path), kind, settings, str(path))
+    return check_settings(read_fields(path), kind, settings, str(path))
 
 
-def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_fields(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The fields of a YAML file, over those of the file that it extends.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or files extend each other.
+    """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -36,7 +41,7 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     parent = path.parent / str(raw.pop("extends"))
     if parent in extended_by:
         raise ConfigError(f"{path} extends {parent}, which extends it in turn")
-    return _merged(_read(parent, (*extended_by, parent)), raw)
+    return _merged(read_fields(parent, (*extended_by, parent)), raw)
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +49,9 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return {
         **under,
         **{
-            name: _merged(under[name], value) if isinstance(value, dict) and isinstance(under.get(name), dict) else value
+            name: _merged(under[name], value)
+            if isinstance(value, dict) and isinstance(under.get(name), dict)
+            else value
             for name, value in over.items()
         },
     }

@@ -126,7 +126,7 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
             work = partial(capture_activations, here, checkpoints["aligned"], run)
             stages.stage("activations of aligned", key, [run.captured], work)
             family = replace(family, captured=CapturedActivations(run.captured))
-        measured = plan.verdict.model_dump(include={*MeasureConfig.model_fields, "fractions", "side"})
+        measured = here.verdict.model_dump(include={*MeasureConfig.model_fields, "fractions", "side"})
         key = key_of(plan.evaluation, measured, config.seed, judged, file_hashes(here.activations))
         work = partial(run_trials, here, family, evaluator, run, key, runs, decomposed)
         tables = [run.table("trials"), run.table("verdicts")]

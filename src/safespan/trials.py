@@ -1,6 +1,5 @@
 """The trials of a study: every hypothesis and its random controls measured, and judged."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +11,6 @@ import numpy as np
 
 from safespan.activations import capture_for_hypotheses
 from safespan.checkpoints import Checkpoint
-from safespan.choices import tested_by_default
 from safespan.config import StudyConfig, VerdictConfig
 from safespan.data import read_prompts
 from safespan.errors import ConfigError
@@ -21,7 +19,7 @@ from safespan.execution import Execution
 from safespan.experiments import asking, finished_point, point_file
 from safespan.kernels import squared_norm
 from safespan.pool import side_by_side
-from safespan.projection import Family, TrialPoint, TrialWeights, trial_points
+from safespan.projection import Family, TrialPoint, TrialWeights, trial_finetunes, trial_points
 from safespan.results import SCHEMAS, RunFolder, write_json, write_table
 from safespan.stages import Tick
 from safespan.statistics.selectivity import Ends, Estimate, Frontier, estimates, no_span
@@ -50,33 +48,6 @@ def capture_activations(config: StudyConfig, aligned: Checkpoint, run: RunFolder
     tick(1, 1)
 
 
-def hypotheses_of(config: StudyConfig, family: Family) -> list[Hypothesis]:
-    """The hypotheses that a study tests: those it names, or all that its models allow.
-
-    Raises:
-        ConfigError: one that is named needs what the study does not have.
-    """
-    asked = config.verdict.hypotheses if config.verdict else ()
-    found = [find_hypothesis(name) for name in (tested_by_default() if asked is None else asked)]
-    for hypothesis in found:
-        if (lacking := family.lacks(hypothesis)) and asked is not None:
-            raise ConfigError(f"hypothesis {hypothesis.name!r} needs {lacking}: give it, or leave the hypothesis out")
-    return [hypothesis for hypothesis in found if not family.lacks(hypothesis)]
-
-
-def trial_finetunes(family: Family) -> tuple[str, str]:
-    """The fine-tunes that u and h are measured on: the contaminated one for both, else the useful and the harmful one.
-
-    Raises:
-        ConfigError: the family has neither.
-    """
-    if "contaminated" in family.finetuned:
-        return "contaminated", "contaminated"
-    if {"useful", "harmful"} <= set(family.finetuned):
-        return "useful", "harmful"
-    raise ConfigError("a verdict needs a contaminated fine-tune, or a useful and a harmful one")
-
-
 def run_trials(
     config: StudyConfig,
     family: Family,
@@ -91,7 +62,8 @@ def run_trials(
     settings = config.verdict
     assert settings is not None
     measures = Measures(settings, evaluator)
-    hypotheses, finetunes = hypotheses_of(config, family), trial_finetunes(family)
+    hypotheses = [find_hypothesis(name) for name in config.tested]
+    finetunes = trial_finetunes(family.finetuned)
     points = [
         point
         for hypothesis in hypotheses
@@ -107,7 +79,9 @@ def run_trials(
         roles = {checkpoint: role for role, checkpoint in models.items() if role not in found}
         for checkpoint, answered in execution.serve(make, list(roles), group=lambda checkpoint: roles[checkpoint]):
             found[roles[checkpoint]] = _keep(run, roles[checkpoint], key, answered)
-        source = partial(TrialWeights, family, settings.fractions, settings.side, config.seed, scratch, decompose)
+        source = partial(
+            TrialWeights, family, finetunes, settings.fractions, settings.side, config.seed, scratch, decompose
+        )
         worker = partial(PointWorker, measures, source, evaluator.config.engine, family.aligned, scratch, known)
         for point, answered in execution.serve(worker, waiting, _group):
             found[point.name] = (
@@ -135,8 +109,9 @@ def write_tables(
         rows.append({**point._asdict(), "energy_kept": energy, **_means(kept["per_prompt"]), **kept["rates"]})
     write_table(run.table("trials"), rows, SCHEMAS["trials"])
     assert config.verdict is not None
-    write_table(run.table("verdicts"), verdict_rows(config.verdict, hypotheses, points, found, config.seed),
-                SCHEMAS["verdicts"])
+    write_table(
+        run.table("verdicts"), verdict_rows(config.verdict, hypotheses, points, found, config.seed), SCHEMAS["verdicts"]
+    )
 
 
 def verdict_rows(
@@ -168,7 +143,9 @@ def verdict_rows(
         for outcome in OUTCOMES:
             key = (hypothesis.name, outcome)
             if key in silent:
-                figures.append({"outcome": outcome, "method": "all", "verdict": "not measurable", "reason": silent[key]})
+                figures.append(
+                    {"outcome": outcome, "method": "all", "verdict": "not measurable", "reason": silent[key]}
+                )
             elif key in adjusted:
                 tests = sum(len(estimated) for (_, other), estimated in adjusted.items() if other == outcome)
                 verdicts[outcome] = judge(adjusted[key], settings, settings.prompts, tests)
@@ -204,7 +181,9 @@ def _frontiers(
         fractions = sorted({point.fraction for point in here}, reverse=method != "parallel")
         draws = sorted({point.draw for point in here if point.draw is not None})
 
-        def along(finetune: str, draw: int | None, measure: str, here: Any = here, order: Any = fractions) -> np.ndarray:
+        def along(
+            finetune: str, draw: int | None, measure: str, here: Any = here, order: Any = fractions
+        ) -> np.ndarray:
             own = {point.fraction: point for point in here if (point.finetune, point.draw) == (finetune, draw)}
             return np.stack([_outcome(found[own[fraction].name], measure) for fraction in order])
 
@@ -253,7 +232,9 @@ def _keep(run: RunFolder, name: str, key: str, answered: Answered) -> dict[str, 
         "key": key,
         "weights": answered.weights,
         "energy": answered.energy,
-        "per_prompt": {measure: [round(value, 6) for value in values] for measure, values in measured.per_prompt.items()},
+        "per_prompt": {
+            measure: [round(value, 6) for value in values] for measure, values in measured.per_prompt.items()
+        },
         "rates": dict(measured.rates),
         "seconds": answered.seconds,
     }

@@ -22,14 +22,12 @@ def natural_order(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-_WRITERS = re.compile(
-    r"\.(?:o_proj|out_proj|down_proj|dense|dense_4h_to_h|c_proj|fc_out|fc2|wo|w2)\.weight$"
-)
+_WRITERS = re.compile(r"\.(?:o_proj|out_proj|down_proj|dense|dense_4h_to_h|c_proj|fc_out|fc2|wo|w2)\.weight$")
 _EMBEDDINGS = re.compile(r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$")
 
 
 def writes_residual_stream(name: str) -> Literal["output", "input"] | None:
-    """The side of a weight matrix that lies in the residual stream: the outputs of attention and MLP, the embeddings' rows.
+    """The side of a weight matrix that lies in the residual stream: what attention and MLP put out, embeddings' rows.
 
     None of a matrix that does not write to it. By the usual names, in the layout of `torch.nn.Linear` (out × in).
     """

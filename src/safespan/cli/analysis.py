@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safespan.choices import ENGINES, GRANULARITIES, METHODS, SIDES, SUBSPACES, check_choices, check_shares
-from safespan.cli.app import Address, Engine, NoCache, app
+from safespan.choices import ENGINES, GRANULARITIES, METHODS, SIDES, check_choices, check_shares, hypothesis_names
+from safespan.cli.app import Address, Engine, NoCache, app, pairs
 from safespan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def sweep(
 ) -> None:
     """Energies and cosines of the whole projection grid, with no evaluation."""
     _check_grid(subspace or [], method or [], fraction or [], side)
-    members = _named(finetuned, "--finetuned")
+    members = pairs(finetuned, "--finetuned")
     check_choices("engine", [engine or "local"], ENGINES)
     from safespan import projection
     from safespan.checkpoints import open_checkpoint
@@ -109,7 +109,7 @@ def overlap(
     check_choices("granularity", [granularity], GRANULARITIES)
     check_choices("engine", [engine or "local"], ENGINES)
     check_shares("energy fraction", energy or [])
-    members = _named(update, "--update")
+    members = pairs(update, "--update")
     from safespan.checkpoints import open_checkpoint
     from safespan.overlap import ENERGY_FRACTIONS, update_overlap
     from safespan.results import SCHEMAS, write_table
@@ -141,7 +141,7 @@ def activations(
     How well one direction tells the classes apart goes into a second table, NAME-separation.csv beside NAME.csv.
     """
     check_shares("energy fraction", energy or [])
-    files = _named(prompts, "--prompts")
+    files = pairs(prompts, "--prompts")
     if set(files) != {"useful", "harmful"}:
         raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
     from safespan.activations import (
@@ -169,21 +169,8 @@ def activations(
         typer.echo(f"{len(found)} rows: {path}")
 
 
-def _named(pairs: list[str], option: str) -> dict[str, str]:
-    """Split NAME=MODEL pairs; names are unique."""
-    named: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, folder = pair.partition("=")
-        if not name or not equals or not folder:
-            raise ConfigError(f"{option} {pair!r}: expected NAME=PATH, such as useful=models/useful")
-        if name in named:
-            raise ConfigError(f"{option}: the name {name!r} is given twice")
-        named[name] = folder
-    return named
-
-
 def _check_grid(subspaces: list[str], methods: list[str], fractions: list[float], side: str) -> None:
-    check_choices("subspace", subspaces, SUBSPACES)
+    check_choices("subspace", subspaces, hypothesis_names())
     check_choices("method", methods, METHODS)
     check_choices("side", [side], SIDES)
     check_shares("fraction", fractions)

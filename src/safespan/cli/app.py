@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from safespan.errors import ConfigError
+
 app = typer.Typer(
     help="Does a safety subspace exist in this language model? Projection and overlap experiments, measured.",
     no_args_is_help=True,
@@ -26,3 +28,20 @@ def show(outcomes: Mapping[str, Any]) -> None:
     """Print outcomes, one a line."""
     for name, value in outcomes.items():
         typer.echo(f"{name:<22}{value:.4g}" if isinstance(value, float) else f"{name:<22}{value}")
+
+
+def pairs(given: list[str], option: str) -> dict[str, str]:
+    """Split NAME=PATH pairs; names are unique.
+
+    Raises:
+        ConfigError: a pair without a name or a path, or a name given twice.
+    """
+    named: dict[str, str] = {}
+    for pair in given:
+        name, equals, folder = pair.partition("=")
+        if not name or not equals or not folder:
+            raise ConfigError(f"{option} {pair!r}: expected NAME=PATH, such as useful=models/useful")
+        if name in named:
+            raise ConfigError(f"{option}: the name {name!r} is given twice")
+        named[name] = folder
+    return named

@@ -24,7 +24,9 @@ class MeasureConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompts: int = Field(100, ge=2, description="prompts of each kind: the first so many of the evaluation's")
-    refusals: tuple[str, ...] = Field(REFUSALS, min_length=1, description="openings of refusals; the first token counts")
+    refusals: tuple[str, ...] = Field(
+        REFUSALS, min_length=1, description="openings of refusals; the first token counts"
+    )
     generate: bool | None = Field(
         None, description="also generate: exact match, attack success, over-refusal; unset: if rules judge"
     )
@@ -118,7 +120,9 @@ class Measures:
         for row in said:
             rows.setdefault(row["kind"], []).append(row)
         per_prompt["correct"] = [float(row["score"]) for row in rows["utility"]]
-        per_prompt["attack"] = [math.nan if row["score"] is None else float(row["score"] == 5) for row in rows["harmful"]]
+        per_prompt["attack"] = [
+            math.nan if row["score"] is None else float(row["score"] == 5) for row in rows["harmful"]
+        ]
         kept = ("general_ability", "refusal_rate", "over_refusal_rate")
         return Measured(per_prompt, {name: outcomes[name] for name in kept})
 

@@ -1,6 +1,6 @@
 """What is projected, and onto what: the checkpoints of a study and the grid of projections."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -24,6 +24,11 @@ _NEEDS = {
     "harmful": "a harmful fine-tune",
     "prompts": "useful and harmful prompts",
 }
+
+
+def lacking(hypothesis: Hypothesis, has: Iterable[str]) -> str:
+    """What a hypothesis needs beside what there is, in words; empty if it needs no more."""
+    return " and ".join(_NEEDS[need] for need in sorted(hypothesis.needs - set(has)))
 
 
 class Point(NamedTuple):
@@ -101,8 +106,7 @@ class Family:
     def lacks(self, hypothesis: Hypothesis) -> str:
         """What a hypothesis needs and this family does not have, in words; empty if it has all."""
         has = {"base": True, "safe": self.safe, "harmful": "harmful" in self.finetuned, "prompts": self.captured}
-        missing = [_NEEDS[need] for need in sorted(hypothesis.needs) if not has[need]]
-        return " and ".join(missing)
+        return lacking(hypothesis, [need for need, there in has.items() if there])
 
     def tensor(
         self, name: str, side: Side, seed: int, decompose: Decompose, finetune: str | None = None

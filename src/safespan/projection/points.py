@@ -75,6 +75,8 @@ class PointWeights(AddedWeights):
         self._folder = Path(self._scratch.name)
         self._made: tuple[str, str] | None = None
         self._ranks: dict[str, int] = {}
+        self.sides: dict[str, tuple[bool, bool]] = {}
+        """Tensor -> whether the bases made last lie in its outputs, and in its inputs."""
 
     def close(self) -> None:
         """Remove the files."""
@@ -106,6 +108,7 @@ class PointWeights(AddedWeights):
             ordered, coefficients = basis.in_order(unordered)
             parts = {"left": ordered.left, "right": ordered.right, "coefficients": coefficients}
             kept |= {f"{part} {number}": tensor for part, tensor in parts.items() if tensor is not None}
+        self.sides[name] = any("left" in part for part in kept), any("right" in part for part in kept)
         save_file({part: tensor.cpu().contiguous() for part, tensor in kept.items()}, self._place(name, "safetensors"))
         _reserve(self._place(name, "inside"), 4 * math.prod(projection.shape))
 

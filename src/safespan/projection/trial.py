@@ -1,6 +1,7 @@
 """The weights that put a hypothesis to the test: its own at every fraction, and random controls of the same energy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from safespan.choices import check_shares
+from safespan.errors import ConfigError
 from safespan.kernels import squared_norm
 from safespan.pool import side_by_side
 from safespan.projection.family import Family, Point, ProjectionGrid
@@ -47,6 +49,19 @@ class TrialPoint(NamedTuple):
         return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{own}"
 
 
+def trial_finetunes(roles: Iterable[str]) -> tuple[str, str]:
+    """The fine-tunes that u and h are measured on: the contaminated one for both, else the useful and the harmful one.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if "contaminated" in roles:
+        return "contaminated", "contaminated"
+    if {"useful", "harmful"} <= set(roles):
+        return "useful", "harmful"
+    raise ConfigError("a verdict needs a contaminated fine-tune, or a useful and a harmful one")
+
+
 def trial_points(
     hypothesis: Hypothesis, finetunes: Sequence[str], fractions: Sequence[float], draws: int
 ) -> list[TrialPoint]:
@@ -60,15 +75,40 @@ def trial_points(
     return points
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What a hypothesis's own weights keep of one tensor.
+
+    Attributes:
+        sides: of the basis.
+        inside: a list a fine-tune, of ‖P‖²_F of each matrix.
+        whole: a list a fine-tune, of ‖Δ_T‖²_F of each matrix.
+        vectors: the change of a 1-D tensor by fine-tune.
+    """
+
+    sides: tuple[bool, bool]
+    inside: list[list[float]]
+    whole: list[list[float]]
+    vectors: dict[str, torch.Tensor]
+
+    def shares(self) -> list[float]:
+        """Energy kept of each matrix, over all fine-tunes together."""
+        sums = zip(zip(*self.inside, strict=True), zip(*self.whole, strict=True), strict=True)
+        return [sum(inside) / sum(whole) if sum(whole) else 0.0 for inside, whole in sums]
+
+
 class TrialWeights(AddedWeights):
     """Makes the weights of trial points, tensor by tensor, in any order.
 
     A control has, matrix by matrix, the energy that the hypothesis keeps: a random part of Δ_T (`random_part`), or Δ_T
-    without one where the hypothesis takes its own out. A claim that adds something to Δ_T has as control the same
-    addition turned by a random rotation of the outputs. 1-D tensors are those of the hypothesis.
+    without one where the hypothesis takes its own out. Of two fine-tunes it keeps one and the same share, that of both
+    together: a hypothesis that keeps much of the one and little of the other must not be matched in just that. A claim
+    that adds something to Δ_T has as control the same addition turned by a random rotation of the outputs. 1-D tensors
+    are those of the hypothesis.
 
     Args:
         family: the checkpoints.
+        finetunes: those that are tried together; two of them share their controls.
         fractions: all that will be asked for.
         side: of the bases of singular vectors.
         seed: of the random choices.
@@ -79,6 +119,7 @@ class TrialWeights(AddedWeights):
     def __init__(
         self,
         family: Family,
+        finetunes: Sequence[str],
         fractions: Sequence[float],
         side: Side,
         seed: int,
@@ -87,13 +128,14 @@ class TrialWeights(AddedWeights):
     ) -> None:
         """Make nothing yet."""
         super().__init__(family.aligned)
+        self._finetunes = finetunes
         self._family, self._side, self._seed, self._decompose = family, side, seed, decompose
         self._subspaces = PointWeights(
             family, ProjectionGrid(fractions=tuple(fractions), side=side), seed, scratch, decompose
         )
         self._names = family.names()
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
-        self._matched: tuple[TrialPoint | None, dict[str, torch.Tensor | list[float]]] = (None, {})
+        self._matched: tuple[TrialPoint | None, Mapping[str, _Kept]] = (None, {})
 
     def close(self) -> None:
         """Remove the files."""
@@ -152,22 +194,27 @@ class TrialWeights(AddedWeights):
         if hypothesis.kind == "addition":
             yield from self._turned(point, draw)
             return
-        for name in self._names:
-            kept = self._kept(point)[name]
-            if isinstance(kept, torch.Tensor):
-                yield name, kept
+        for name, kept in self._kept(point).items():
+            if point.finetune in kept.vectors:
+                yield name, kept.vectors[point.finetune]
                 continue
             delta = self._delta(name, point.finetune)
-            for label, matrix, energy in zip(matrix_names(name, tuple(delta.shape)), matrices(delta), kept, strict=True):
-                whole = squared_norm(matrix)
-                if point.method == "orthogonal":
-                    removed = random_part(matrix, whole - energy, self._sides, self._seed, f"{label}/{draw}")
-                    matrix -= removed
-                    left = squared_norm(matrix)
-                    matrix *= (energy / left) ** 0.5 if left else 0.0
-                else:
-                    matrix.copy_(random_part(matrix, energy, self._sides, self._seed, f"{label}/{draw}"))
+            labels = matrix_names(name, tuple(delta.shape))
+            for label, matrix, share in zip(labels, matrices(delta), kept.shares(), strict=True):
+                matrix.copy_(self._matching(matrix, share, point.method, kept.sides, f"{label}/{draw}"))
             yield name, delta
+
+    def _matching(
+        self, delta: torch.Tensor, share: float, method: str, sides: tuple[bool, bool], name: str
+    ) -> torch.Tensor:
+        """A random part of Δ that keeps a share of its energy, or Δ without the random part that has the rest."""
+        whole = squared_norm(delta)
+        if method != "orthogonal":
+            return random_part(delta, share * whole, sides, self._seed, name)
+        left = delta - random_part(delta, (1 - share) * whole, sides, self._seed, name)
+        energy = squared_norm(left)
+        rescaled: torch.Tensor = left * (share * whole / energy) ** 0.5 if energy else left
+        return rescaled
 
     def _turned(self, point: TrialPoint, draw: int) -> Changes:
         """What the hypothesis adds, in a random direction."""
@@ -179,20 +226,27 @@ class TrialWeights(AddedWeights):
                 matrix += rotation.apply(changed - matrix)
             yield name, delta
 
-    @property
-    def _sides(self) -> tuple[bool, bool]:
-        return self._side != "input", self._side != "output"
-
-    def _kept(self, point: TrialPoint) -> dict[str, torch.Tensor | list[float]]:
-        """Of the hypothesis's own weights: ‖·‖²_F of each matrix by tensor, or the change itself of a 1-D tensor."""
-        own = point._replace(draw=None)
+    def _kept(self, point: TrialPoint) -> Mapping[str, "_Kept"]:
+        """What controls have to match, by tensor: over all fine-tunes that the trial pairs, one and the same share."""
+        own = point._replace(draw=None, finetune="")
         if self._matched[0] != own:
-            found: dict[str, torch.Tensor | list[float]] = {}
-            for name, change in self._own(own):
-                energies = [squared_norm(matrix) for matrix in matrices(change)]
-                found[name] = energies if change.ndim > 1 else change.clone()
+            found: dict[str, _Kept] = {}
+            for finetune in dict.fromkeys(self._finetunes):
+                for name, change in self._own(own._replace(finetune=finetune)):
+                    whole = self._delta(name, finetune)
+                    kept = found.setdefault(name, _Kept(self._sides_of(point.hypothesis, name), [], [], {}))
+                    for energies, tensor in ((kept.inside, change), (kept.whole, whole)):
+                        energies.append([squared_norm(matrix) for matrix in matrices(tensor)])
+                    if change.ndim < 2:
+                        kept.vectors[finetune] = change.clone()
             self._matched = (own, found)
         return self._matched[1]
+
+    def _sides_of(self, hypothesis: str, name: str) -> tuple[bool, bool]:
+        """Whether controls lie in the outputs, and in the inputs: where the hypothesis has its basis."""
+        if find_hypothesis(hypothesis).kind == "subspace":
+            return self._subspaces.sides[name]
+        return True, False
 
     def _delta(self, name: str, finetune: str) -> torch.Tensor:
         return update(name, self._family.aligned, self._family.finetuned[finetune])

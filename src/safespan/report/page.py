@@ -12,11 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from safespan.errors import DataError
 from safespan.report import charts, tables
-from safespan.report.verdict import CONTROLS, MARGIN, METHODS, Verdict, selectivity, signed, verdict
+from safespan.report.verdict import MEASURES, reported, signed
 from safespan.results import SCHEMAS, RunFolder, atomic_path, write_text
 
 _FINETUNE = "contaminated"
-"""The verdict's fine-tune: the only one that moves utility and harm both."""
+"""The facts' fine-tune: the only one that moves utility and harm both."""
 _SVG_CONFIG = {"background": "white", "rule": {"color": "#444"}, "legend": {"orient": "top", "symbolOpacity": 1}}
 
 
@@ -58,10 +58,9 @@ def write_report(run: RunFolder) -> Path:
     page = environment.get_template("page.html.j2").render(
         manifest=manifest,
         config=json.dumps(manifest["config"], indent=2, ensure_ascii=False),
-        verdicts=_verdicts(results),
-        margin=MARGIN,
+        verdicts=reported(results["verdicts"], results["trials"]),
+        measures=MEASURES,
         facts=_facts(results),
-        draws=_draws(results["projection"]),
         models=tables.model_rows(results["models"]),
         sections=sections,
         specs={name: {**spec, "title": ""} for name, spec in specs.items()},  # the page has it as a heading
@@ -97,18 +96,6 @@ def _manifest(run: RunFolder) -> dict[str, Any]:
         raise DataError(f"{run.manifest} is not JSON ({problem}): run the study again") from None
 
 
-def _verdicts(results: dict[str, pl.DataFrame]) -> list[Verdict]:
-    """The alignment subspace first, then any other hypothesis of the grid; points whose judge failed are left out."""
-    scores = selectivity(results["projection"].filter("valid"), results["models"], _FINETUNE)
-    names = ["alignment", *(score.subspace for score in scores)]
-    return [verdict(scores, name) for name in dict.fromkeys(names)]
-
-
-def _draws(projection: pl.DataFrame) -> int:
-    rows = projection.filter(pl.col("subspace").is_in(CONTROLS))
-    return rows["seed"].n_unique() if rows.height else 0
-
-
 def _facts(results: dict[str, pl.DataFrame]) -> list[str]:
     return [
         *tables.halfway_facts(results["projection"], _FINETUNE),
@@ -121,7 +108,7 @@ def _facts(results: dict[str, pl.DataFrame]) -> list[str]:
 def _sections(results: dict[str, pl.DataFrame]) -> list[Section]:
     projection, models, overlap = results["projection"], results["models"], results["overlap"]
     sections = []
-    for method in METHODS:
+    for method in ("parallel", "orthogonal"):
         text = (
             "Only the part of each fine-tuning update that lies in the subspace is added to the aligned model."
             if method == "parallel"

@@ -12,7 +12,8 @@ def progress(
     NaN where the two ends are equal: nothing can be said between them.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.clip((values - aligned) / (finetuned - aligned), 0.0, 1.0)
+        found: np.ndarray = np.clip((values - aligned) / (finetuned - aligned), 0.0, 1.0)
+        return found
 
 
 def frontier_area(u: Float[np.ndarray, "*curves f"], h: Float[np.ndarray, "*curves f"]) -> Float[np.ndarray, "*curves"]:

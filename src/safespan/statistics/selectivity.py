@@ -37,7 +37,7 @@ class SelectivityConfig(BaseModel):
 
 
 def least_controls(confidence: float) -> int:
-    """The fewest draws whose range covers their distribution's median with that confidence: 2 · 2⁻ᴿ ≤ 1 − confidence."""
+    """The fewest draws whose range covers the median of their distribution so surely: 2 · 2⁻ᴿ ≤ 1 − confidence."""
     return int(np.ceil(1 - np.log2(1 - confidence)))
 
 
@@ -100,7 +100,7 @@ class Estimate:
 
 
 def no_span(ends: Ends) -> str:
-    """Why u or h is undefined: an outcome that the fine-tune does not raise for certain. Empty where both are defined."""
+    """Why u or h is undefined: an outcome that the fine-tune does not raise for certain; else empty."""
     pairs = {
         "useful": (ends.aligned_useful, ends.finetuned_useful),
         "harmful": (ends.aligned_harmful, ends.finetuned_harmful),
@@ -132,9 +132,9 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
     sizes = (first.useful.shape[1], first.harmful.shape[1], len(first.control_useful))
     samples = [np.arange(size) for size in sizes]
 
-    def scores(useful: np.ndarray, harmful: np.ndarray, draws: np.ndarray, axis: int = -1) -> np.ndarray:
+    def scores(useful: np.ndarray, harmful: np.ndarray, draws: np.ndarray) -> np.ndarray:
         own, controls = zip(*(_areas(front, ends, useful, harmful) for front in frontiers.values()), strict=True)
-        s = np.stack([a - np.take_along_axis(c, draws, axis).mean(axis) for a, c in zip(own, controls, strict=True)])
+        s = np.stack([a - np.take_along_axis(c, draws, -1).mean(-1) for a, c in zip(own, controls, strict=True)])
         return np.concatenate([s, _separation(s)[None]])
 
     def resampled(chosen: tuple[bool, bool, bool], resamples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -145,7 +145,7 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
                 next(parts) if vary else np.broadcast_to(sample, (*shape, len(sample)))
                 for vary, sample in zip(chosen, samples, strict=True)
             ]
-            return scores(*every, axis=axis)
+            return scores(*every)
 
         varied = [sample for vary, sample in zip(chosen, samples, strict=True) if vary]
         found = bootstrap(
@@ -160,15 +160,22 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
         resampled(chosen, 500)[0].std(-1, ddof=1) for chosen in ((True, True, False), (False, False, True))
     )
     areas = [_areas(front, ends, samples[0], samples[1]) for front in frontiers.values()]
-    nothing = (float("nan"), np.full(2, np.nan))
+    nothing = (np.array(float("nan")), np.full(2, np.nan))
     return [
         Estimate(
-            method, float(found[i]), float(low[i]), float(high[i]), float(area), float(np.mean(controls)),
-            float(np.std(controls, ddof=1)), *_p_values(distribution[i], found[i], config.margin),
-            float(sd_prompts[i]), float(sd_controls[i]),
+            method,
+            float(found[i]),
+            float(low[i]),
+            float(high[i]),
+            float(area),
+            float(controls.mean()),
+            float(controls.std(ddof=1)),
+            *_p_values(distribution[i], float(found[i]), config.margin),
+            float(sd_prompts[i]),
+            float(sd_controls[i]),
         )
         for i, (method, (area, controls)) in enumerate(zip((*frontiers, SEPARATION), (*areas, nothing), strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def _areas(front: Frontier, ends: Ends, useful: np.ndarray, harmful: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,7 +197,7 @@ def _areas(front: Frontier, ends: Ends, useful: np.ndarray, harmful: np.ndarray)
 
 
 def _means(values: Float[np.ndarray, "*k n"], prompts: np.ndarray) -> np.ndarray:
-    """Means of values over resampled prompts [..., n], as products with how often each was drawn; NaN counts for none."""
+    """Means over resampled prompts [..., n], as products with how often each was drawn; NaN is left out."""
     size = values.shape[-1]
     rows = prompts.reshape(-1, prompts.shape[-1])
     places = (np.arange(len(rows))[:, None] * size + rows).ravel()

@@ -49,10 +49,12 @@ def holm(found: Mapping[Key, Sequence[Estimate]]) -> dict[Key, list[Estimate]]:
     adjusted: dict[Key, list[Estimate]] = {key: list(estimates) for key, estimates in found.items()}
     for outcome in {outcome for _, outcome in found}:
         places = [(key, i) for key in found if key[1] == outcome for i in range(len(found[key]))]
-        for name in ("p_beyond", "p_within"):
-            raw = [getattr(found[key][i], name) for key, i in places]
-            for (key, i), p in zip(places, multipletests(raw, method="holm")[1], strict=True):
-                adjusted[key][i] = replace(adjusted[key][i], **{name: float(p)})
+        beyond, within = (
+            multipletests([getattr(found[key][i], name) for key, i in places], method="holm")[1]
+            for name in ("p_beyond", "p_within")
+        )
+        for (key, i), p, q in zip(places, beyond, within, strict=True):
+            adjusted[key][i] = replace(adjusted[key][i], p_beyond=float(p), p_within=float(q))
     return adjusted
 
 
@@ -89,15 +91,15 @@ def no_room(estimates: Sequence[Estimate], config: SelectivityConfig) -> str:
     return f"the controls leave no room for an effect: D is {room:.2f} at most" if room <= config.margin else ""
 
 
-def _undecided(
-    separation: Estimate, config: SelectivityConfig, prompts: int, tests: int, interval: str
-) -> Verdict:
+def _undecided(separation: Estimate, config: SelectivityConfig, prompts: int, tests: int, interval: str) -> Verdict:
     """How many prompts and controls would bring the interval to one side of the margin, both raised alike.
 
     From standard errors that fall with their roots, at the level of the smallest of all tests (Bonferroni's).
     """
     distance = abs(abs(separation.s) - config.margin)
-    width = norm.isf((1 - config.confidence) / 2 / tests) * (separation.sd_prompts**2 + separation.sd_controls**2) ** 0.5
+    width = (
+        norm.isf((1 - config.confidence) / 2 / tests) * (separation.sd_prompts**2 + separation.sd_controls**2) ** 0.5
+    )
     factor = max((width / distance) ** 2, 1.1) if distance else float("inf")
     if not isfinite(factor) or factor * prompts > MOST:
         return Verdict(INCONCLUSIVE, f"{interval}: too near the margin for any affordable number of prompts")

@@ -17,7 +17,7 @@ INPUTS, RESIDUAL = "inputs", "residual"
 
 @dataclass(frozen=True)
 class CapturedActivations:
-    """One file of activations of the aligned model at the last attended token, as `activations.capture_all` writes it."""
+    """A file of the aligned model's activations at the last attended token (`activations.capture_for_hypotheses`)."""
 
     path: Path
 

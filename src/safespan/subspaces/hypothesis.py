@@ -92,7 +92,7 @@ class WeightMatrix:
         return self._tensor.captured.inputs(prompts, self.name)
 
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
-        """The residual stream behind each block, at the last token of each `useful` or `harmful` prompt (needs prompts)."""
+        """The residual stream behind each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
         self._check("prompts")
         assert self._tensor.captured is not None
         return self._tensor.captured.residual_stream(prompts)
@@ -128,8 +128,8 @@ class Hypothesis:
         paper: its address.
         function: a matrix -> its basis, its edit, or None where the claim is silent about this matrix.
         needs: what it needs beside the aligned model.
-        kind: `subspace`: the function gives a `Basis`, kept or removed up to each fraction. `layers`: an `Edit`, made in
-            the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds something to Δ_T;
+        kind: `subspace`: the function gives a `Basis`, kept or removed up to each fraction. `layers`: an `Edit`, made
+            in the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds something to Δ_T;
             the fraction scales what is added.
         line: of a `subspace`, the update (`alignment`, `safety` or `harmful`) along which 1-D tensors are projected.
     """
@@ -238,8 +238,9 @@ def _check(found: Any, shape: tuple[int, int], kind: Kind) -> None:
         if columns is None:
             continue
         if columns.ndim != 2 or columns.shape[0] != size or columns.shape[1] > size:
-            raise HypothesisError(f"its {which} basis has shape {list(columns.shape)}, expected {size} rows and at most "
-                                  f"{size} columns")
+            raise HypothesisError(
+                f"its {which} basis has shape {list(columns.shape)}, expected {size} rows and at most {size} columns"
+            )
         if not bool(columns.isfinite().all()):
             raise HypothesisError(f"its {which} basis holds NaN or Inf")
         if columns.shape[1]:

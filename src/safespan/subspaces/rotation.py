@@ -9,7 +9,7 @@ from safespan.kernels import squared_norm
 from safespan.subspaces.bases import seeded
 
 _ROUNDS = 3
-"""One round leaves the signs' structure; three are as good as Haar for structured random features (arXiv 1610.09072)."""
+"""One leaves structure behind; three do as well as Haar in structured random features (arXiv 1610.09072)."""
 
 
 class RandomRotation:
@@ -70,4 +70,5 @@ def random_part(
             turned[max(1, round(share * part.shape[0])) :] = 0
             part = rotation.invert(turned)
             part = part if side == "output" else part.T
-    return part * (energy / squared_norm(part)) ** 0.5
+    rescaled: torch.Tensor = part * (energy / squared_norm(part)) ** 0.5
+    return rescaled

@@ -69,7 +69,8 @@ class TrainingConfig(BaseModel):
     max_length: int = Field(512, ge=2, description="tokens of prompt and response together; the rest is cut off")
     gradient_checkpointing: bool = Field(True, description="compute activations twice, to keep fewer in memory")
     confine: Literal["inside", "outside"] | None = Field(
-        None, description="keep the update inside, or outside, a random half of each matrix's outputs: a planted subspace"
+        None,
+        description="keep the update inside, or outside, a random half of each matrix's outputs: a planted subspace",
     )
     save_steps: int | None = Field(
         None, ge=1, description="steps between checkpoints to resume from; unset: an interrupted run starts anew"

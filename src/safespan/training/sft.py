@@ -86,7 +86,7 @@ def fine_tune(
         # TRL turns the key-value cache off for training; the written model should generate as the start did.
         use_cache = model.config.use_cache
         rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format)
-        callbacks = [Confine(model, config.confine == "inside", seed)] if config.confine else []
+        callbacks: list[TrainerCallback] = [Confine(model, config.confine == "inside", seed)] if config.confine else []
         trainer = _trainer(model, tokenizer, rows, arguments, config, on_step, callbacks)
         trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
         model.config.use_cache = use_cache

@@ -1,0 +1,101 @@
+"""Commands that list the claims about where safety lies, and put one to the test."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from safespan.choices import ENGINES, check_choices, hypothesis_names
+from safespan.cli.app import Address, Engine, NoCache, Settings, app, pairs
+from safespan.errors import ConfigError
+
+Model = Annotated[str, typer.Option(help="a model folder, hub id[@revision], BASE+ADAPTER or .gguf file")]
+Optional = Annotated[str | None, typer.Option(help="named in the same ways")]
+
+
+@app.command()
+def hypotheses() -> None:
+    """List the claims about where safety lies: name, paper, what it needs, what it says."""
+    from safespan.subspaces import find_hypothesis
+
+    for name in hypothesis_names():
+        found = find_hypothesis(name)
+        needs = f" (needs {', '.join(sorted(found.needs))})" if found.needs else ""
+        typer.echo(f"{name:<20}{found.paper:<34}{found.claim}{needs}")
+
+
+@app.command("test")
+def put_to_the_test(
+    hypothesis: Annotated[list[str], typer.Option(help="name, as `safespan hypotheses` lists it; repeatable")],
+    base: Model,
+    aligned: Model,
+    useful: Optional = None,
+    harmful: Optional = None,
+    contaminated: Annotated[
+        str | None, typer.Option(help="fine-tune on useful and some harmful data: u and h of one model, if given")
+    ] = None,
+    safe: Optional = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(help="useful=FILE and harmful=FILE, for hypotheses that need activations: .txt, .jsonl or .csv"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with a study's evaluation fields [default: gsm8k and advbench, judged by rules]"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="run folder")] = Path("runs/test"),
+    settings: Settings = None,
+    engine: Engine = None,
+    address: Address = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Test claimed safety subspaces on your own models, against random controls of the same energy."""
+    check_choices("hypothesis", hypothesis, hypothesis_names())
+    check_choices("engine", [engine or "local"], ENGINES)
+    files = pairs(prompts or [], "--prompts")
+    if files and set(files) != {"useful", "harmful"}:
+        raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
+    from safespan.config import StudyConfig
+    from safespan.evaluation import PAPER
+    from safespan.settings import check_settings, read_fields
+    from safespan.study import run_study
+
+    members = {"base": base, "aligned": aligned, "useful": useful, "harmful": harmful, "contaminated": contaminated}
+    study: dict[str, Any] = {
+        "name": f"Test of {', '.join(hypothesis)}",
+        "models": {role: {"model": model} for role, model in {**members, "safe": safe}.items() if model},
+        "evaluation": read_fields(config) if config else PAPER,
+        "projection": None,
+        "overlap": None,
+        "verdict": {"hypotheses": hypothesis},
+        "execution": {"engine": engine or "local", "address": address, "cache": not no_cache},
+    }
+    if files:
+        roles = [role for role in study["models"] if role != "safe"]
+        study["activations"] = {"useful": files["useful"], "harmful": files["harmful"], "models": roles}
+    given = check_settings(study, StudyConfig, settings or [], "--set")
+    report = run_study(given, out, shlex.join(["safespan", *sys.argv[1:]]))
+    for line in _found(out):
+        typer.echo(line)
+    typer.echo(f"report: {report}")
+
+
+def _found(out: Path) -> list[str]:
+    """The verdicts of a run and the figures behind them."""
+    from safespan.report.verdict import reported
+    from safespan.results import RunFolder
+
+    run, lines = RunFolder(out), []
+    for found in reported(run.read_table("verdicts"), run.read_table("trials")):
+        lines.append(f"{found.name}: {found.verdict}. {found.words}.")
+        lines += [f"  {outcome}: {verdict}; {reason}" for outcome, verdict, _, reason in found.outcomes]
+        for impact in found.impact:
+            figures = ", ".join(
+                f"{name.replace('_', ' ')} {own:.2f} (controls {impact.controls[name]:.2f})"
+                for name, own in impact.own.items()
+                if own is not None
+            )
+            lines.append(f"  {impact.method}, {impact.energy_kept:.0%} of the energy kept: {figures}")
+    return lines
