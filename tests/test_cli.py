@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from oracle import odd_weights, save_checkpoint
 from safespan import cli
 from safespan.config import bundled_study
+from safespan.results import SCHEMAS
 from tiny_model import save_tiny_model
 
 
@@ -46,7 +47,10 @@ def test_overlap_adds_the_alignment_update_with_a_base(models, tmp_path, monkeyp
     words = ["overlap", "--aligned", models["aligned"], "--update", f"useful={models['useful']}"]
     words += ["--base", models["base"], "--energy", "0.5", "--granularity", "layer", "--out", tmp_path / "o.csv"]
     assert run(monkeypatch, *words) == 0
-    assert set(pl.read_csv(tmp_path / "o.csv")["pair"]) == {"alignment-useful"}
+    table = pl.read_csv(tmp_path / "o.csv")
+    assert set(table["pair"]) == {"alignment-useful"}
+    assert table["p_value"].is_between(0, 1).all()
+    assert table["angle_min"].is_between(0, table["angle_median"]).all()
 
 
 def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch):
@@ -58,6 +62,10 @@ def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch):
     table = pl.read_csv(tmp_path / "a.csv")
     assert table["layer"].to_list() == [2]
     assert table["centered"].to_list() == [True]
+    assert 0 < table["p_value"].item() <= 1
+    separation = pl.read_csv(tmp_path / "a-separation.csv")
+    assert separation.select("model", "layer", "folds").rows() == [(tiny_model_folder.name, 2, 2)]
+    assert separation.columns == list(SCHEMAS["separation"])
 
 
 def test_a_projected_checkpoint_loads_in_transformers(tmp_path, monkeypatch):

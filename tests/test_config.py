@@ -34,6 +34,9 @@ def test_settings_change_fields():
         ("models.pirate.model=x", "models.pirate: unknown role"),
         ("activations.models=[pirate]", "there is no model 'pirate'"),
         ("evaluation.harmfulness.judge=oracle", "evaluation.harmfulness.judge: Input tag 'oracle' found"),
+        ("overlap.ceiling=base", r"overlap.ceiling: 'base' is no update that this study trains \(aligned, useful"),
+        ("overlap.ceiling=pirate", "overlap.ceiling: 'pirate' is no update"),
+        ("activations.permutations=-1", "activations.permutations: Input should be greater than or equal to 0"),
         ("seed", "expected FIELD=VALUE"),
         ("seed.x=1", "seed has no fields of its own"),
         ("seed=[1", "is not a YAML value"),
@@ -50,6 +53,16 @@ def test_files_that_are_no_study(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"study\.yaml|should hold fields"):
         load_study(path)
+
+
+def test_a_ceiling_needs_a_model_that_the_study_trains(tmp_path):
+    raw = yaml.safe_load(bundled_study("organism").read_text())
+    raw["models"]["harmful"] = {"model": "somewhere"}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    with pytest.raises(ConfigError, match="overlap.ceiling: 'harmful' is no update that this study trains"):
+        load_study(path)
+    assert load_study(path, ["overlap.ceiling=null"]).overlap.ceiling is None
 
 
 def test_missing_roles(tmp_path):

@@ -45,6 +45,7 @@ def test_json_lines_round_trip(tmp_path):
 def test_a_run_folder_reads_its_tables(tmp_path):
     run = RunFolder(tmp_path)
     row = {"pair": "x-y", "group": "g", "granularity": "tensor", "energy_fraction": 0.5}
-    row |= {"k_x": 0, "k_y": 2, "mso": math.nan, "mso_random": math.nan}
+    empty = ("mso", "mso_random", "mso_random_sd", "p_value", "angle_min", "angle_median")
+    row |= {"k_x": 0, "k_y": 2, **dict.fromkeys(empty, math.nan)}
     write_table(run.table("overlap"), [row], SCHEMAS["overlap"])
-    assert run.read_table("overlap").row(0, named=True) == row | {"mso": None, "mso_random": None}
+    assert run.read_table("overlap").row(0, named=True) == row | dict.fromkeys(empty)

@@ -3,10 +3,13 @@ import shutil
 import time
 from threading import Thread
 
+import polars as pl
 import psutil
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from oracle import exact, mso
 from safespan.config import ROLES, bundled_study, load_study
 from safespan.errors import ConfigError
 from safespan.results import SCHEMAS, RunFolder
@@ -18,6 +21,8 @@ SMALL = [
     *(f"evaluation.{kind}.limit=4" for kind in ("utility", "general", "harmfulness")),
     "projection.fractions=[0.25, 0.99]",
     "activations.models=[aligned]",
+    "activations.permutations=9",
+    "activations.bootstraps=9",
 ]
 
 
@@ -51,8 +56,33 @@ def test_every_table_is_whole(run):
     points = points.drop("over_refusal_rate")
     assert points.null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
     assert set(run.read_table("overlap")["granularity"]) == {"tensor", "layer"}
-    assert set(run.read_table("activations")["centered"]) == {True, False}
+    activations = run.read_table("activations")
+    assert set(activations["centered"]) == {True, False}
+    assert set(activations["pair"]) == {"useful-harmful", "useful halves", "harmful halves"}
+    assert activations.filter(pl.col("pair") == "useful-harmful")["p_value"].is_between(0.1, 1).all()
+    assert run.read_table("separation").select("model", "layer").rows() == [("aligned", layer) for layer in (1, 2, 3)]
     assert len(list((run.root / "generations" / "projection").iterdir())) == len(points)
+
+
+def test_the_ceiling_is_one_recipe_under_two_seeds(run):
+    first, second = (
+        json.loads((run.checkpoint(n) / "training.json").read_text()) for n in ("harmful", "harmful-again")
+    )
+    same = ("start", "config", "data", "examples", "steps")
+    assert [first[field] for field in same] == [second[field] for field in same]
+    assert (first["seed"], second["seed"]) == (0, 1)
+    overlap = run.read_table("overlap")
+    assert [pair for pair in overlap["pair"].unique() if "again" in pair] == ["harmful-harmful again"]
+    start, *ends = (load_file(run.checkpoint(n) / "model.safetensors") for n in ("aligned", "harmful", "harmful-again"))
+    name = "model.layers.1.mlp.up_proj.weight"
+    x, y = (exact(end[name] - start[name]) for end in ends)
+    row = overlap.row(
+        by_predicate=(pl.col("pair") == "harmful-harmful again")
+        & (pl.col("group") == name)
+        & (pl.col("energy_fraction") == 0.5),
+        named=True,
+    )
+    assert row["mso"] == pytest.approx(mso(x, y, 0.5), abs=1e-4)
 
 
 def test_the_checkpoints_are_ordinary_ones(run):
@@ -70,7 +100,7 @@ def test_the_manifest_says_what_was_run(run):
     assert set(ROLES) <= set(manifest["inputs"])
     assert manifest["prompts"]["harmful"]["rows"] == 4
     assert manifest["prompts"]["activations useful"]["rows"] == 300
-    assert set(manifest["training"]) == set(ROLES)
+    assert set(manifest["training"]) == {*ROLES, "harmful-again"}
     assert [part["rows"] for part in manifest["training"]["contaminated"]["data"]] == [4000, 800]
     names = [stage["name"] for stage in manifest["stages"]]
     assert names[-3:] == ["projection", "update overlap", "activation overlap"]

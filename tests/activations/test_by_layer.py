@@ -1,30 +1,42 @@
+import math
 from itertools import product
 from pathlib import Path
 
-from safespan.activations import activation_overlap, capture, overlap_by_layer
+import torch
+
+from safespan.activations import (
+    Resampling,
+    activation_overlap,
+    capture,
+    capture_classes,
+    overlap_by_layer,
+    separation,
+    separation_by_layer,
+)
 from safespan.checkpoints import Checkpoint
 from safespan.loading import load_causal_lm
 from safespan.results import SCHEMAS
 
 
 def test_rows_of_every_layer_and_centering(tiny_model_folder: Path) -> None:
-    useful, harmful = ["a b", "c d e", "f"], ["g h", "i", "j k l", "m"]
-    rows = overlap_by_layer(Checkpoint(tiny_model_folder), (useful, harmful), energies=[0.2, 0.6])
+    prompts = ["a b", "c d e", "f"], ["g h", "i", "j k l", "m"]
+    classes = capture_classes(Checkpoint(tiny_model_folder), prompts)
+    rows = overlap_by_layer(*classes, energies=[0.2, 0.6])
     keys = [(row["layer"], row["centered"], row["energy_fraction"]) for row in rows]
     assert keys == [(layer, centered, eta) for centered, layer, eta in product((False, True), (1, 2), (0.2, 0.6))]
     assert {"model", *rows[0]} == set(SCHEMAS["activations"])
-    states = [capture(*load_causal_lm(tiny_model_folder), prompts)[2] for prompts in (useful, harmful)]
+    states = [capture(*load_causal_lm(tiny_model_folder), texts)[2] for texts in prompts]
+    assert all(map(torch.equal, (classes[0][2], classes[1][2]), states))
     found = {name: rows[-1][name] for name in rows[-1] if name not in ("pair", "layer", "centered")}
-    assert [found] == activation_overlap(*states, [0.6], centered=True)
-    assert {
-        row["layer"] for row in overlap_by_layer(Checkpoint(tiny_model_folder), (useful, harmful), depth="0.4:0.6")
-    } == {1}
+    assert without_nan(found) == without_nan(activation_overlap(*states, [0.6], centered=True)[0])
+    assert list(capture_classes(Checkpoint(tiny_model_folder), prompts, depth="0.4:0.6")[0]) == [1]
 
 
-def test_halves_of_a_class_are_compared_too(tiny_model_folder: Path) -> None:
-    same = ["a b", "a b", "a b", "a b"]
+def test_halves_of_a_class_are_compared_too_but_not_drawn_again() -> None:
+    same = {layer: torch.ones(4, 3) for layer in (1, 2)}
+    other = {layer: torch.randn(5, 3, generator=torch.Generator().manual_seed(layer)) for layer in (1, 2)}
     rows = overlap_by_layer(
-        Checkpoint(tiny_model_folder), (same, ["g h", "i", "j k l"]), energies=[0.5], centerings=[False], halves_seed=3
+        same, other, energies=[0.5], centerings=[False], halves_seed=3, resampling=Resampling(10, 10)
     )
     assert [row["pair"] for row in rows] == [
         pair for pair in ("useful-harmful", "useful halves", "harmful halves") for _ in range(2)
@@ -32,3 +44,18 @@ def test_halves_of_a_class_are_compared_too(tiny_model_folder: Path) -> None:
     # Four equal prompts: both halves span the same single direction, whatever the draw.
     assert [(row["k_x"], row["k_y"]) for row in rows[2:4]] == [(1, 1)] * 2
     assert all(abs(row["mso"] - 1) < 1e-6 for row in rows[2:4])
+    assert [math.isnan(row["p_value"]) for row in rows] == [False] * 2 + [True] * 4
+
+
+def test_separation_of_every_layer() -> None:
+    useful, harmful = (
+        {layer: torch.randn(9, 3, generator=torch.Generator().manual_seed(seed + layer)) for layer in (2, 5)}
+        for seed in (0, 10)
+    )
+    rows = separation_by_layer(useful, harmful, 7)
+    assert rows == [{"layer": layer, **separation(useful[layer], harmful[layer], 7)} for layer in (2, 5)]
+    assert {"model", *rows[0]} == set(SCHEMAS["separation"])
+
+
+def without_nan(row: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in row.items()}

@@ -94,6 +94,18 @@ def activation_rows() -> list[dict]:
     ]  # fmt: skip
 
 
+def separation_rows() -> list[dict]:
+    return [
+        {
+            "model": model, "layer": layer, "n_useful": 300, "n_harmful": 300, "folds": 5,
+            "probe_auroc": 0.99, "probe_auroc_low": 0.98, "probe_auroc_high": 1.0,
+            "mean_difference_auroc": 0.6 + 0.13 * layer, "mean_difference_auroc_low": 0.5 + 0.13 * layer,
+            "mean_difference_auroc_high": 0.61 + 0.13 * layer, "mean_difference_ratio": 0.3 * layer,
+        }
+        for model in MODELS for layer in range(4)
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return make_run(tmp_path_factory.mktemp("run"))
@@ -107,6 +119,7 @@ def make_run(root: Path) -> RunFolder:
         "removed_energy": removed_rows(),
         "overlap": overlap_rows(),
         "activations": activation_rows(),
+        "separation": separation_rows(),
     }
     for name, schema in SCHEMAS.items():
         write_table(run.table(name), rows[name], schema)

@@ -12,7 +12,7 @@ import pytest
 
 from safespan.errors import DataError
 from safespan.report import write_report
-from safespan.report.tables import judge_facts
+from safespan.report.tables import judge_facts, overlap_facts, separation_facts
 from safespan.results import SCHEMAS, RunFolder, write_json, write_table
 
 SECTIONS = ("verdict", "models", "parallel", "orthogonal", "overlap", "activations", "removed", "run")
@@ -102,7 +102,8 @@ def test_an_absent_table_is_named(full_run, tmp_path, present):
         write_table(run.table(name), full_run.read_table(name).to_dicts(), SCHEMAS[name])
     html = write_report(run).read_text(encoding="utf-8")
     named = {name for name in SCHEMAS if f"Left out: results/{name}.csv is absent" in html}
-    assert named == set(SCHEMAS) - set(present)
+    in_words = {"separation"}  # has no figure; what it shows stands in the section on activations
+    assert named == set(SCHEMAS) - set(present) - in_words
     assert "This cannot be said from this run" in html
 
 
@@ -136,3 +137,33 @@ def test_failed_judgements_are_shown_and_invalid_points_named(full_run: RunFolde
     asked = models["n_harmful"].sum() + projection["n_harmful"].sum()
     assert f"failed: 30 of {asked}; invalid" in fact
     assert fact.endswith(f"{point['finetune']} {point['subspace']} {point['method']} {point['fraction']}.")
+
+
+def test_words_say_where_classes_are_apart_and_whether_their_subspaces_overlap(full_run: RunFolder) -> None:
+    separation, activations = full_run.read_table("separation"), full_run.read_table("activations")
+    apart, not_apart = separation_facts(separation, activations)
+    assert "are separable by one direction, and their subspaces overlap little at 6 of 24 layers" in apart
+    assert "base model, layer 3, AUROC on held-out prompts 0.99 (0.89 – 1.00) by the difference of means" in apart
+    assert apart.endswith("centred overlap 0.30 at energy 0.5, chance 0.23.")
+    assert (
+        "are not separable by the difference of their means, although their subspaces overlap little at 18" in not_apart
+    )
+    # The same overlap is nearly all there is to be had, once halves of one class overlap no more.
+    halves = activations.with_columns(pair=pl.lit("useful halves"), mso=pl.lit(0.31))
+    apart, _ = separation_facts(separation, pl.concat([activations, halves]))
+    assert "separable by one direction although their subspaces overlap at 6 of 24 layers" in apart
+    assert apart.endswith("chance 0.23, two halves of one class 0.31.")
+    assert separation_facts(separation.clear(), activations) == separation_facts(separation, activations.clear()) == []
+
+
+def test_the_section_on_activations_says_it(html: str) -> None:
+    section = html[html.index('<section id="activations"') : html.index('<section id="removed"')]
+    assert "separable by one direction, and their subspaces overlap little" in section
+
+
+def test_the_ceiling_of_overlap_is_said_where_it_was_measured(full_run: RunFolder) -> None:
+    overlap = full_run.read_table("overlap")
+    assert "ceiling" not in overlap_facts(overlap)[0]
+    again = overlap.with_columns(pair=pl.lit("harmful-harmful again"), mso=pl.lit(0.9))
+    [fact] = overlap_facts(pl.concat([overlap, again]))
+    assert fact.endswith("one recipe under two seeds, the ceiling, 0.90 (harmful-harmful again).")

@@ -39,7 +39,8 @@ def separation(
     """
     x = torch.cat([useful, harmful]).double().numpy()
     is_harmful = np.arange(len(x)) >= len(useful)
-    _, same = np.unique(x, axis=0, return_inverse=True)
+    _, first, which = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    same = first[which]  # in the order of the prompts, so that all layers and models have the same folds
     folds = min(_FOLDS, *(len(np.unique(same[is_harmful == label])) for label in (False, True)))
     probe = direction = np.full(3, np.nan)
     if folds > 1:

@@ -141,8 +141,10 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
         separation.drop_nulls("mean_difference_auroc")
         .join(centred.filter(classes).select(*place, "mso", "mso_random"), on=place, maintain_order="left")
         .join(ceiling, on=place, how="left", maintain_order="left")
-        .with_columns(pl.col("ceiling").fill_null(1.0), apart=pl.col("mean_difference_auroc") >= _APART)
-        .with_columns(overlapping=pl.col("mso") > (pl.col("mso_random") + pl.col("ceiling")) / 2)
+        .with_columns(
+            apart=pl.col("mean_difference_auroc") >= _APART,
+            overlapping=pl.col("mso") > (pl.col("mso_random") + pl.col("ceiling").fill_null(1.0)) / 2,
+        )
     )
     kinds = (
         (True, True, "separable by one direction although their subspaces overlap"),
@@ -155,13 +157,14 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
         found = rows.filter(pl.col("apart") == apart, pl.col("overlapping") == overlapping)
         if not found.is_empty():
             # The place that says it most clearly.
-            row = found.sort((pl.col("mso") - pl.col("mso_random")).abs(), descending=True).row(0, named=True)
+            row = found.sort("mso", descending=overlapping).row(0, named=True)
+            halves = "" if row["ceiling"] is None else f", two halves of one class {row['ceiling']:.2f}"
             facts.append(
                 f"Useful and harmful prompts are {words} at {found.height} of {rows.height} layers of all models: "
                 f"{row['model']} model, layer {row['layer']}, AUROC on held-out prompts "
                 f"{_interval(row, 'mean_difference_auroc')} by the difference of means and "
                 f"{_interval(row, 'probe_auroc')} by a linear probe; centred overlap {row['mso']:.2f} at energy "
-                f"{energy:g}, chance {row['mso_random']:.2f}, ceiling {row['ceiling']:.2f}."
+                f"{energy:g}, chance {row['mso_random']:.2f}{halves}."
             )
     return facts
 
