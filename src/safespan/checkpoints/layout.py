@@ -35,8 +35,8 @@ def writes_residual_stream(name: str) -> Literal["output", "input"] | None:
     """The side of a weight matrix that lies in the residual stream: what attention and MLP put out, embeddings' rows.
 
     None of a matrix that does not write to it. By the usual names, in the layout of `torch.nn.Linear` (out × in): not
-    for GPT-2, whose `Conv1D` keeps weights as in × out under the names of others' linear layers, nor for the fused experts
-    of Llama 4 and gpt-oss.
+    for GPT-2, whose `Conv1D` keeps weights as in × out under the names of others' linear layers, nor for the fused
+    experts of Llama 4 and gpt-oss, which are in × out too.
     """
     if _EMBEDDINGS.search(name):
         return "input"
