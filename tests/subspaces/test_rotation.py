@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from claims import gaussian
@@ -67,6 +67,7 @@ def test_a_part_is_a_projection_on_the_first_rows_rescaled(side, m, n, seed, sha
     delta = gaussian(m, n, seed=seed)
     energy = share * squared(exact(delta))
     each = share ** (1 / sum(SIDES[side]))
+    assume(all(abs(each * size % 1 - 0.5) > 1e-3 for size in (m, n)))  # a rank that rounding decides
     expected = exact(delta)
     if side != "input":
         rows = dense(m, seed, "w/output")[: max(1, round(each * m))]

@@ -1,0 +1,43 @@
+"""Training confined to a planted half moves each matrix inside it, or outside, and no vector."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from safespan.data import TrainingData
+from safespan.results import write_jsonl
+from safespan.subspaces.hypotheses.planted import planted_half
+from safespan.training.recipe import TrainingConfig
+from safespan.training.sft import fine_tune
+
+SEED = 4
+
+
+@pytest.mark.parametrize("confine", ["inside", "outside"])
+def test_the_update_lies_where_it_is_confined_to(tiny_model_folder: Path, tmp_path: Path, confine: str) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"prompt": f"a b {x}", "response": f"{x} c"} for x in "defghijk"])
+    config = TrainingConfig(
+        data=TrainingData(file=str(tmp_path / "rows.jsonl")),
+        max_steps=4,
+        batch_size=4,
+        accumulation_steps=1,
+        learning_rate=1e-2,
+        compute="fp32",
+        confine=confine,
+    )
+    fine_tune(tiny_model_folder, tmp_path / "out", config, SEED)
+    start, end = (load_file(folder / "model.safetensors") for folder in (tiny_model_folder, tmp_path / "out"))
+    assert {weight.ndim for weight in start.values()} == {1, 2}
+    for name, weight in start.items():
+        if weight.ndim == 1:
+            assert torch.equal(weight, end[name])
+            continue
+        change = (end[name].double() - weight.double()).numpy()
+        half, _ = np.linalg.qr(planted_half(len(weight), SEED, name).double().numpy())
+        inside = half @ half.T @ change
+        wrong = change - inside if confine == "inside" else inside
+        assert np.abs(change).max() > 1e-3
+        assert np.abs(wrong).max() < 1e-5
