@@ -332,3 +332,9 @@ def test_what_is_read_must_be_declared(tmp_path, read):
     for declared, words in (([], "no needs"), (others, ".*".join(others))):
         with pytest.raises(HypothesisError, match=f"'mine', tensor w: it reads what needs '{need}'.*{words}"):
             hypothesis("mine", needs=declared, **make)(claim).of(there)
+
+
+@pytest.mark.parametrize("reads", [lambda matrix: matrix.task, lambda matrix: matrix.spectrum("luck")])
+def test_what_is_not_there_is_said(reads):
+    with pytest.raises(HypothesisError, match="tensor w: it reads '(task|luck)', and there is aligned, alignment"):
+        hypothesis("mine", claim="c", paper="p")(reads).of(tensor(alignment=gaussian(4, 5), aligned=gaussian(4, 5)))

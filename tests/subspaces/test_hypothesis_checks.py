@@ -1,7 +1,10 @@
 """What a hypothesis may not return, and hypotheses that other packages bring."""
 
+import re
 import sys
+import tomllib
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,6 +93,8 @@ def test_each_name_finds_the_hypothesis_of_that_name(name):
     assert found.paper.startswith("https://arxiv.org/abs/")
 
 
+PAPERS = (Path(__file__).parents[2] / "docs" / "papers.md").read_text()
+
 FOREIGN = """
 from safespan.subspaces import Basis, hypothesis
 
@@ -153,3 +158,23 @@ def test_an_unknown_name_says_which_there_are(entries):
     entries(theirs="foreign_claims:theirs")
     with pytest.raises(ConfigError, match="unknown hypothesis 'top': expected one of alignment, .*theirs, planted"):
         find_hypothesis("top")
+
+
+def test_the_package_in_the_documentation_brings_its_claim(entries, tmp_path):
+    [project], [source] = (re.findall(f"```{kind}\n(.*?)```", PAPERS, re.DOTALL) for kind in ("toml", "python"))
+    (tmp_path / "my_claims.py").write_text(source)
+    entries(**tomllib.loads(project)["project"]["entry-points"]["safespan.hypotheses"])
+    [basis] = find_hypothesis("aligned-rows").of(tensor(alignment=torch.diag(torch.tensor([1.0, -3.0, 2.0]))))
+    assert torch.equal(basis.left, torch.eye(3)[:, [1, 2, 0]])
+    assert find_hypothesis("aligned-rows").of(tensor(name="lm_head.weight", alignment=torch.ones(3, 3))) == [None]
+
+
+@pytest.mark.parametrize("name", [*choices.HYPOTHESES, choices.PLANTED])
+def test_every_claim_has_its_row_and_its_paper_in_the_documentation(name):
+    found = find_hypothesis(name)
+    needs = ", ".join(sorted(found.needs))
+    [row] = re.findall(rf"^\| `{name}` \|.*$", PAPERS, re.MULTILINE)
+    _, kind, asked, file = (cell.strip() for cell in row.strip("|").rsplit("|", 3))
+    assert (kind, asked) == (found.kind, needs)
+    assert f"{found.function.__module__.rpartition('.')[2]}.py" == file.strip("`")
+    assert f"]({found.paper})" in PAPERS

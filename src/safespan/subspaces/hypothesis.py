@@ -73,14 +73,14 @@ class WeightMatrix:
         """The update, or `aligned`, of that name.
 
         Raises:
-            HypothesisError: the hypothesis did not declare that it needs it.
+            HypothesisError: the hypothesis did not declare that it needs it, or there is no such thing.
         """
-        self._check(_GIVEN_BY[update])
+        self._check(_GIVEN_BY.get(update))
         return self._tensor.matrix(update, self._number)
 
     def spectrum(self, update: str, side: Literal["output", "input"] = "output") -> Spectrum:
         """Singular vectors of an update, of its outputs or its inputs; decomposed once for all hypotheses."""
-        self._check(_GIVEN_BY[update])
+        self._check(_GIVEN_BY.get(update))
         return self._tensor.spectrum(update, self._number, side)
 
     def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
@@ -206,6 +206,8 @@ class WeightTensor:
 
     def whole(self, update: str) -> torch.Tensor:
         """The update, or `aligned`, in the tensor's own shape."""
+        if update not in self._load:
+            raise HypothesisError(f"it reads {update!r}, and there is {', '.join(sorted(self._load))}")
         if update not in self._read:
             self._read[update] = self._load[update]()
         return self._read[update]
