@@ -106,6 +106,26 @@ def test_a_control_has_the_energy_of_each_matrix_and_other_directions(family, ma
                 assert np.abs(controls[0][name] - expected).max() > 1e-2
 
 
+@pytest.mark.parametrize(
+    ("claim", "method"), [("alignment", "parallel"), ("alignment", "orthogonal"), ("safemerge", "edit")]
+)
+def test_a_control_is_a_random_projection_or_what_is_left_of_it(family, make, claim, method):
+    weights = make(seed=2)
+    own, found = (changes(weights, TrialPoint("useful", claim, method, 0.5, draw)) for draw in (None, 1))
+    for name, (_, task) in updates(family).items():
+        labels = matrix_names(name, task.shape)
+        for label, kept, control, t in zip(labels, each(own[name]), each(found[name]), each(task), strict=False):
+            share = squared(kept) / squared(t)
+            drawn = 1 - share if method == "orthogonal" else share
+            q = exact(RandomRotation(len(t), 2, f"{label}/1/output").apply(torch.eye(len(t))))
+            q = q[: max(1, round(drawn * len(t)))]
+            expected = q.T @ q @ t * (drawn * squared(t) / squared(q @ t)) ** 0.5
+            if method == "orthogonal":
+                expected = t - expected
+                expected *= (share * squared(t) / squared(expected)) ** 0.5
+            np.testing.assert_allclose(control, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["parallel", "orthogonal"])
 def test_two_fine_tunes_share_what_their_controls_keep(family, make, method):
     weights, labels = make(("useful", "harmful")), ("useful", "harmful")
