@@ -4,28 +4,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from claims import gaussian, said
 from safespan.errors import ConfigError
-from safespan.subspaces import (
-    decompose,
-    random_bases,
-    random_basis,
-    rank_of_fraction,
-    reordered,
-    spectra,
-    spectral_bases,
-)
+from safespan.subspaces import decompose, random_basis, rank_of_fraction
 
 SIZES = st.integers(1, 24)
-
-
-def gaussian(m, n, seed):
-    return torch.randn(m, n, generator=torch.Generator().manual_seed(seed))
 
 
 @settings(deadline=None, max_examples=40)
 @given(SIZES, SIZES, st.integers(0, 99))
 def test_spectrum_is_lapacks(m, n, seed):
-    matrix = gaussian(m, n, seed)
+    matrix = gaussian(m, n, seed=seed)
     spectrum = decompose(matrix)
     left, values, _ = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
     rank = len(spectrum.values)
@@ -41,15 +30,15 @@ def test_spectrum_is_lapacks(m, n, seed):
 @pytest.mark.parametrize("shape", [(30, 20), (20, 30)])
 def test_small_directions_survive(shape):
     """A float32 Gram matrix loses them (DESIGN, Numerics)."""
-    left = torch.linalg.qr(gaussian(shape[0], 20, 1).double()).Q
-    right = torch.linalg.qr(gaussian(shape[1], 20, 2).double()).Q
+    left = torch.linalg.qr(gaussian(shape[0], 20, seed=1).double()).Q
+    right = torch.linalg.qr(gaussian(shape[1], 20, seed=2).double()).Q
     matrix = left @ torch.diag(torch.logspace(0, -4, 20, dtype=torch.float64)) @ right.T
     found = decompose(matrix).left[:, :15].double()
     torch.testing.assert_close(found @ found.T, left[:, :15] @ left[:, :15].T, atol=1e-6, rtol=0)
 
 
 def test_rank_deficient_and_zero():
-    low = gaussian(20, 3, 0) @ gaussian(3, 30, 1)
+    low = gaussian(20, 3, seed=0) @ gaussian(3, 30, seed=1)
     assert decompose(low.double()).left.shape == (20, 3)
     assert decompose(low.double().T).left.shape == (30, 3)
     assert decompose(torch.zeros(4, 5)).left.shape == (4, 0)
@@ -60,14 +49,6 @@ def test_rank_for_energy_is_the_smallest():
     assert [spectrum.rank_for_energy(e) for e in (0.01, 9 / 14, 0.65, 13 / 14, 0.95, 1.0)] == [1, 1, 2, 2, 3, 3]
 
 
-def bases_of(subspace, matrix, side="output", seed=0, name="w"):
-    shape = tuple(matrix.shape)
-    if subspace == "random":
-        return random_bases(name, shape, side, seed, matrix.device)
-    leading = spectral_bases(spectra(matrix, side))
-    return leading if subspace == "alignment" else reordered(leading, name, shape, seed)
-
-
 SUBSPACE = st.sampled_from(["alignment", "random-k", "random"])
 SIDE = st.sampled_from(["output", "input", "both"])
 
@@ -76,8 +57,8 @@ SIDE = st.sampled_from(["output", "input", "both"])
 @given(SIZES, SIZES, st.integers(0, 9), SUBSPACE, SIDE)
 def test_every_basis_projects(m, n, seed, subspace, side):
     """Twice is once, energies are those of the projection, and a band is a difference."""
-    [basis] = bases_of(subspace, gaussian(m, n, seed), side, seed)
-    delta = gaussian(m, n, seed + 100)
+    basis = said(subspace, side=side, seed=seed, alignment=gaussian(m, n, seed=seed))
+    delta = gaussian(m, n, seed=seed + 100)
     coefficients = basis.coefficients(delta)
     energies = basis.energies(coefficients)
     most = len(energies)
@@ -93,10 +74,10 @@ def test_every_basis_projects(m, n, seed, subspace, side):
 
 
 def test_random_bases_are_seeded_and_own_to_each_tensor():
-    matrix, delta = gaussian(12, 20, 0), gaussian(12, 20, 1)
+    matrix, delta = gaussian(12, 20, seed=0), gaussian(12, 20, seed=1)
 
     def part(subspace, seed, name):
-        [basis] = bases_of(subspace, matrix, "output", seed, name)
+        basis = said(subspace, name=name, seed=seed, alignment=matrix)
         return basis.parallel(basis.coefficients(delta), 5)
 
     for subspace in ("random-k", "random"):
@@ -107,8 +88,8 @@ def test_random_bases_are_seeded_and_own_to_each_tensor():
 
 
 def test_random_k_draws_from_the_singular_vectors():
-    matrix = gaussian(12, 20, 0)
-    [basis] = bases_of("random-k", matrix)
+    matrix = gaussian(12, 20, seed=0)
+    basis = said("random-k", alignment=matrix)
     drawn = basis.in_order(torch.zeros(12, 20))[0].left
     matches = (decompose(matrix).left.T @ drawn).abs().round(decimals=4)
     assert torch.equal(matches.sum(0), torch.ones(12))
@@ -130,7 +111,7 @@ def test_random_bases_are_orthonormal_and_the_q_of_their_gaussian(shape):
 
 
 def test_a_tall_matrix_of_several_chunks_has_lapacks_spectrum():
-    matrix = gaussian(9000, 12, 0) @ torch.diag(torch.logspace(0, -3, 12))
+    matrix = gaussian(9000, 12, seed=0) @ torch.diag(torch.logspace(0, -3, 12))
     left, values, _ = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
     found = decompose(matrix)
     np.testing.assert_allclose(found.values.numpy(), values, rtol=1e-8)
@@ -140,8 +121,8 @@ def test_a_tall_matrix_of_several_chunks_has_lapacks_spectrum():
 
 
 def test_a_steep_tall_spectrum_keeps_orthonormal_vectors():
-    left = torch.linalg.qr(gaussian(5000, 30, 1).double()).Q
-    right = torch.linalg.qr(gaussian(30, 30, 2).double()).Q
+    left = torch.linalg.qr(gaussian(5000, 30, seed=1).double()).Q
+    right = torch.linalg.qr(gaussian(30, 30, seed=2).double()).Q
     found = decompose(left @ torch.diag(torch.logspace(0, -5, 30, dtype=torch.float64)) @ right.T).left.double()
     assert found.shape == (5000, 30)
     torch.testing.assert_close(found.T @ found, torch.eye(30, dtype=torch.float64), atol=1e-6, rtol=0)

@@ -22,14 +22,21 @@ def natural_order(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-_WRITERS = re.compile(r"\.(?:o_proj|out_proj|down_proj|dense|dense_4h_to_h|c_proj|fc_out|fc2|wo|w2)\.weight$")
-_EMBEDDINGS = re.compile(r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$")
+_WRITERS = re.compile(
+    r"\.(?:o_proj|out_proj|down_proj|dense|dense_4h_to_h|c_proj|fc_out|fc2|wo|w2)\.weight$"
+    r"|\.experts\.down_proj(?:\[\d+\])?$"
+)
+_EMBEDDINGS = re.compile(
+    r"(?:^|\.)(?:embed_tokens|embed_positions|wte|wpe|embed_in|word_embeddings|tok_embeddings)\.weight$"
+)
 
 
 def writes_residual_stream(name: str) -> Literal["output", "input"] | None:
     """The side of a weight matrix that lies in the residual stream: what attention and MLP put out, embeddings' rows.
 
-    None of a matrix that does not write to it. By the usual names, in the layout of `torch.nn.Linear` (out × in).
+    None of a matrix that does not write to it. By the usual names, in the layout of `torch.nn.Linear` (out × in): not
+    for GPT-2, whose `Conv1D` keeps weights as in × out under the names of others' linear layers, nor for the fused
+    experts of Llama 4 and gpt-oss, which are in × out too.
     """
     if _EMBEDDINGS.search(name):
         return "input"

@@ -1,5 +1,6 @@
 """What a hypothesis is: a claim about where safety lies in the weights, as one pure function of one matrix."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -72,14 +73,14 @@ class WeightMatrix:
         """The update, or `aligned`, of that name.
 
         Raises:
-            HypothesisError: the hypothesis did not declare that it needs it.
+            HypothesisError: the hypothesis did not declare that it needs it, or there is no such thing.
         """
-        self._check(_GIVEN_BY[update])
+        self._check(_GIVEN_BY.get(update))
         return self._tensor.matrix(update, self._number)
 
     def spectrum(self, update: str, side: Literal["output", "input"] = "output") -> Spectrum:
         """Singular vectors of an update, of its outputs or its inputs; decomposed once for all hypotheses."""
-        self._check(_GIVEN_BY[update])
+        self._check(_GIVEN_BY.get(update))
         return self._tensor.spectrum(update, self._number, side)
 
     def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
@@ -205,6 +206,8 @@ class WeightTensor:
 
     def whole(self, update: str) -> torch.Tensor:
         """The update, or `aligned`, in the tensor's own shape."""
+        if update not in self._load:
+            raise HypothesisError(f"it reads {update!r}, and there is {', '.join(sorted(self._load))}")
         if update not in self._read:
             self._read[update] = self._load[update]()
         return self._read[update]
@@ -231,10 +234,11 @@ def _check(found: Any, shape: tuple[int, int], kind: Kind) -> None:
     if isinstance(found, Edit):
         if tuple(found.update.shape) != shape:
             raise HypothesisError(f"its update has shape {list(found.update.shape)}, expected {list(shape)}")
-        if not bool(found.update.isfinite().all()) or found.score != found.score:
+        if not bool(found.update.isfinite().all()) or not math.isfinite(found.score):
             raise HypothesisError("its update or score holds NaN or Inf")
         return
-    for which, columns, size in (("left", found.left, shape[0]), ("right", found.right, shape[1])):
+    sides = (("left", found.left, found.left_order, shape[0]), ("right", found.right, found.right_order, shape[1]))
+    for which, columns, order, size in sides:
         if columns is None:
             continue
         if columns.ndim != 2 or columns.shape[0] != size or columns.shape[1] > size:
@@ -247,5 +251,7 @@ def _check(found: Any, shape: tuple[int, int], kind: Kind) -> None:
             away = float((columns.T @ columns - torch.eye(columns.shape[1]).to(columns)).abs().max())
             if away > _ORTHONORMAL:
                 raise HypothesisError(f"its {which} basis is not orthonormal (QᵀQ differs from I by {away:.2g})")
+        if order is not None and sorted(order.tolist()) != list(range(columns.shape[1])):
+            raise HypothesisError(f"its {which} order is no order of its {columns.shape[1]} columns")
     if found.left is None and found.right is None:
         raise HypothesisError("its basis has neither a left nor a right side; return None for no subspace")

@@ -70,5 +70,7 @@ def random_part(
             turned[max(1, round(share * part.shape[0])) :] = 0
             part = rotation.invert(turned)
             part = part if side == "output" else part.T
+    if squared_norm(part) < 1e-9 * whole:  # of a few rows, the first of Q can be orthogonal to all of Δ
+        part = delta
     rescaled: torch.Tensor = part * (energy / squared_norm(part)) ** 0.5
     return rescaled

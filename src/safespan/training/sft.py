@@ -112,6 +112,8 @@ def fine_tune(
 
 
 def _check(config: TrainingConfig) -> None:
+    if config.confine and config.lora:
+        raise ConfigError("confine: only a full update can be confined to a subspace; leave lora out")
     for name in config.report_to:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(f"report_to: {name} is not installed; pip install {name}, or leave it out")

@@ -34,14 +34,20 @@ def refusal_direction(matrix: WeightMatrix) -> Basis | None:
 def refusal_directions(matrix: WeightMatrix) -> Basis | None:
     """An orthonormal basis of the directions of all layers, the best layer's first."""
     found = directions(matrix)
-    columns = [found[layer][0] for layer in sorted(found, key=lambda layer: -found[layer][1])]
-    left, triangle = torch.linalg.qr(torch.stack(columns, 1).double())
-    apart = triangle.diagonal().abs() > 1e-3  # a direction that repeats another adds nothing
-    return written(matrix, left[:, apart].float())
+    best_first = [found[layer][0].double() for layer in sorted(found, key=lambda layer: found[layer][1], reverse=True)]
+    left = best_first[0].new_empty(len(best_first[0]), 0)
+    for direction in best_first:
+        rest = direction - left @ (left.T @ direction)
+        if rest.norm() > 1e-3:  # a direction that repeats others adds nothing
+            left = torch.cat([left, rest[:, None] / rest.norm()], 1)
+    return written(matrix, left.float())
 
 
-def directions(matrix: WeightMatrix) -> dict[int, tuple[torch.Tensor, float]]:
-    """Layer -> unit difference of means on the first half of the prompts, and its AUROC on the second half."""
+def directions(matrix: WeightMatrix) -> dict[int, tuple[torch.Tensor, tuple[float, float]]]:
+    """Layer -> unit difference of means on the first half of the prompts, and how it tells the second half apart.
+
+    That is its AUROC and then, as many layers have an AUROC of 1, the distance of the means in standard deviations.
+    """
     harmful, useful = (matrix.residual_stream(prompts) for prompts in ("harmful", "useful"))
     last = max(1, int(_DEPTH * max(harmful)))
     found = {}
@@ -50,8 +56,10 @@ def directions(matrix: WeightMatrix) -> dict[int, tuple[torch.Tensor, float]]:
         difference = train_h.mean(0) - train_u.mean(0)
         direction = difference / difference.norm().clamp(min=1e-12)
         labels = [1] * len(test_h) + [0] * len(test_u)
-        scores = (torch.cat([test_h, test_u]) @ direction).tolist()
-        found[layer] = direction, float(roc_auc_score(labels, scores))
+        high, low = test_h @ direction, test_u @ direction
+        spread = ((high.var() + low.var()) / 2).sqrt().clamp(min=1e-12)
+        auroc = float(roc_auc_score(labels, torch.cat([high, low]).tolist()))
+        found[layer] = direction, (auroc, float((high.mean() - low.mean()) / spread))
     return found
 
 

@@ -1,0 +1,89 @@
+"""What hypotheses read of activations, against one plain forward pass a prompt."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from safespan.activations import capture, capture_for_hypotheses
+from safespan.activations import inputs as module
+from safespan.checkpoints import Checkpoint
+from safespan.errors import DataError
+from safespan.loading import load_causal_lm
+from safespan.subspaces import CapturedActivations
+
+PROMPTS = {"useful": ["a b c d e f", "g", "h i", "a b c"], "harmful": ["z y x w v u t", "q", "r s"]}
+
+
+@pytest.fixture(params=["left", "right"])
+def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Batches are padded on this side."""
+
+    def load(*args: object, **kwargs: object) -> object:
+        model, tokenizer = load_causal_lm(*args, **kwargs)
+        tokenizer.padding_side = request.param
+        return model, tokenizer
+
+    monkeypatch.setattr(module, "load_causal_lm", load)
+    return request.param
+
+
+def alone(folder: Path, prompt: str) -> dict[str, torch.Tensor]:
+    """What every linear layer is given, and each block puts out, at the last token of one unpadded prompt."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(name: str) -> object:
+        def hook(_module: object, given: tuple[torch.Tensor, ...], output: object) -> None:
+            if name in found:
+                return
+            hidden = output[0] if isinstance(output, tuple) else output
+            found[name] = (given[0] if name.endswith(".weight") else hidden)[0, -1].clone()
+
+        return hook
+
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Linear):
+            part.register_forward_hook(keep(f"{name}.weight"))
+    for number, block in enumerate(model.model.layers, 1):
+        block.register_forward_hook(keep(str(number)))
+    ids = tokenizer(f"<bos> <user> {prompt} <bot> ", return_tensors="pt", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        model(input_ids=ids)
+    return found
+
+
+def test_equals_each_prompt_alone_and_unpadded(tiny_model_folder: Path, tmp_path: Path, side: str) -> None:
+    capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS, tmp_path / "out", batch_size=3)
+    found = CapturedActivations(tmp_path / "out")
+    weights = [name for name in load_file(tiny_model_folder / "model.safetensors") if name.endswith("_proj.weight")]
+    assert len(weights) == 14
+    for kind, prompts in PROMPTS.items():
+        stream = found.residual_stream(kind)
+        assert list(stream) == [1, 2]
+        for row, prompt in enumerate(prompts):
+            expected = alone(tiny_model_folder, prompt)
+            for name in weights:
+                given = found.inputs(kind, name)
+                assert given is not None
+                assert len(given) == len(prompts)
+                torch.testing.assert_close(given[row], expected[name], atol=1e-5, rtol=1e-5)
+            for layer, rows in stream.items():
+                torch.testing.assert_close(rows[row], expected[str(layer)], atol=1e-5, rtol=1e-5)
+        assert found.inputs(kind, "model.embed_tokens.weight") is None
+
+
+def test_the_residual_stream_is_that_of_capture(tiny_model_folder: Path, tmp_path: Path, side: str) -> None:
+    capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS, tmp_path / "out")
+    model, tokenizer = load_causal_lm(tiny_model_folder)
+    for kind, prompts in PROMPTS.items():
+        states = CapturedActivations(tmp_path / "out").residual_stream(kind)
+        torch.testing.assert_close(states, capture(model, tokenizer, prompts), atol=1e-5, rtol=1e-5)
+
+
+def test_no_prompts_of_a_kind_leave_no_file(tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no prompts"):
+        capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS | {"harmful": []}, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
