@@ -45,15 +45,16 @@ def read_fields(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Fields of `under` in their order, then those `over` adds; what `over` says counts, field by field when nested."""
-    return {
-        **under,
-        **{
-            name: _merged(under[name], value)
-            if isinstance(value, dict) and isinstance(under.get(name), dict)
-            else value
-            for name, value in over.items()
-        },
+    """Fields that `over` adds, then those of `under`; what `over` says counts, field by field when nested.
+
+    In this order a model that is trained from another stands below it, whichever file names which.
+    """
+    added = {name: value for name, value in over.items() if name not in under}
+    return added | {
+        name: _merged(value, over[name])
+        if isinstance(value, dict) and isinstance(over.get(name), dict)
+        else over.get(name, value)
+        for name, value in under.items()
     }
 
 

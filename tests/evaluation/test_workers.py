@@ -1,4 +1,5 @@
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from safespan.checkpoints import Checkpoint
 from safespan.evaluation import Answered, EvaluationConfig, Evaluator, ModelWorker, PointWorker, Repeat
-from safespan.projection import Family, Point, ProjectionGrid
+from safespan.projection import Family, Point, PointWeights, ProjectionGrid
 from safespan.subspaces import decompose
 from tiny_model import save_tiny_model
 
@@ -34,7 +35,12 @@ def evaluator(tmp_path_factory):
 
 
 def worker(evaluator, family, scratch, known=None):
-    return PointWorker(evaluator, family, GRID, 0, scratch, decompose, known or {})
+    source = partial(PointWeights, family, GRID, 0, scratch, decompose)
+    return PointWorker(evaluator.ask, source, evaluator.config.engine, family.aligned, scratch, known or {})
+
+
+def as_it_is(evaluator, checkpoint, scratch):
+    return ModelWorker(evaluator.ask, evaluator.config.engine, scratch)(checkpoint).said
 
 
 def test_the_same_bytes_are_asked_once(evaluator, family, tmp_path):
@@ -67,13 +73,13 @@ def test_the_whole_column_space_gives_the_fine_tune(evaluator, family, tmp_path)
     tuned = load_file(family.finetuned["useful"].folder / "model.safetensors")
     mixed = save_tiny_model(tmp_path / "mixed")
     save_file(weights | {name: tuned[name] for name in square}, mixed / "model.safetensors", {"format": "pt"})
-    partial = Family(family.base, family.aligned, {"useful": Checkpoint(mixed)})
+    mixture = Family(family.base, family.aligned, {"useful": Checkpoint(mixed)})
     (tmp_path / "scratch").mkdir()
-    point = worker(evaluator, partial, tmp_path / "scratch")(Point("useful", "alignment", "parallel", 1.0))
-    assert point.said == ModelWorker(evaluator, tmp_path)(partial.finetuned["useful"]).said
+    point = worker(evaluator, mixture, tmp_path / "scratch")(Point("useful", "alignment", "parallel", 1.0))
+    assert point.said == as_it_is(evaluator, mixture.finetuned["useful"], tmp_path)
 
 
 def test_an_evaluator_can_be_sent(evaluator, family, tmp_path):
     evaluator.prepare()
     sent = pickle.loads(pickle.dumps(evaluator))
-    assert ModelWorker(sent, tmp_path)(family.aligned).said == ModelWorker(evaluator, tmp_path)(family.aligned).said
+    assert as_it_is(sent, family.aligned, tmp_path) == as_it_is(evaluator, family.aligned, tmp_path)

@@ -106,6 +106,36 @@ def separation_rows() -> list[dict]:
     ]  # fmt: skip
 
 
+def trial_rows() -> list[dict]:
+    return [
+        {
+            "finetune": "contaminated", "hypothesis": name, "method": method, "fraction": fraction, "draw": draw,
+            "energy_kept": fraction if method == "parallel" else 1 - fraction, "useful_nll": 1.5, "harmful_nll": 2.5,
+            "log_odds": -1.0, "utility": 0.6, "attack_success_rate": 0.4 if draw is None else 0.7,
+            "general_ability": 0.97, "refusal_rate": 0.3, "over_refusal_rate": 0.02,
+        }
+        for name in ("lox", "alignment")
+        for method in (("parallel", "orthogonal") if name == "alignment" else ("edit",))
+        for fraction in (0.1, 0.4)
+        for draw in (None, 0, 1)
+    ]  # fmt: skip
+
+
+def verdict_rows() -> list[dict]:
+    rows = []
+    for name, kind, methods, verdict, direction in (
+        ("lox", "addition", ("edit",), "selective", "harm first"),
+        ("alignment", "subspace", ("parallel", "orthogonal"), "not selective", ""),
+    ):
+        said = {"hypothesis": name, "kind": kind, "method": "all", "verdict": verdict, "direction": direction}
+        rows.append({**said, "outcome": "all", "reason": f"answer NLL: {verdict}"})
+        rows.append({**said, "outcome": "answer NLL", "reason": "D = +0.02 [-0.01, +0.05], margin 0.15"})
+        for method in (*methods, "separation"):
+            figures = {"s": 0.021, "low": -0.011, "high": 0.049, "area": 0.62, "control_area": 0.6, "control_sd": 0.02}
+            rows.append({"hypothesis": name, "kind": kind, "outcome": "answer NLL", "method": method, **figures})
+    return rows
+
+
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return make_run(tmp_path_factory.mktemp("run"))
@@ -119,6 +149,8 @@ def make_run(root: Path) -> RunFolder:
         "removed_energy": removed_rows(),
         "overlap": overlap_rows(),
         "activations": activation_rows(),
+        "trials": trial_rows(),
+        "verdicts": verdict_rows(),
         "separation": separation_rows(),
     }
     for name, schema in SCHEMAS.items():
