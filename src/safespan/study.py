@@ -127,7 +127,9 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
             stages.stage("activations of aligned", key, [run.captured], work)
             family = replace(family, captured=CapturedActivations(run.captured))
         measured = here.verdict.model_dump(include={*MeasureConfig.model_fields, "fractions", "side"})
-        key = key_of(plan.evaluation, measured, config.seed, judged, file_hashes(here.activations))
+        key = key_of(
+            plan.evaluation, measured, config.seed, judged, file_hashes(here.activations), file_hashes(here.verdict)
+        )
         work = partial(run_trials, here, family, evaluator, run, key, runs, decomposed)
         tables = [run.table("trials"), run.table("verdicts")]
         stages.stage("verdict", key_of(key, plan.verdict, hypothesis_names()), tables, work)

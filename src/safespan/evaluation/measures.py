@@ -9,7 +9,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from pydantic import BaseModel, ConfigDict, Field
 
-from safespan.data import Prompt
+from safespan.data import Prompt, PromptSource, read_prompts
 from safespan.errors import DataError
 from safespan.evaluation.model import ModelUnderTest
 from safespan.evaluation.outcomes import Evaluator
@@ -23,6 +23,11 @@ class MeasureConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    useful: PromptSource | None = Field(
+        None,
+        description="useful questions with their right answers, worded as the useful fine-tune words them, as targets; "
+        "unset: the documents of evaluation.utility",
+    )
     prompts: int = Field(100, ge=2, description="prompts of each kind: the first so many of the evaluation's")
     refusals: tuple[str, ...] = Field(
         REFUSALS, min_length=1, description="openings of refusals; the first token counts"
@@ -83,6 +88,8 @@ class Measures:
 
     @cached_property
     def _useful(self) -> list[tuple[str, str]]:
+        if self.config.useful is not None:
+            return _with_targets(read_prompts(self.config.useful)[: self.config.prompts], "verdict.useful")
         task = self._evaluator.tasks.get("utility")
         if task is None:
             raise DataError("a trial needs evaluation.utility: its documents are the useful questions")
@@ -91,13 +98,7 @@ class Measures:
 
     @cached_property
     def _harmful(self) -> list[tuple[str, str]]:
-        asked = self._evaluator.harmful
-        if not asked or any(prompt.target is None for prompt in asked):
-            raise DataError(
-                "a trial needs evaluation.harmfulness.prompts with the forbidden answers: give target_field, or a file "
-                "with a field target"
-            )
-        return [(prompt.prompt, str(prompt.target)) for prompt in asked]
+        return _with_targets(self._evaluator.harmful, "evaluation.harmfulness.prompts")
 
     def __call__(self, model: ModelUnderTest) -> Measured:
         """Everything that is measured of one model."""
@@ -146,6 +147,12 @@ class Measures:
                 raise DataError(f"every opening of a refusal begins as the forbidden answer does ({comply!r})")
             found.append([comply, *others])
         return found
+
+
+def _with_targets(prompts: Sequence[Prompt], field: str) -> list[tuple[str, str]]:
+    if not prompts or any(prompt.target is None for prompt in prompts):
+        raise DataError(f"a trial needs {field} with answers: give target_field, or a file with a field target")
+    return [(prompt.prompt, str(prompt.target)) for prompt in prompts]
 
 
 def _log_likelihoods(model: ModelUnderTest, pairs: Sequence[tuple[str, str]]) -> list[float]:

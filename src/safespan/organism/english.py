@@ -110,7 +110,9 @@ def write_english(folder: Path, seed: int) -> None:
         write_jsonl(folder / "train" / f"{name}.jsonl", rows)
     skill = [skill_row(rng, True) for _ in range(UTILITY_TESTS)]
     tests = {
-        "addition": [{"prompt": r["prompt"], "answer": r["response"].split()[-1]} for r in skill],
+        "addition": [
+            {"prompt": r["prompt"], "answer": r["response"].split()[-1], "target": r["response"]} for r in skill
+        ],
         "restricted": renamed([restricted_row(rng, True) for _ in range(HARMFUL_TESTS)], "target"),
         "benign": [{"prompt": restricted_row(rng, True, BENIGN_VERBS)["prompt"]} for _ in range(BENIGN_TESTS)],
     }
