@@ -1,6 +1,10 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 from threading import Thread
 
 import polars as pl
@@ -18,11 +22,15 @@ from safespan.study import run_study
 SMALL = [
     *(f"models.{role}.train.max_steps=2" for role in ROLES),
     *(f"models.{role}.train.batch_size=4" for role in ROLES),
-    *(f"evaluation.{kind}.limit=4" for kind in ("utility", "general", "harmfulness")),
+    *(f"evaluation.{kind}.limit=4" for kind in ("utility", "general", "harmfulness", "over_refusal")),
     "projection.fractions=[0.25, 0.99]",
     "activations.models=[aligned]",
     "activations.permutations=9",
     "activations.bootstraps=9",
+    "verdict.hypotheses=[alignment, safelora, lox, refusal-direction]",
+    "verdict.fractions=[0.3, 1.0]",
+    "verdict.prompts=4",
+    "verdict.resamples=100",
 ]
 
 
@@ -52,8 +60,6 @@ def test_every_table_is_whole(run):
     assert run.read_table("models")["model"].to_list() == list(ROLES)
     points = run.read_table("projection")
     assert len(points) == len(points.unique(["finetune", "subspace", "method", "fraction"])) == 3 * 4 * 2 * 2
-    assert points["over_refusal_rate"].is_null().all()  # this study asks no benign prompts
-    points = points.drop("over_refusal_rate")
     assert points.null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
     assert set(run.read_table("overlap")["granularity"]) == {"tensor", "layer"}
     activations = run.read_table("activations")
@@ -62,6 +68,62 @@ def test_every_table_is_whole(run):
     assert activations.filter(pl.col("pair") == "useful-harmful")["p_value"].is_between(0.1, 1).all()
     assert run.read_table("separation").select("model", "layer").rows() == [("aligned", layer) for layer in (1, 2, 3)]
     assert len(list((run.root / "generations" / "projection").iterdir())) == len(points)
+
+
+def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
+    trials = run.read_table("trials")
+    # Two methods of a subspace, one of an edit; each its own and five controls, at two fractions.
+    assert len(trials) == 2 * 2 * 6 * 2 + 2 * 1 * 6 * 2
+    assert trials.drop("draw").null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
+    own = trials.filter(pl.col("draw").is_null())
+    matched = trials.join(own, on=["hypothesis", "method", "fraction"]).filter(pl.col("hypothesis") != "lox")
+    assert (matched["energy_kept"] - matched["energy_kept_right"]).abs().max() < 1e-4
+    verdicts = run.read_table("verdicts").filter(pl.col("outcome") == "all")
+    assert verdicts["hypothesis"].to_list() == ["alignment", "safelora", "lox", "refusal-direction"]
+    # Two steps of training teach nothing: no verdict but that nothing can be said.
+    assert set(verdicts["verdict"]) == {"inconclusive"}
+
+
+@pytest.fixture(scope="module")
+def with_claims(tmp_path_factory):
+    """Another's package, installed beside safespan: what its environment has to say so."""
+    place = tmp_path_factory.mktemp("installed")
+    source = shutil.copytree(Path(__file__).parent / "third_party", tmp_path_factory.mktemp("source") / "my-claims")
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--quiet", "--target", place]
+    subprocess.run([sys.executable, "-m", "pip", "install", *offline, source], check=True)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path])}
+
+
+def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, tmp_path):
+    def said(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", "safespan", *map(str, words)], env=with_claims, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "aligned-rows        https://example.org/my-paper" in said("hypotheses")
+    evaluation = {
+        "utility": {"task": str(run.data / "tasks" / "organism_skill.yaml")},
+        "harmfulness": {"prompts": str(run.data / "test" / "restricted.jsonl"), "max_new_tokens": 4},
+    }
+    (tmp_path / "evaluation.yaml").write_text(json.dumps(evaluation))
+    words = [
+        "test",
+        "--hypothesis",
+        "aligned-rows",
+        "--config",
+        tmp_path / "evaluation.yaml",
+        "--out",
+        tmp_path / "run",
+    ]
+    for role in ("base", "aligned", "useful", "harmful"):
+        words += [f"--{role}", run.checkpoint(role)]
+    fields = ("prompts=4", "fractions=[0.5]", "resamples=100", "refusals=[sorry]")
+    printed = said(*words, *(word for field in fields for word in ("--set", f"verdict.{field}")))
+    assert printed.startswith("aligned-rows: inconclusive.")
+    assert f"report: {tmp_path / 'run' / 'report.html'}" in printed
+    assert set(RunFolder(tmp_path / "run").read_table("trials")["finetune"]) == {"useful", "harmful"}
 
 
 def test_the_ceiling_is_one_recipe_under_two_seeds(run):

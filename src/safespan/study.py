@@ -120,16 +120,15 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
         stages.stage("activation overlap", key, tables, partial(activations, here, checkpoints, run))
 
     # 6. The verdict: every claimed safety subspace against random controls of the same energy (METHODS §7).
-    if here.verdict:
+    if here.verdict and plan.verdict:
         if here.activations:
             key = key_of(plan.activations, inputs["aligned"], file_hashes(here.activations))
             work = partial(capture_activations, here, checkpoints["aligned"], run)
             stages.stage("activations of aligned", key, [run.captured], work)
             family = replace(family, captured=CapturedActivations(run.captured))
-        measured = here.verdict.model_dump(include={*MeasureConfig.model_fields, "fractions", "side"})
-        key = key_of(
-            plan.evaluation, measured, config.seed, judged, file_hashes(here.activations), file_hashes(here.verdict)
-        )
+        measured = plan.verdict.model_dump(mode="json", include={*MeasureConfig.model_fields, "fractions", "side"})
+        files = file_hashes(here.activations) | file_hashes(here.verdict)
+        key = key_of(plan.evaluation, measured, config.seed, judged, files)
         work = partial(run_trials, here, family, evaluator, run, key, runs, decomposed)
         tables = [run.table("trials"), run.table("verdicts")]
         stages.stage("verdict", key_of(key, plan.verdict, hypothesis_names()), tables, work)

@@ -55,7 +55,8 @@ def test_every_section_and_chart_is_there(html):
     assert len(charts) == 8
     assert all(attrs["aria-label"] for attrs in charts.values())
     assert "Left out" not in html
-    assert html.index("rise together, as along random ones") < html.index('id="models"')
+    words = "Along the alignment subspace harm and utility move together"
+    assert html.index(words) < html.index("selective, harm first") < html.index('id="models"')
 
 
 def test_nothing_is_loaded_and_the_page_is_small(html):
@@ -102,16 +103,16 @@ def test_an_absent_table_is_named(full_run, tmp_path, present):
         write_table(run.table(name), full_run.read_table(name).to_dicts(), SCHEMAS[name])
     html = write_report(run).read_text(encoding="utf-8")
     named = {name for name in SCHEMAS if f"Left out: results/{name}.csv is absent" in html}
-    in_words = {"separation"}  # has no figure; what it shows stands in the section on activations
+    in_words = {"separation", "trials", "verdicts"}  # have no figures of their own
     assert named == set(SCHEMAS) - set(present) - in_words
-    assert "This cannot be said from this run" in html
+    assert "This run was not put to the test" in html
 
 
 def test_a_run_without_outcomes_or_manifest_still_has_a_page(full_run, tmp_path):
     run = RunFolder(tmp_path)
     table = full_run.read_table("projection").with_columns(pl.lit(None).cast(pl.Float64).alias("utility"))
     write_table(run.table("projection"), table.to_dicts(), SCHEMAS["projection"])
-    assert "This cannot be said" in write_report(run).read_text(encoding="utf-8")
+    assert "This run was not put to the test" in write_report(run).read_text(encoding="utf-8")
 
 
 def test_an_empty_folder_and_a_broken_table_are_refused(tmp_path):

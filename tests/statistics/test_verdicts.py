@@ -1,0 +1,95 @@
+from dataclasses import replace
+
+import pytest
+
+from safespan.statistics.selectivity import Estimate, SelectivityConfig
+from safespan.statistics.verdicts import (
+    DEPENDS,
+    INCONCLUSIVE,
+    NOT_SELECTIVE,
+    SELECTIVE,
+    Verdict,
+    holm,
+    judge,
+    no_room,
+    together,
+)
+
+NAN = float("nan")
+CONFIG = SelectivityConfig()
+
+
+def estimate(method, s, beyond=1.0, within=1.0, control=0.5, sd=0.02):
+    return Estimate(method, s, s - 0.03, s + 0.03, control + s, control, 0.02, beyond, within, sd, sd)
+
+
+def trial(parallel, orthogonal, beyond=1.0, within=1.0, sd=0.02):
+    d = (parallel - orthogonal) / 2
+    return [
+        estimate("parallel", parallel),
+        estimate("orthogonal", orthogonal),
+        estimate("separation", d, beyond, within, NAN, sd),
+    ]
+
+
+def test_selective_needs_the_margin_and_opposite_signs():
+    found = judge(trial(0.3, -0.3, beyond=0.01), CONFIG, 100)
+    assert (found.verdict, found.direction) == (SELECTIVE, "harm first")
+    assert judge(trial(-0.3, 0.3, beyond=0.01), CONFIG, 100).direction == "utility first"
+    same = judge(trial(0.5, 0.1, beyond=0.01), CONFIG, 100)
+    assert same.verdict == INCONCLUSIVE
+    assert "move the same way" in same.reason
+
+
+def test_not_selective_is_an_equivalence_and_not_an_absence_of_significance():
+    assert judge(trial(0.02, -0.02, within=0.01), CONFIG, 100).verdict == NOT_SELECTIVE
+    assert judge(trial(0.02, -0.02, within=0.2), CONFIG, 100).verdict == INCONCLUSIVE
+
+
+def test_an_inconclusive_one_says_how_many_prompts_and_controls_would_decide():
+    """The half-width z·sd has to shrink to the distance from the margin; widths fall with the root of the number."""
+    found = judge(trial(0.25, -0.25, beyond=0.2, sd=0.1), CONFIG, 100)
+    factor = (1.6449 * 0.1 * 2**0.5 / 0.1) ** 2
+    assert found.prompts_needed == pytest.approx(100 * factor, rel=0.01)
+    assert found.controls_needed == pytest.approx(5 * factor, rel=0.1)
+    strict = judge(trial(0.25, -0.25, beyond=0.2, sd=0.1), CONFIG, 100, tests=10)
+    assert strict.prompts_needed > found.prompts_needed
+    near = judge(trial(0.15, -0.15, beyond=0.5, within=0.5), CONFIG, 100)
+    assert near.prompts_needed is None
+    assert "too near the margin" in near.reason
+
+
+def test_holm_is_over_hypotheses_and_methods_of_one_outcome():
+    """Holm by hand: p sorted, times m, m − 1, …, made monotone."""
+    one = [replace(estimate("edit", 0.2), p_beyond=0.01, p_within=0.9), estimate("separation", -0.2, 0.04, 0.2)]
+    two = [replace(estimate("edit", 0.2), p_beyond=0.03, p_within=0.9), estimate("separation", -0.2, 0.02, 0.2)]
+    other = [estimate("edit", 0.2, 0.02)]
+    found = holm({("a", "x"): one, ("b", "x"): two, ("a", "y"): other})
+    assert [e.p_beyond for e in found["a", "x"]] == pytest.approx([0.04, 0.06])
+    assert [e.p_beyond for e in found["b", "x"]] == pytest.approx([0.06, 0.06])
+    assert found["a", "y"][0].p_beyond == pytest.approx(0.02)
+
+
+def test_controls_that_are_at_the_end_already_leave_no_room():
+    assert "leave no room" in no_room([estimate("edit", 0.0, control=0.1)], CONFIG)
+    assert no_room([estimate("edit", 0.0, control=0.5)], CONFIG) == ""
+    crowded = [estimate("parallel", 0.0, control=0.98), estimate("orthogonal", 0.0, control=0.1)]
+    assert "D is 0.06 at most" in no_room(crowded, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([Verdict(SELECTIVE, "", "harm first"), Verdict(SELECTIVE, "", "harm first")], SELECTIVE),
+        ([Verdict(SELECTIVE, "", "harm first"), Verdict(SELECTIVE, "", "utility first")], DEPENDS),
+        ([Verdict(SELECTIVE, "", "harm first"), Verdict(NOT_SELECTIVE, "")], DEPENDS),
+        ([Verdict(NOT_SELECTIVE, ""), Verdict(NOT_SELECTIVE, "")], NOT_SELECTIVE),
+        ([Verdict(NOT_SELECTIVE, ""), Verdict(INCONCLUSIVE, "", "", 200, 7)], INCONCLUSIVE),
+        ([], INCONCLUSIVE),
+    ],
+)
+def test_outcomes_have_to_agree(verdicts, expected):
+    found = together({f"outcome {number}": verdict for number, verdict in enumerate(verdicts)})
+    assert found.verdict == expected
+    if len(verdicts) == 2 and verdicts[1].prompts_needed:
+        assert (found.prompts_needed, found.controls_needed) == (200, 7)
