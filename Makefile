@@ -3,7 +3,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo study-smollm2 test format seeds bench bench-large clean
+.PHONY: install demo study-smollm2 test format seeds verdict-rates bench bench-large clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -36,6 +36,9 @@ format: install  ## mend what ruff can mend
 
 seeds: install  ## the table of docs/organism.md: the embedded family on five seeds
 	$(BIN)/python benchmarks/organism_seeds.py --seeds 5 --out docs/organism.md
+
+verdict-rates: install  ## how often the test of safety subspaces is right: docs/verdict-rates.md, about two hours on two cores
+	$(BIN)/python benchmarks/verdict_rates.py
 
 # OpenBLAS chooses its kernels by the processor, whatever the shell says.
 NATIVE := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE

@@ -6,17 +6,15 @@ stands in the run folders from before is not done again.
 
 import argparse
 import logging
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from rich.console import Console
+from verdict_page import write_page
 
 from safespan.config import StudyConfig, bundled_study
-from safespan.results import RunFolder
 from safespan.study import run_study
 
 CONTROLS = 10
@@ -71,17 +69,6 @@ def run(trials: tuple[Trial, Path]) -> str:
     return trial.folder(runs).name
 
 
-def verdicts(trials: list[Trial], runs: Path) -> Iterator[tuple[Trial, str, str, str, float]]:
-    """(trial, hypothesis, outcome, verdict, D) of every hypothesis; outcome `all` has no D."""
-    for trial in trials:
-        table = RunFolder(trial.folder(runs)).read_table("verdicts")
-        for row in table.iter_rows(named=True):
-            if row["method"] == "all":
-                d = [r["s"] for r in table.iter_rows(named=True) if r["method"] == "separation"
-                     and (r["hypothesis"], r["outcome"]) == (row["hypothesis"], row["outcome"])]  # fmt: skip
-                yield trial, row["hypothesis"], row["outcome"], row["verdict"], d[0] if d else float("nan")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
@@ -96,9 +83,7 @@ def main() -> None:
         for trials in stages:
             for name in pool.map(run, [(trial, asked.runs) for trial in trials]):
                 print(name, flush=True)
-    found = list(verdicts([trial for trials in stages for trial in trials], asked.runs))
-    for key, number in sorted(Counter((t.family, h, o, v) for t, h, o, v, _ in found).items()):
-        print(*key, number)
+    write_page(asked.runs)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Selectivity S of a hypothesis against its random controls, with intervals over prompts and control draws."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.stats import bootstrap, ttest_1samp
+from scipy.stats import DegenerateDataWarning, bootstrap, ttest_1samp
 
 from safespan.statistics.frontier import frontier_area, progress
 
@@ -148,10 +149,19 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
             return scores(*every)
 
         varied = [sample for vary, sample in zip(chosen, samples, strict=True) if vary]
-        found = bootstrap(
-            varied, fixed, vectorized=True, paired=False, method="percentile", confidence_level=config.confidence,
-            n_resamples=resamples, rng=np.random.default_rng(seed),
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # Outcomes that do not vary, as those of a direction that moves nothing, have an interval of no width.
+            warnings.simplefilter("ignore", DegenerateDataWarning)
+            found = bootstrap(
+                varied,
+                fixed,
+                vectorized=True,
+                paired=False,
+                method="percentile",
+                confidence_level=config.confidence,
+                n_resamples=resamples,
+                rng=np.random.default_rng(seed),
+            )
         return found.bootstrap_distribution, found.confidence_interval.low, found.confidence_interval.high
 
     found = scores(*samples)
