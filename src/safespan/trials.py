@@ -89,7 +89,7 @@ def run_trials(
                 if isinstance(answered, Repeat)
                 else _keep(run, point.name, key, answered)
             )
-            tick(len(points) - len(waiting) + 1, len(points))
+            tick(sum(p.name in found for p in points), len(points))
     write_tables(config, hypotheses, points, found, _norms(family, finetunes), run)
 
 
