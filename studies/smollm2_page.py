@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from safespan.report.verdict import reported
 from safespan.results import RunFolder, write_text
 
 FIGURES = ("parallel_energy_kept", "orthogonal_energy_kept", "overlap_curves", "activation_overlap")
@@ -60,12 +61,23 @@ def activation_overlap(run: RunFolder) -> str:
     return table(["model", "prompts", "directions", "MSO", "chance"], cells)
 
 
+def verdicts(run: RunFolder) -> str:
+    """The verdict on each hypothesis, and D under each outcome that was measured."""
+    cells = []
+    for found in reported(run.read_table("verdicts"), run.read_table("trials")):
+        for outcome, verdict, d, reason in found.outcomes:
+            under = f"{verdict}: {reason}" if d == "–" else verdict
+            cells.append([found.name, found.verdict, outcome, d, under])
+    return table(["hypothesis", "verdict", "outcome", "D", "under this outcome"], cells)
+
+
 def main(root: Path, docs: Path = Path("docs")) -> None:
     """Put the tables into the page and the figures beside it."""
     run = RunFolder(root)
     stages = json.loads(run.manifest.read_text(encoding="utf-8"))["stages"]
     parts = [
         "### The models\n\n" + models(run),
+        "### Verdicts\n\n" + verdicts(run),
         f"### Projection\n\n{projection(run)}",
         "### Overlap of updates, mean over layers\n\n" + update_overlap(run),
         "### Overlap of centred activations at η = 0.5, mean over layers\n\n" + activation_overlap(run),
