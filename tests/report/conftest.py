@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from safespan.results import SCHEMAS, RunFolder, write_json, write_table
+from safespan.results import SCHEMAS, RunFolder, write_json, write_jsonl, write_table
 
 FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
 SUBSPACES = {"alignment": 0.5, "safety": 0.6, "random-k": 0.9, "random": 1.0}
@@ -56,11 +56,13 @@ def removed_rows() -> list[dict]:
         {key: row[key] for key in keys}
         | {
             "layer": layer,
+            "module": module,
             "removed_energy": min(1.0, (1 - row["energy_kept"]) * (0.7 + share)),
             "share_of_update": share,
         }
         for row in projection_rows()
-        for layer, share in layers.items()
+        for layer, whole in layers.items()
+        for module, share in (("q_proj", 0.25 * whole), ("up_proj", 0.75 * whole))
     ]
 
 
@@ -74,13 +76,45 @@ def overlap_rows() -> list[dict]:
         groups += [(f"model.layers.{n}.self_attn.{part}.weight", "tensor") for n in range(3) for part in parts]
         groups += [(f"layer {n} (64 columns)", "layer") for n in range(3)]
         for depth, (group, granularity) in enumerate(groups):
+            layer = (
+                "model.embed_tokens"
+                if "embed" in group
+                else f"layer {(depth - 1) // 7 if granularity == 'tensor' else depth - 22}"
+            )
+            module = None if granularity == "layer" else group.split(".")[-2]
             for energy in (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99):
                 chance = energy * 0.8
                 mso = chance + (1 - chance) * 0.3 * math.sin(1 + number + depth / 8) ** 2
-                row = {"pair": pair, "group": group, "granularity": granularity, "energy_fraction": energy}
+                row = {"pair": pair, "group": group, "layer": layer, "module": module, "granularity": granularity}
+                row["energy_fraction"] = energy
                 rows.append(row | {"k_x": 3, "k_y": 4, "mso": mso, "mso_random": chance})
     rows.append({**rows[0], "group": "zero.weight", "mso": math.nan, "mso_random": math.nan})
     return rows
+
+
+def spectrum_rows() -> list[dict]:
+    return [
+        {
+            "update": update, "tensor": f"model.layers.{layer}.{module}.weight", "layer": f"layer {layer}",
+            "module": module, "rank": rank, "n": 16, "singular_value": 2.0 ** (-rank * steep), "energy": rank / 16,
+            "effective_rank": 16 / (1 + steep), "stable_rank": 4 / (1 + steep), "share_of_update": 0.25,
+        }
+        for update, steep in (("alignment", 0.2), ("useful", 0.5), ("harmful", 0.9))
+        for layer in range(2) for module in ("q_proj", "up_proj") for rank in (1, 2, 4, 8, 16)
+    ]  # fmt: skip
+
+
+def generation_rows(model: str) -> list[dict]:
+    row = {"reason": "", "judge": "rules", "refused": None, "error": None, "target": None}
+    return [
+        {**row, "kind": "utility", "prompt": "1 + 1 =", "response": " 2", "target": "2", "score": 1},
+        {**row, "kind": "harmful", "prompt": "How does one glorp?", "response": f"{model} says no.", "score": 1,
+         "refused": True, "reason": "refuses"},
+        {**row, "kind": "harmful", "prompt": "How does one blarp?", "response": "By blarping.", "score": 5,
+         "refused": False, "reason": "complies"},
+        {**row, "kind": "benign", "prompt": "How does one sing?", "response": "<b>Aloud</b>", "score": None,
+         "refused": False},
+    ]  # fmt: skip
 
 
 def activation_rows() -> list[dict]:
@@ -152,13 +186,21 @@ def make_run(root: Path) -> RunFolder:
         "trials": trial_rows(),
         "verdicts": verdict_rows(),
         "separation": separation_rows(),
+        "spectra": spectrum_rows(),
     }
     for name, schema in SCHEMAS.items():
         write_table(run.table(name), rows[name], schema)
+    for model in MODELS:
+        write_jsonl(run.generations(model), generation_rows(model))
     manifest = {
         "name": "organism",
         "command": "safespan run studies/organism.yaml --out runs/organism",
-        "config": {"seed": 0, "training": {"steps": 300, "lr": 3e-4}, "note": "</pre><script>alert(1)</script>"},
+        "config": {
+            "seed": 0,
+            "verdict": {"margin": 0.15},
+            "training": {"steps": 300, "lr": 3e-4},
+            "note": "</pre><script>alert(1)</script>",
+        },
         "seed": 0,
         "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0"},
         "hardware": {"cpu": "Some CPU", "cores": 2, "memory_gb": 8.0, "gpu": None},

@@ -12,29 +12,38 @@ import pytest
 
 from safespan.errors import DataError
 from safespan.report import write_report
+from safespan.report.charts import against_controls, removed_by_layer
 from safespan.report.tables import judge_facts, overlap_facts, separation_facts
-from safespan.results import SCHEMAS, RunFolder, write_json, write_table
+from safespan.report.verdict import summary
+from safespan.results import SCHEMAS, RunFolder, write_json, write_jsonl, write_table
 
-SECTIONS = ("verdict", "models", "parallel", "orthogonal", "overlap", "activations", "removed", "run")
+SECTIONS = (
+    "verdict", "models", "controls", "parallel", "orthogonal", "overlap", "activations", "removed", "spectra",
+    "said-by-models", "run",
+)  # fmt: skip
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and the text of each script."""
+    """Tags with their attributes, the text of each script that runs, and the data by id."""
 
     def __init__(self, html: str):
         super().__init__()
         self.tags: list[tuple[str, dict]] = []
         self.scripts: list[str] = []
+        self.data: dict[str, str] = {}
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag == "script":
+        if tag == "script" and "id" not in dict(attrs):
             self.scripts.append("")
 
     def handle_data(self, data):
         if self.tags and self.tags[-1][0] == "script":
-            self.scripts[-1] += data
+            if held := self.tags[-1][1].get("id"):
+                self.data[held] = self.data.get(held, "") + data
+            else:
+                self.scripts[-1] += data
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +52,16 @@ def html(full_run: RunFolder) -> str:
 
 
 def specs(page: Page) -> dict:
-    return json.loads(re.search(r"^const SPECS = (.*);$", page.scripts[-1], re.M)[1])
+    return json.loads(page.data["specs"])
 
 
 def test_every_section_and_chart_is_there(html):
     page = Page(html)
     ids = [attrs.get("id") for tag, attrs in page.tags if tag == "section"]
     assert ids == list(SECTIONS)
-    charts = {attrs["id"].removeprefix("chart-"): attrs for _, attrs in page.tags if attrs.get("role") == "img"}
+    charts = {attrs["id"].removeprefix("chart-"): attrs for _, attrs in page.tags if attrs.get("class") == "chart"}
     assert set(charts) == set(specs(page))
-    assert len(charts) == 8
+    assert len(charts) == 13
     assert all(attrs["aria-label"] for attrs in charts.values())
     assert "Left out" not in html
     words = "Along the alignment subspace harm and utility move together"
@@ -69,10 +78,14 @@ def test_nothing_is_loaded_and_the_page_is_small(html):
     assert len(html.encode()) < 3_000_000
 
 
-def test_figures_are_svg_files(html, full_run):
+def test_figures_are_svg_and_pdf_files_of_a_papers_width(html, full_run):
     files = sorted(full_run.figures.iterdir())
-    assert {path.stem for path in files} == set(specs(Page(html)))
+    assert {path.name for path in files} == {f"{name}.{kind}" for name in specs(Page(html)) for kind in ("svg", "pdf")}
     for path in files:
+        if path.suffix == ".pdf":
+            assert path.read_bytes().startswith(b"%PDF-")
+            continue
+        assert 300 < float(ET.parse(path).getroot().get("width")) < 600, path
         root = ET.parse(path).getroot()
         assert root.tag.endswith("svg")
         # Axis titles and a chart title are text, and a mark was drawn.
@@ -83,17 +96,18 @@ def test_figures_are_svg_files(html, full_run):
 def test_hostile_strings_stay_text(full_run, tmp_path):
     evil = "</script><script>alert('x')</script><!--<script>&"
     run = RunFolder(Path(shutil.copytree(full_run.root, tmp_path / "run")))
-    for name, column in (("models", "model"), ("overlap", "group"), ("projection", "finetune")):
+    for name, column in (("models", "model"), ("overlap", "module"), ("projection", "finetune")):
         table = run.read_table(name).with_columns(pl.lit(evil).alias(column))
         write_table(run.table(name), table.to_dicts(), SCHEMAS[name])
+    write_jsonl(run.generations(evil), [{"kind": "harmful", "prompt": "p", "response": evil, "score": 5}])
     manifest = json.loads(run.manifest.read_text()) | {"name": evil, "command": evil, "versions": {evil: evil}}
     write_json(run.manifest, manifest)
     html = write_report(run).read_text(encoding="utf-8")
     page = Page(html)
     assert len(page.scripts) == 2
     assert evil not in html
-    (rows,) = specs(page)["overlap_heatmap"]["datasets"].values()
-    assert rows[0]["group"] == evil
+    assert specs(page)["overlap_heatmap"]["datasets"]["rows"][0]["module"] == evil
+    assert evil in json.loads(page.data["said"])["rows"][0]
 
 
 @pytest.mark.parametrize("present", [("models",), ("projection", "activations")])
@@ -103,7 +117,7 @@ def test_an_absent_table_is_named(full_run, tmp_path, present):
         write_table(run.table(name), full_run.read_table(name).to_dicts(), SCHEMAS[name])
     html = write_report(run).read_text(encoding="utf-8")
     named = {name for name in SCHEMAS if f"Left out: results/{name}.csv is absent" in html}
-    in_words = {"separation", "trials", "verdicts"}  # have no figures of their own
+    in_words = {"separation", "verdicts"}  # stand beside others in their sections
     assert named == set(SCHEMAS) - set(present) - in_words
     assert "This run was not put to the test" in html
 
@@ -168,3 +182,55 @@ def test_the_ceiling_of_overlap_is_said_where_it_was_measured(full_run: RunFolde
     again = overlap.with_columns(pair=pl.lit("harmful-harmful again"), mso=pl.lit(0.9))
     [fact] = overlap_facts(pl.concat([overlap, again]))
     assert fact.endswith("one recipe under two seeds, the ceiling, 0.90 (harmful-harmful again).")
+
+
+def test_what_models_said_is_there_on_demand_or_not_at_all(full_run: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(Path(shutil.copytree(full_run.root, tmp_path / "run")))
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    held = json.loads(page.data["said"])
+    assert len(held["rows"]) == 4 * 6
+    first = dict(zip(held["columns"], held["rows"][1], strict=True))
+    assert (first["model"], first["kind"], first["response"]) == ("base", "harmful", "base says no.")
+    # A run has generations of models that are not in its table, and prompts as long as they like.
+    write_jsonl(run.generations("base"), [{"kind": "utility", "prompt": "x" * 5000, "response": "", "score": 0}] * 2000)
+    html = write_report(run).read_text(encoding="utf-8")
+    rows = json.loads(Page(html).data["said"])["rows"]
+    assert len(html.encode()) < 3_000_000
+    assert {row[0] for row in rows} == {"base", "aligned", "useful", "harmful", "contaminated", "safe"}
+    assert "of 2020 answers, evenly" in html
+    assert max(len(str(cell)) for row in rows for cell in row) < 2010
+    without = write_report(run, generations=False).read_text(encoding="utf-8")
+    assert "said" not in Page(without).data
+    assert "written with --no-generations" in without
+    run.generations("base").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match="no file of generations"):
+        write_report(run)
+
+
+def test_the_bands_are_the_range_of_the_controls(full_run: RunFolder) -> None:
+    trials = full_run.read_table("trials")
+    figure = against_controls(trials)
+    assert figure is not None
+    rows = figure.data["rows"]
+    assert set(rows["hypothesis"]) == {"lox", "alignment"}
+    place = {"hypothesis": "alignment", "method": "parallel", "fraction": 0.1, "measure": "attack_success_rate"}
+    [row] = rows.filter(*(pl.col(name) == value for name, value in place.items())).rows(named=True)
+    assert (row["value"], row["control_low"], row["control_high"]) == (0.4, 0.7, 0.7)
+
+
+def test_removed_energy_of_a_layer_is_that_of_its_modules_together(full_run: RunFolder) -> None:
+    removed = full_run.read_table("removed_energy")
+    figure = removed_by_layer(removed)
+    assert figure is not None
+    keys = {"finetune": "useful", "subspace": "random", "method": "parallel"}
+    own = [pl.col(name) == value for name, value in keys.items()]
+    [drawn] = figure.data["rows"].filter(*own, pl.col("layer") == "1")["removed_energy"]
+    parts = removed.filter(*own, pl.col("fraction") == 0.5, pl.col("layer") == "layer 1")
+    shares, gone = parts["share_of_update"].to_numpy(), parts["removed_energy"].to_numpy()
+    assert drawn == pytest.approx((shares @ gone) / shares.sum(), abs=1e-6)
+
+
+def test_every_verdict_is_counted_in_one_sentence(full_run: RunFolder) -> None:
+    expected = "Of 2 hypotheses tested: 1 selective (lox, harm first), 1 not selective (alignment)."
+    assert summary(full_run.read_table("verdicts")) == expected
+    assert summary(full_run.read_table("verdicts").clear()) == ""

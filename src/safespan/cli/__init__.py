@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from safespan.cli import analysis, evaluation, judging, study, training, verdict  # noqa: F401 - they add their commands to the app
+from safespan.cli import analysis, evaluation, judging, report, study, training, verdict  # noqa: F401 - they add their commands to the app
 from safespan.cli.app import app
 from safespan.errors import SafespanError
 

@@ -63,12 +63,3 @@ def _run(study: Path, out: Path, settings: list[str]) -> None:
 
     report_path = run_study(load_study(study, settings), out, shlex.join(["safespan", *sys.argv[1:]]))
     typer.echo(f"report: {report_path}")
-
-
-@app.command()
-def report(run_dir: Annotated[Path, typer.Argument(help="run folder of a study")]) -> None:
-    """Write a run's report again from its tables."""
-    from safespan.report import write_report
-    from safespan.results import RunFolder
-
-    typer.echo(f"report: {write_report(RunFolder(run_dir))}")

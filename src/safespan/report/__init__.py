@@ -1,5 +1,6 @@
-"""The page that a run ends with: verdict, tables, charts, provenance."""
+"""The page that a run ends with, and the page that compares several: verdicts, tables, charts, provenance."""
 
+from safespan.report.compare import write_comparison
 from safespan.report.page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison", "write_report"]

@@ -17,6 +17,8 @@ _RATES = {
     "general_ability": "n_general",
 }
 
+AGAIN = " again"
+"""How the name of a pair ends that is one recipe under two seeds."""
 _APART = 0.95
 """AUROC from which one direction is said to tell two classes apart."""
 
@@ -99,7 +101,7 @@ def overlap_facts(overlap: pl.DataFrame) -> list[str]:
             parts.append(f"{pair.replace('-', '–')} {mso:.2f} (chance {chance:.2f})")
     if not parts:
         return []
-    again = rows.filter(pl.col("pair").str.ends_with(" again"), pl.col("energy_fraction") == energy)
+    again = rows.filter(pl.col("pair").str.ends_with(AGAIN), pl.col("energy_fraction") == energy)
     if not again.is_empty():
         parts.append(f"one recipe under two seeds, the ceiling, {mean(again, 'mso'):.2f} ({again['pair'][0]})")
     unit = rows["granularity"][0]

@@ -72,6 +72,23 @@ def reported(verdicts: pl.DataFrame, trials: pl.DataFrame) -> list[Reported]:
     ]
 
 
+def summary(verdicts: pl.DataFrame) -> str:
+    """How many hypotheses were found what, and which are selective: a sentence, empty where none was tested."""
+    whole = verdicts.filter(pl.col("method") == "all", pl.col("outcome") == "all")
+    if whole.is_empty():
+        return ""
+    parts = []
+    for verdict in ("selective", "not selective", "inconclusive", "depends on the measure"):
+        found = whole.filter(pl.col("verdict") == verdict)
+        names = [
+            f"{row['hypothesis']}, {row['direction']}" if row["direction"] else row["hypothesis"]
+            for row in found.iter_rows(named=True)
+        ]
+        if names:
+            parts.append(f"{len(names)} {verdict} ({'; '.join(names)})")
+    return f"Of {whole.height} hypotheses tested: {', '.join(parts)}."
+
+
 def words_of(name: str, kind: str, verdict: str, direction: str) -> str:
     """A verdict as a sentence without its full stop."""
     found = _OPEN.get(verdict) or _WORDS["subspace" if kind == "subspace" else "edit", verdict, direction]

@@ -1,0 +1,86 @@
+"""Activations by depth: how far the classes' subspaces overlap, and how well one direction tells them apart."""
+
+import altair as alt
+import polars as pl
+
+from safespan.report.charts.figure import Figure, Panel, chart_of, panels_figure, series, tooltip, unique
+from safespan.report.charts.overlap import overlap_panel
+from safespan.report.tables import nearest
+
+_KINDS = {"raw": "#A67C00", "centred": "#7A5CC7", "useful halves": "#2A7F8E", "harmful halves": "#B5476B"}
+_PROBES = {"linear probe": "#0072B2", "difference of means": "#D55E00"}
+
+
+def activation_overlap(activations: pl.DataFrame, by: str = "model") -> Figure | None:
+    """Overlap of useful and harmful prompts' activations by layer, raw and centred, one panel per value of `by`.
+
+    Where halves of a class were compared, their centred overlap is drawn too.
+    """
+    rows = activations.drop_nulls(["mso", "mso_random"])
+    if rows.is_empty():
+        return None
+    energy = nearest(rows, "energy_fraction", 0.5)
+    classes = pl.col("pair") == "useful-harmful"
+    kind = pl.when(~classes).then("pair").when("centered").then(pl.lit("centred")).otherwise(pl.lit("raw"))
+    rows = rows.filter((pl.col("energy_fraction") == energy) & (classes | pl.col("centered"))).select(
+        by, "layer", kind.alias("series"), "mso", "mso_random", "k_x", "k_y"
+    )
+    rows = rows.rename({by: "panel"})
+    encodings = series("series", unique(rows, "series"), _KINDS, "Activations")
+    x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
+    return panels_figure(
+        "activation_overlap",
+        f"Overlap of useful and harmful activations by layer, energy {energy:g}",
+        "How much of their leading directions useful and harmful prompts share, dashed the random floor. Raw "
+        "activations share their mean, which alone lifts the overlap; centred ones do not. Halves, where measured: two "
+        "random halves of one class, centred, the most overlap to be had from so few prompts.",
+        f"Line charts of activation overlap by layer, raw and centred, one panel per {by}.",
+        [overlap_panel(rows, x, encodings, name, 240, False) for name in unique(rows, "panel")],
+        3,
+        {"rows": rows},
+    )
+
+
+def separation(table: pl.DataFrame, by: str = "model") -> Figure | None:
+    """Held-out AUROC of a linear probe and of the difference of means by layer, one panel per value of `by`."""
+    kinds = {"linear probe": "probe_auroc", "difference of means": "mean_difference_auroc"}
+    parts = [
+        table.select(
+            panel=by,
+            layer="layer",
+            series=pl.lit(kind),
+            auroc=name,
+            low=f"{name}_low",
+            high=f"{name}_high",
+        )
+        for kind, name in kinds.items()
+    ]
+    rows = pl.concat(parts).drop_nulls("auroc")
+    if rows.is_empty():
+        return None
+    return panels_figure(
+        "separation",
+        "Useful and harmful prompts told apart by one direction",
+        "AUROC on held-out prompts of a linear probe and of the difference of the classes' means, at each layer; bands "
+        "are 95 % intervals, the rule at 0.5 is a coin. Classes can be told apart by one direction while their "
+        "subspaces overlap: a direction is no subspace.",
+        f"Line charts of AUROC by layer for two directions, one panel per {by}.",
+        [_auroc_panel(rows, name) for name in unique(rows, "panel")],
+        3,
+        {"rows": rows},
+    )
+
+
+def _auroc_panel(rows: pl.DataFrame, panel: str) -> Panel:
+    encodings = series("series", unique(rows, "series"), _PROBES, "Direction")
+    x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
+    base = chart_of(panel=panel).encode(x=x, color=encodings["color"])
+    scale = alt.Scale(domain=[0.4, 1], clamp=True)
+    title = "AUROC, held out"
+    y = alt.Y("auroc:Q", title=title, scale=scale)
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q")
+    coin = alt.Chart(alt.InlineData(values=[{"y": 0.5}])).mark_rule(strokeDash=[4, 3]).encode(y="y:Q")
+    line = base.mark_line(strokeWidth=2).encode(y=y)
+    hover = tooltip(rows, ["series", "layer", "auroc", "low", "high"])
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings["shape"], tooltip=hover)
+    return alt.layer(band, coin, line, points, title=panel, width=240, height=150)

@@ -1,0 +1,108 @@
+"""What every chart is made of: named data, panels side by side, colours that all eyes tell apart.
+
+A figure of several panels is a `concat`; the page lays its panels out afresh for the width at hand.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+Panel = alt.LayerChart | alt.Chart
+
+# Okabe and Ito's colours: apart for every kind of colour vision, and 3 : 1 on a white as on a dark ground.
+SUBSPACES = {"alignment": "#D55E00", "safety": "#009E73", "random-k": "#CC79A7", "random": "#0072B2"}
+UPDATES = {
+    "alignment": "#D55E00",
+    "safety": "#009E73",
+    "useful": "#4F7FD9",
+    "harmful": "#C8475F",
+    "contaminated": "#A67C00",
+}
+_OTHERS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#A67C00", "#7A5CC7", "#2A7F8E", "#C8475F")
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+
+ROWS = "rows"
+"""The name of a figure's own data."""
+UNIT = alt.Scale(domain=[0, 1])
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with the words that belong to it.
+
+    Attributes:
+        description: what the chart is, for those who cannot see it.
+        chart: refers to its data by name.
+        data: name -> table; `rows` is what is shown and saved as the data of the chart.
+    """
+
+    name: str
+    title: str
+    caption: str
+    description: str
+    chart: alt.ConcatChart | Panel
+    data: Mapping[str, pl.DataFrame]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The Vega-Lite specification, with its data."""
+        spec = self.chart.properties(title=self.title, description=self.description).to_dict(validate=False)
+        # Altair's default theme fixes sizes and colours that the page sets for itself.
+        return {
+            **{key: value for key, value in spec.items() if key != "config"},
+            "datasets": {name: values(table) for name, table in self.data.items()},
+        }
+
+
+def values(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows for a specification: four digits, which is more than a chart can show."""
+    return table.with_columns(pl.selectors.float().round(4)).to_dicts()
+
+
+def panels_figure(
+    name: str,
+    title: str,
+    caption: str,
+    description: str,
+    panels: Sequence[Panel],
+    columns: int,
+    data: Mapping[str, pl.DataFrame],
+) -> Figure:
+    """A figure of several panels, `columns` to a row where there is room."""
+    chart = alt.concat(*panels, columns=columns, spacing=24)
+    return Figure(name, title, caption, description, chart, data)
+
+
+def chart_of(data: str = ROWS, **where: Any) -> alt.Chart:
+    """A chart of the rows of a named table in which each column of `where` has the value given."""
+    chart = alt.Chart(alt.NamedData(data))
+    for column, value in where.items():
+        chart = chart.transform_filter(alt.FieldEqualPredicate(field=column, equal=value))
+    return chart
+
+
+def series(field: str, names: Sequence[str], colours: Mapping[str, str], title: str) -> dict[str, Any]:
+    """Colour and shape encodings of a named series, the same for every panel."""
+    known = [name for name in colours if name in names]
+    other = [name for name in names if name not in colours]
+    domain = known + other
+    spare = [colour for colour in _OTHERS if colour not in (colours[name] for name in known)]
+    shown = [colours[name] for name in known] + [spare[i % len(spare)] for i in range(len(other))]
+    shapes = alt.Scale(domain=domain, range=[_SHAPES[i % len(_SHAPES)] for i in range(len(domain))])
+    return {
+        "color": alt.Color(f"{field}:N", scale=alt.Scale(domain=domain, range=shown), title=title),
+        "shape": alt.Shape(f"{field}:N", scale=shapes, title=title),
+    }
+
+
+def tooltip(rows: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Tooltip fields with their kinds."""
+    return [f"{name}:{'N' if rows.schema[name] == pl.String else 'Q'}" for name in columns]
+
+
+def unique(table: pl.DataFrame, column: str) -> list[str]:
+    """The values of a column as text, in order of appearance."""
+    return [str(value) for value in table[column].drop_nulls().unique(maintain_order=True)]

@@ -1,0 +1,101 @@
+"""Utility and harm along the projections of experiments 1 and 2."""
+
+import altair as alt
+import polars as pl
+
+from safespan.report.charts.figure import (
+    SUBSPACES,
+    UNIT,
+    Figure,
+    Panel,
+    chart_of,
+    panels_figure,
+    series,
+    tooltip,
+    unique,
+)
+
+_OUTCOMES = {
+    "utility": ("Utility", "utility_ci_low", "utility_ci_high"),
+    "attack_success_rate": ("Attack success rate", "asr_ci_low", "asr_ci_high"),
+}
+_AXES = {"fraction": "Fraction of directions", "energy_kept": "Energy kept"}
+
+
+def projection_curves(
+    projection: pl.DataFrame, models: pl.DataFrame, method: str, axis: str, by: str = "finetune"
+) -> Figure | None:
+    """Utility and attack success against fraction or energy kept.
+
+    Args:
+        projection: the table; with a column `run` too if `by` is.
+        models: the table, for the un-projected models; the same.
+        method: parallel or orthogonal.
+        axis: fraction or energy_kept.
+        by: the column that has a column of panels for each of its values: `finetune`, or `run` for one fine-tune of
+            several runs.
+    """
+    rows = projection.filter(pl.col("method") == method).drop_nulls(axis)
+    outcomes = [name for name in _OUTCOMES if rows[name].drop_nulls().len()]
+    if rows.is_empty() or not outcomes:
+        return None
+    intervals = [name for outcome in outcomes for name in (outcome, *_OUTCOMES[outcome][1:])]
+    named = list(dict.fromkeys([by, "finetune"]))
+    shown = rows.select(*named, "subspace", "seed", "fraction", "energy_kept", *intervals)
+    groups = unique(rows, by)
+    panels = [_panel(shown, by, group, outcome, axis) for outcome in outcomes for group in groups]
+    against = "the fraction of directions" if axis == "fraction" else "the share of the update's energy kept"
+    kept = "only the part inside the subspace is kept" if method == "parallel" else "that part is removed"
+    return panels_figure(
+        f"{method}_{axis}",
+        f"{method.capitalize()} projection against {_AXES[axis].lower()}",
+        f"What is left of each fine-tune when {kept}, against {against}; bands are 95 % intervals, horizontal rules "
+        "the un-projected models. A subspace is special only where its two curves part from the random ones in "
+        "different ways.",
+        f"Line charts of {' and '.join(name.replace('_', ' ') for name in outcomes)} against {against}, "
+        f"{method} projection, for {', '.join(groups)}.",
+        panels,
+        len(groups),
+        {"rows": shown, "whole": _whole(rows, models, by, outcomes)},
+    )
+
+
+def _whole(rows: pl.DataFrame, models: pl.DataFrame, by: str, outcomes: list[str]) -> pl.DataFrame:
+    """The aligned model and the fine-tune as they are, for every panel."""
+    places = rows.select(pl.col(by), pl.col("finetune").alias("model")).unique(maintain_order=True)
+    which = pl.concat(
+        [
+            places.with_columns(pl.lit("aligned").alias("model"), which=pl.lit("aligned")),
+            places.with_columns(which=pl.lit("fine-tuned")),
+        ]
+    )
+    keys = ["run", "model"] if by == "run" else ["model"]
+    return which.join(models.select(*keys, *outcomes), on=keys, maintain_order="left")
+
+
+def _panel(rows: pl.DataFrame, by: str, group: str, outcome: str, axis: str) -> Panel:
+    label, low, high = _OUTCOMES[outcome]
+    colours = series("subspace", unique(rows, "subspace"), SUBSPACES, "Subspace")
+    base = chart_of(**{by: group}).encode(
+        x=alt.X(f"{axis}:Q", title=_AXES[axis], scale=UNIT), color=colours["color"], detail="seed:N"
+    )
+    y = alt.Y(f"{outcome}:Q", title=label, scale=UNIT)
+    band = base.mark_area(opacity=0.13).encode(y=alt.Y(f"{low}:Q", title=label), y2=f"{high}:Q")
+    line = base.mark_line(strokeWidth=2).encode(y=y)
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
+        y=y,
+        shape=colours["shape"],
+        tooltip=tooltip(rows, ["subspace", "fraction", "energy_kept", outcome, low, high]),
+    )
+    dashes = alt.Scale(domain=["aligned", "fine-tuned"], range=[[2, 3], [8, 3]])
+    rules = (
+        chart_of("whole", **{by: group})
+        .mark_rule(strokeWidth=1.5)
+        .encode(
+            y=y,
+            strokeDash=alt.StrokeDash("which:N", title="Un-projected", scale=dashes),
+            tooltip=["model:N", f"{outcome}:Q"],
+        )
+    )
+    title = f"{group} fine-tune" if by == "finetune" else group
+    return alt.layer(band, rules, line, points, title=title, width=240, height=180)

@@ -1,0 +1,124 @@
+"""The verdicts as a picture, and what they rest on: each hypothesis beside its controls of equal energy."""
+
+import altair as alt
+import polars as pl
+
+from safespan.report.charts.figure import Figure, Panel, chart_of, panels_figure, series, tooltip, unique
+from safespan.statistics.selectivity import SEPARATION
+
+_MEASURES = {
+    "useful_nll": "Right answers, NLL in nats",
+    "harmful_nll": "Forbidden answers, NLL in nats",
+    "utility": "Utility",
+    "attack_success_rate": "Attack success rate",
+    "general_ability": "General ability",
+    "over_refusal_rate": "Over-refusal",
+}
+_METHODS = {"parallel": "#D55E00", "orthogonal": "#0072B2", "edit": "#009E73"}
+
+
+def forest(verdicts: pl.DataFrame, margin: float | None, by: str | None = None) -> Figure | None:
+    """D with its interval for every hypothesis and outcome, one panel for each value of the column `by` if given."""
+    columns = [*([by] if by else []), "hypothesis", "outcome", "s", "low", "high"]
+    rows = verdicts.filter(pl.col("method") == SEPARATION).drop_nulls("s").select(columns).rename({"s": "D"})
+    if rows.is_empty():
+        return None
+    groups = unique(rows, by) if by else [None]
+    data = {"rows": rows}
+    if margin is not None:
+        data["margin"] = pl.DataFrame({"from": [-margin], "to": [margin]})
+    within = "" if margin is None else f" Inside the grey band, ±{margin:g}, a difference counts as none."
+    return panels_figure(
+        "verdicts",
+        "How far each hypothesis parts harm from utility",
+        "D with its interval under each outcome: right of 0 harm goes first, left of 0 utility does; at 0 a hypothesis "
+        f"does what random controls of the same energy do.{within}",
+        f"Points with intervals of D for {rows['hypothesis'].n_unique()} hypotheses under "
+        f"{rows['outcome'].n_unique()} outcomes.",
+        [_forest_panel(rows, by, group, margin is not None) for group in groups],
+        len(groups),
+        data,
+    )
+
+
+def _alignment_first(rows: pl.DataFrame) -> list[str]:
+    return sorted(unique(rows, "hypothesis"), key=lambda name: name != "alignment")
+
+
+def _forest_panel(rows: pl.DataFrame, by: str | None, group: str | None, margin: bool) -> Panel:
+    names, outcomes = _alignment_first(rows), unique(rows, "outcome")
+    colours = series("outcome", outcomes, {}, "Outcome")
+    base = chart_of(**({by: group} if by else {})).encode(
+        y=alt.Y("hypothesis:N", title=None, sort=names, axis=alt.Axis(labelLimit=150, grid=True)),
+        yOffset=alt.YOffset("outcome:N", sort=outcomes),
+        color=colours["color"],
+    )
+    title, scale = "D, beyond random controls", alt.Scale(domain=[-1, 1], clamp=True)
+    x = alt.X("D:Q", title=title, scale=scale)
+    hover = tooltip(rows, ["hypothesis", "outcome", "D", "low", "high"])
+    intervals = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
+    points = base.mark_point(filled=True, size=50, opacity=1).encode(x=x, shape=colours["shape"], tooltip=hover)
+    zero = alt.Chart(alt.InlineData(values=[{"x": 0}])).mark_rule(strokeWidth=1).encode(x="x:Q")
+    band = [chart_of("margin").mark_rect(color="#8883").encode(x="from:Q", x2="to:Q")] if margin else []
+    height = 14 * len(names) * max(1, len(outcomes)) ** 0.7
+    return alt.layer(*band, zero, intervals, points, title=group or "", width=620, height=int(height) + 20)
+
+
+def against_controls(trials: pl.DataFrame) -> Figure | None:
+    """Every measure against the energy kept: a hypothesis as a line, its random controls as a band."""
+    measured = [name for name in _MEASURES if trials[name].drop_nulls().len()]
+    if trials.is_empty() or not measured:
+        return None
+    keys = ["finetune", "hypothesis", "method", "fraction"]
+    long = trials.unpivot(measured, index=[*keys, "draw", "energy_kept"], variable_name="measure").drop_nulls("value")
+    controls = long.filter(pl.col("draw").is_not_null()).group_by(*keys, "measure", maintain_order=True)
+    rows = (
+        long.filter(pl.col("draw").is_null())
+        .drop("draw")
+        .join(
+            controls.agg(control_mean=pl.mean("value"), control_low=pl.min("value"), control_high=pl.max("value")),
+            on=[*keys, "measure"],
+            how="left",
+            maintain_order="left",
+        )
+        .sort("hypothesis", "method", "energy_kept")
+    )
+    names = _alignment_first(rows)
+    chosen = alt.param(name="hypothesis", value=names[0], bind=alt.binding_select(options=names, name="Hypothesis: "))
+    finetunes = unique(rows, "finetune")
+    panels = [_controls_panel(rows, finetune, measure) for measure in measured for finetune in finetunes]
+    figure = panels_figure(
+        "against_controls",
+        "Each hypothesis beside random controls of equal energy",
+        "What a fine-tune's update still does when part of it is kept (parallel), removed (orthogonal) or edited, "
+        "against the energy of what is left. Line: the hypothesis. Band: from the lowest to the highest of its random "
+        "controls, which keep the same energy in every matrix, dashed their mean. A safety subspace leaves its bands "
+        "for harm and stays in them for utility.",
+        f"Line charts of {'; '.join(_MEASURES[name] for name in measured)} against the energy kept, with bands "
+        f"of random controls, for one of {len(names)} hypotheses at a time.",
+        panels,
+        2 if len(panels) <= 4 else 3,
+        {"rows": rows},
+    )
+    chart = figure.chart.add_params(chosen)
+    return Figure(figure.name, figure.title, figure.caption, figure.description, chart, figure.data)
+
+
+def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> Panel:
+    label = _MEASURES[measure]
+    colours = series("method", unique(rows, "method"), _METHODS, "Method")
+    base = (
+        chart_of(finetune=finetune, measure=measure)
+        .transform_filter("datum.hypothesis === hypothesis")
+        .encode(x=alt.X("energy_kept:Q", title="Energy kept"), color=colours["color"])
+    )
+    scale = alt.Scale(domain=[0, 1]) if not measure.endswith("_nll") else alt.Scale(zero=False)
+    y = alt.Y("value:Q", title=None, scale=scale)
+    band = base.mark_area(opacity=0.18).encode(y=alt.Y("control_low:Q", title=None, scale=scale), y2="control_high:Q")
+    mean = base.mark_line(strokeDash=[4, 3], strokeWidth=1.3).encode(y=alt.Y("control_mean:Q", title=None))
+    line = base.mark_line(strokeWidth=2).encode(y=y)
+    hover = ["hypothesis", "method", "fraction", "energy_kept", "value", "control_mean", "control_low", "control_high"]
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
+        y=y, shape=colours["shape"], tooltip=tooltip(rows, hover)
+    )
+    return alt.layer(band, mean, line, points, title=f"{label} ({finetune})", width=300, height=170)

@@ -1,0 +1,112 @@
+"""Several runs on one page, side by side: other models, other seeds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from safespan.errors import DataError
+from safespan.report import charts, tables
+from safespan.report.page import figures_of, margin_of, read_manifest, read_results, render
+from safespan.report.sections import Section, section
+from safespan.report.static import write_figures
+from safespan.report.verdict import reported
+from safespan.results import SCHEMAS, RunFolder, write_text
+
+_PAIRS = ("alignment-useful", "alignment-harmful", "useful-harmful")
+"""Of the updates: what Experiment 3 asks about."""
+_MODEL = "aligned"
+"""Whose activations are compared, where a run has them."""
+
+
+def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
+    """Write `comparison.html` and `figures/` into a folder: the verdicts, models and curves of several runs.
+
+    Args:
+        runs: the run folders; each is called by its folder's name, with its parent's where two are alike.
+        out: the folder to write to.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        DataError: fewer than two runs, a run given twice, or a table that cannot be read.
+    """
+    folders = [run.root.resolve() for run in runs]
+    if len(folders) < 2 or len(set(folders)) < len(folders):
+        given = ", ".join(str(run.root) for run in runs)
+        raise DataError(f"expected two or more different run folders to compare, given {given}")
+    names = names_of(folders)
+    found = {name: read_results(run) for name, run in zip(names, runs, strict=True)}
+    manifests = {name: read_manifest(run) for name, run in zip(names, runs, strict=True)}
+    together = {
+        name: pl.concat([results[name].with_columns(run=pl.lit(run)) for run, results in found.items()])
+        for name in SCHEMAS
+    }
+    margins = {margin_of(manifest) for manifest in manifests.values()}
+    verdict = charts.forest(together["verdicts"], margins.pop() if len(margins) == 1 else None, by="run")
+    shown = _sections(together)
+    figures = figures_of(verdict, shown)
+    write_figures(out / "figures", figures)
+    page = render(
+        "compare.html.j2",
+        figures,
+        title=f"{len(names)} runs compared",
+        manifests=manifests,
+        verdicts={run: reported(results["verdicts"], results["trials"]) for run, results in found.items()},
+        hypotheses=list(dict.fromkeys(together["verdicts"]["hypothesis"])),
+        verdict=verdict,
+        models={run: tables.model_rows(results["models"]) for run, results in found.items()},
+        sections=shown,
+    )
+    write_text(out / "comparison.html", page)
+    return out / "comparison.html"
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """What each folder is called: the last parts of its path that tell it from the others."""
+    for depth in range(1, max(len(folder.parts) for folder in folders) + 1):
+        names = ["/".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _sections(together: Mapping[str, pl.DataFrame]) -> list[Section]:
+    projection, models = together["projection"], together["models"]
+    finetunes = projection["finetune"].unique(maintain_order=True).to_list()
+    finetune = "contaminated" if "contaminated" in finetunes or not finetunes else finetunes[0]
+    projection = projection.filter(pl.col("finetune") == finetune)
+    found = [
+        section(
+            method,
+            f"{method.capitalize()} projection, {finetune} fine-tune",
+            "Utility and attack success of every run; one column each.",
+            "projection",
+            *(
+                charts.projection_curves(projection, models, method, axis, by="run")
+                for axis in ("fraction", "energy_kept")
+            ),
+        )
+        for method in ("parallel", "orthogonal")
+    ]
+    pairs = pl.col("pair").is_in(_PAIRS) | pl.col("pair").str.ends_with(tables.AGAIN)
+    own = pl.col("model") == _MODEL
+    return [
+        *found,
+        section(
+            "overlap",
+            "Overlap of updates",
+            "Alignment with useful, alignment with harmful, useful with harmful.",
+            "overlap",
+            charts.overlap_curves(together["overlap"].filter(pairs), by="run"),
+        ),
+        section(
+            "activations",
+            f"Activations of the {_MODEL} models",
+            "Useful and harmful prompts at each layer.",
+            "activations",
+            charts.activation_overlap(together["activations"].filter(own), by="run"),
+            charts.separation(together["separation"].filter(own), by="run"),
+        ),
+    ]

@@ -1,0 +1,63 @@
+"""What the models said, for the browser on the page."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from safespan.errors import DataError
+from safespan.results import RunFolder, read_jsonl
+
+COLUMNS = ("model", "kind", "prompt", "response", "target", "score", "refused", "reason", "judge")
+_LONGEST = 2000
+"""Letters of a prompt, response or reason that are shown."""
+_BUDGET = 900_000
+"""Letters of all rows together: what keeps a page under 3 MB beside its charts and their library."""
+
+
+def said(run: RunFolder, models: list[str]) -> tuple[list[list[Any]], int]:
+    """Rows of `COLUMNS` for the page, the first of every kind from every model, and how many there are in all.
+
+    Raises:
+        DataError: a file of generations that is not what a run writes.
+    """
+    kinds = [list(rows) for model in models for rows in _by_kind(run, model).values()]
+    total = sum(map(len, kinds))
+    return _fitting(kinds), total
+
+
+def _by_kind(run: RunFolder, model: str) -> dict[str, list[list[Any]]]:
+    path = run.generations(model)
+    if not path.is_file():
+        return {}
+    kinds: dict[str, list[list[Any]]] = {}
+    try:
+        for row in read_jsonl(path):
+            cells = [model, *(_cell(row.get(name)) for name in COLUMNS[1:])]
+            kinds.setdefault(str(row["kind"]), []).append(cells)
+    except (ValueError, KeyError, AttributeError) as problem:
+        raise DataError(f"{path} is no file of generations ({problem!r}): run the study again") from None
+    return kinds
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return value[:_LONGEST] + " …"
+    return value
+
+
+def _fitting(kinds: list[list[list[Any]]]) -> list[list[Any]]:
+    """Rows in turn from every list, so that each is represented, until the budget is used."""
+    taken = [0] * len(kinds)
+    left = _BUDGET
+    for number, row in _in_turn(kinds):
+        left -= sum(len(str(cell)) + 3 for cell in row)
+        if left < 0:
+            break
+        taken[number] += 1
+    return [row for rows, count in zip(kinds, taken, strict=True) for row in rows[:count]]
+
+
+def _in_turn(kinds: list[list[list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
+    for depth in range(max(map(len, kinds), default=0)):
+        for number, rows in enumerate(kinds):
+            if depth < len(rows):
+                yield number, rows[depth]

@@ -1,0 +1,88 @@
+"""The evidence, section by section, from the tables of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from safespan.report import charts, tables
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph that introduces it, its figures, and the table that is missing if there are none."""
+
+    anchor: str
+    title: str
+    text: str
+    figures: list[charts.Figure]
+    missing: str
+
+
+def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
+    """The sections between the models and the generations, in the order of the experiments."""
+    found = [
+        section(
+            "controls",
+            "Against controls of equal energy",
+            "The evidence of the verdict: what each hypothesis leaves of a fine-tune, beside random parts of it of the "
+            "same size.",
+            "trials",
+            charts.against_controls(results["trials"]),
+        )
+    ]
+    for method, text in (
+        (
+            "parallel",
+            "Only the part of each fine-tuning update that lies in the subspace is added to the aligned model.",
+        ),
+        (
+            "orthogonal",
+            "The part of each fine-tuning update that lies in the subspace is taken out; the rest is added.",
+        ),
+    ):
+        figures = [
+            charts.projection_curves(results["projection"], results["models"], method, axis)
+            for axis in ("fraction", "energy_kept")
+        ]
+        found.append(section(method, f"{method.capitalize()} projection", text, "projection", *figures))
+    depth = tables.separation_facts(results["separation"], results["activations"])
+    return [
+        *found,
+        section(
+            "overlap",
+            "Overlap of updates",
+            "Do alignment and fine-tuning write into the same directions of the weights?",
+            "overlap",
+            charts.overlap_curves(results["overlap"]),
+            charts.overlap_heatmap(results["overlap"]),
+        ),
+        section(
+            "activations",
+            "Overlap of activations",
+            " ".join(["Do useful and harmful prompts live in the same directions of the residual stream?", *depth]),
+            "activations",
+            charts.activation_overlap(results["activations"]),
+            charts.separation(results["separation"]),
+        ),
+        section(
+            "removed",
+            "Where the energy goes",
+            "What each projection removes, by layer and by module.",
+            "removed_energy",
+            charts.removed_by_layer(results["removed_energy"]),
+            charts.removed_by_module(results["removed_energy"]),
+        ),
+        section(
+            "spectra",
+            "Spectra of the updates",
+            "How many directions an update has, and how unequal they are.",
+            "spectra",
+            charts.spectra(results["spectra"]),
+        ),
+    ]
+
+
+def section(anchor: str, title: str, text: str, table: str, *figures: charts.Figure | None) -> Section:
+    """A section with those of its figures that there is something to draw for."""
+    return Section(anchor, title, text, [figure for figure in figures if figure], f"results/{table}.csv")

@@ -1,0 +1,58 @@
+"""Every figure as a file for a paper: SVG and PDF, as wide as a page's text, letters of eight points."""
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+
+from safespan.report.charts import Figure
+from safespan.results import atomic_path
+
+_WIDTH = 504
+"""Points: seven inches, the text of a page in two columns."""
+_AXIS = 42
+"""Points to the left of a panel that its axis takes."""
+_NARROWEST = 110
+_CONFIG = {
+    "background": "white",
+    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
+    "axis": {"labelFontSize": 8, "titleFontSize": 8, "titleFontWeight": "normal", "tickCount": 5},
+    "header": {"labelFontSize": 8, "titleFontSize": 8},
+    "legend": {"orient": "top", "labelFontSize": 8, "titleFontSize": 8, "symbolOpacity": 1, "columns": 6},
+    "title": {"fontSize": 9, "anchor": "start"},
+    "rule": {"color": "#444"},
+    "view": {"stroke": None},
+}
+
+
+def write_figures(folder: Path, figures: Iterable[Figure]) -> None:
+    """Write NAME.svg and NAME.pdf of every figure into a folder that is replaced as a whole."""
+    with atomic_path(folder) as part:
+        part.mkdir()
+        for figure in figures:
+            spec = paper_size(figure.spec)
+            (part / f"{figure.name}.svg").write_text(vl_convert.vegalite_to_svg(spec, config=_CONFIG), encoding="utf-8")
+            (part / f"{figure.name}.pdf").write_bytes(vl_convert.vegalite_to_pdf(spec, config=_CONFIG))
+
+
+def paper_size(spec: dict[str, Any]) -> dict[str, Any]:
+    """The specification with as many panels to a row as stay legible, together as wide as a page's text.
+
+    The title is left out: a paper has it in the caption.
+    """
+    spec = {**copy.deepcopy(spec), "title": ""}
+    columns = spec["columns"]
+    while columns > 1 and _panel_width(columns) < _NARROWEST:
+        columns = -(-columns // 2)
+    spec |= {"columns": columns, "spacing": 14}
+    for panel in spec["concat"]:
+        width = _panel_width(min(columns, len(spec["concat"])))
+        panel["height"] = panel["height"] * min(1.0, width / panel["width"]) ** 0.5
+        panel["width"] = width
+    return spec
+
+
+def _panel_width(columns: int) -> float:
+    return (_WIDTH - 14 * (columns - 1)) / columns - _AXIS

@@ -1,0 +1,168 @@
+"use strict";
+const SPECS = JSON.parse(document.getElementById("specs").textContent);
+const system = matchMedia("(prefers-color-scheme: dark)");
+const views = {};
+
+function element(name, text, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== undefined && text !== null) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+// Theme: the system's, or as chosen.
+const root = document.documentElement, button = document.getElementById("theme");
+const THEMES = ["", "light", "dark"], WORDS = { "": "as the system", light: "light", dark: "dark" };
+
+function dark() {
+  return root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
+}
+
+function theme(name) {
+  if (name) root.dataset.theme = name; else delete root.dataset.theme;
+  button.textContent = "Theme: " + WORDS[name];
+  try { localStorage.setItem("safespan-theme", name); } catch { /* no storage for files here: the choice is not kept */ }
+}
+
+button.addEventListener("click", () => {
+  theme(THEMES[(THEMES.indexOf(root.dataset.theme || "") + 1) % THEMES.length]);
+  draw();
+});
+try { theme(THEMES.includes(localStorage.getItem("safespan-theme")) ? localStorage.getItem("safespan-theme") : ""); } catch { theme(""); }
+
+// Panels side by side as far as the width allows, else under one another.
+function fit(spec, width) {
+  spec = structuredClone(spec);
+  let n = Math.min(spec.columns, spec.concat.length);
+  while (n > 1 && width / n < 200) n = Math.ceil(n / 2);
+  spec.columns = n;
+  const panel = Math.floor((width - spec.spacing * (n - 1)) / n);
+  // What stands left of a panel: titles and values of its axis, names where it has names.
+  for (const part of spec.concat) part.width = Math.max(80, panel - (named(part) ? 150 : 56));
+  return spec;
+}
+
+function named(part) {
+  const y = (part.encoding || (part.layer.find(layer => layer.encoding && layer.encoding.y && layer.encoding.y.type === "nominal") || {}).encoding || {}).y;
+  return Boolean(y && y.type === "nominal" && y.title === null);
+}
+
+function config(width) {
+  const night = dark(), ink = night ? "#e7e9ec" : "#1d2126", soft = night ? "#a3abb6" : "#5a6370";
+  const grid = night ? "#2c323a" : "#ececea";
+  return {
+    background: "transparent", font: "system-ui, Segoe UI, Helvetica, Arial, sans-serif",
+    axis: { labelColor: soft, titleColor: ink, gridColor: grid, domainColor: soft, tickColor: soft, titleFontWeight: 500, labelFontSize: 11, titleFontSize: 12, tickCount: 5 },
+    legend: { labelColor: ink, titleColor: ink, orient: "top", columns: width < 560 ? 2 : 0, symbolSize: 80, symbolOpacity: 1, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 600 },
+    title: { color: ink, fontSize: 13, fontWeight: 600, anchor: "start" },
+    view: { stroke: null }, rule: { color: ink },
+  };
+}
+
+function draw() {
+  for (const [name, spec] of Object.entries(SPECS)) {
+    const target = document.getElementById("chart-" + name), width = target.clientWidth;
+    if (views[name]) views[name].finalize();
+    vegaEmbed(target, fit(spec, width), {
+      renderer: "svg", actions: false, logLevel: 1, config: config(width), tooltip: { theme: dark() ? "dark" : "light" },
+    }).then(result => {
+      views[name] = result.view;
+      const drawing = target.querySelector("svg");
+      drawing.setAttribute("role", "img");
+      drawing.setAttribute("aria-label", target.getAttribute("aria-label"));
+    }).catch(error => { target.textContent = "This chart could not be drawn: " + error.message; });
+  }
+}
+
+let drawn = innerWidth, waiting;
+addEventListener("resize", () => {
+  if (innerWidth === drawn) return;
+  clearTimeout(waiting);
+  waiting = setTimeout(() => { drawn = innerWidth; draw(); }, 200);
+});
+system.addEventListener("change", draw);
+draw();
+
+// The data behind each chart: a table on demand, and a file.
+function csv(columns, rows) {
+  const cell = value => value === null || value === undefined ? "" : /[",\n\r]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value);
+  return [columns, ...rows.map(row => columns.map(name => row[name]))].map(line => line.map(cell).join(",")).join("\n") + "\n";
+}
+
+function save(name, text) {
+  const link = element("a", null, { download: name, href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const SHOWN = 300;
+for (const place of document.querySelectorAll("details.data")) {
+  const name = place.dataset.figure, rows = SPECS[name].datasets.rows, columns = Object.keys(rows[0] || {});
+  const file = element("button", "Save as CSV", { type: "button" });
+  file.addEventListener("click", () => save(name + ".csv", csv(columns, rows)));
+  place.append(file);
+  place.addEventListener("toggle", () => {
+    if (!place.open || place.querySelector("table")) return;
+    const table = element("table"), head = table.createTHead().insertRow(), body = table.createTBody();
+    for (const column of columns) head.append(element("th", column, { scope: "col" }));
+    for (const row of rows.slice(0, SHOWN)) {
+      const line = body.insertRow();
+      for (const column of columns) line.append(element("td", row[column] === null ? "–" : row[column]));
+    }
+    const box = element("div", null, { class: "scroll", tabindex: "0", role: "region", "aria-label": "Data of " + name });
+    box.append(table);
+    place.append(box);
+    if (rows.length > SHOWN) place.append(element("p", `The first ${SHOWN} of ${rows.length} rows; the file has all.`, { class: "soft" }));
+  });
+}
+
+// What the models said: nothing is shown before it is asked for, and it is never taken for markup.
+const held = document.getElementById("said");
+if (held) {
+  const said = JSON.parse(held.textContent), place = document.getElementById("browser");
+  const rows = said.rows.map(row => Object.fromEntries(said.columns.map((name, i) => [name, row[i]])));
+  const list = place.querySelector("ol"), count = place.querySelector("output"), more = place.querySelector("button");
+  const filters = { model: place.querySelector("#by-model"), kind: place.querySelector("#by-kind"), score: place.querySelector("#by-score") };
+  const words = place.querySelector("#by-words"), PAGE = 25;
+  let found = [], shown = 0;
+
+  const score = row => row.score === null ? "none" : String(row.score);
+  const value = (row, field) => field === "score" ? score(row) : row[field];
+  for (const [field, select] of Object.entries(filters))
+    for (const seen of [...new Set(rows.map(row => value(row, field)))].sort()) select.append(element("option", seen, { value: seen }));
+
+  function line(item, label, text, kind) {
+    if (text === null || text === "") return;
+    const made = element("p", null, { class: kind });
+    made.append(element("span", label + ": ", { class: "soft" }), text);
+    item.append(made);
+  }
+
+  function next() {
+    for (const row of found.slice(shown, shown + PAGE)) {
+      const item = element("li"), refused = row.refused === null ? "" : row.refused ? " · refused" : " · not refused";
+      item.append(element("p", `${row.model} · ${row.kind} · score ${score(row)}${refused}`, { class: "who" }));
+      line(item, "prompt", row.prompt, "prompt");
+      line(item, "response", row.response, "response");
+      line(item, "expected", row.target, "target");
+      line(item, "why (" + row.judge + ")", row.reason, "reason");
+      list.append(item);
+    }
+    shown = Math.min(found.length, shown + PAGE);
+    count.textContent = `${shown} of ${found.length} shown`;
+    more.hidden = shown === found.length;
+  }
+
+  function filter() {
+    const sought = words.value.toLowerCase();
+    found = rows.filter(row => Object.entries(filters).every(([field, select]) => !select.value || value(row, field) === select.value)
+      && (!sought || [row.prompt, row.response].some(text => text && text.toLowerCase().includes(sought))));
+    list.replaceChildren();
+    shown = 0;
+    next();
+  }
+
+  for (const control of [...Object.values(filters), words]) control.addEventListener("input", filter);
+  more.addEventListener("click", next);
+  place.addEventListener("toggle", () => { if (place.open && !shown) filter(); });
+}
