@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-Panel = alt.LayerChart | alt.Chart
+Panel = alt.LayerChart | alt.FacetChart | alt.Chart
 
 # Okabe and Ito's colours: apart for every kind of colour vision, and 3 : 1 on a white as on a dark ground.
 SUBSPACES = {"alignment": "#D55E00", "safety": "#009E73", "random-k": "#CC79A7", "random": "#0072B2"}

@@ -1,5 +1,7 @@
 """Overlap of update subspaces: against energy, and by layer and module."""
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 
@@ -63,7 +65,7 @@ def overlap_curves(overlap: pl.DataFrame, by: str | None = None) -> Figure | Non
 
 
 def overlap_panel(
-    rows: pl.DataFrame, x: alt.X, encodings: dict[str, alt.Color | alt.Shape], panel: str, width: int, ceiling: bool
+    rows: pl.DataFrame, x: alt.X, encodings: dict[str, Any], panel: str, width: int, ceiling: bool
 ) -> Panel:
     """Overlap as lines with points, the random baseline dashed in the same colours, the ceiling dotted in grey."""
     hover = tooltip(rows, [name for name in rows.columns if name != "panel"])

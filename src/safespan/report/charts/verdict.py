@@ -48,7 +48,7 @@ def _alignment_first(rows: pl.DataFrame) -> list[str]:
 def _forest_panel(rows: pl.DataFrame, by: str | None, group: str | None, margin: bool) -> Panel:
     names, outcomes = _alignment_first(rows), unique(rows, "outcome")
     colours = series("outcome", outcomes, {}, "Outcome")
-    base = chart_of(**({by: group} if by else {})).encode(
+    base = chart_of(**({by: group} if by and group else {})).encode(
         y=alt.Y("hypothesis:N", title=None, sort=names, axis=alt.Axis(labelLimit=150, grid=True)),
         yOffset=alt.YOffset("outcome:N", sort=outcomes),
         color=colours["color"],
