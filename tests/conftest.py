@@ -11,6 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from tiny_model import save_tiny_model
 
+pytest_plugins = ["browser"]
+
 # One thread: a second one gains nothing on models this small, and waits for its turn on a busy machine.
 torch.set_num_threads(1)
 threadpool_limits(1)
