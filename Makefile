@@ -3,8 +3,8 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-# A worker a core, each given whole files, so that what a file's tests share is made once.
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
+# A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo study-smollm2 test wheel format seeds verdict-rates bench bench-large clean
 

@@ -1,7 +1,7 @@
 """Debian's Chromium for tests of pages: what a page says on its console and asks of the network is written down.
 
-Plain Playwright in place of its pytest plugin, which keeps an event loop running for the whole session: after it no other
-test of the process could call `asyncio.run`.
+Plain Playwright in place of its pytest plugin, which keeps an event loop running for the whole session: after it no
+other test of the process could call `asyncio.run`.
 """
 
 import os

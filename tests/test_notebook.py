@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.long
+
 FILE = Path(__file__).parents[1] / "examples" / "audit.ipynb"
 
 

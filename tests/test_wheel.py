@@ -9,6 +9,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[1]
 STUDIES = {path.name for path in (ROOT / "studies").glob("*.yaml")}
@@ -85,6 +88,8 @@ def test_the_source_distribution_holds_the_tests_and_no_runs(wheel):
         top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     assert {"src", "studies", "tests", "docs", "examples", "LICENSE", "CITATION.cff", "CHANGELOG.md"} <= top
     assert not top & {"runs", "downloads", "dist", ".venv"}
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    assert source.name == f"safespan-{cited}.tar.gz"
 
 
 def test_every_module_imports_with_the_declared_dependencies_alone(alone):
