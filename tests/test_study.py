@@ -3,9 +3,8 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import polars as pl
 import psutil
@@ -18,6 +17,8 @@ from safespan.config import ROLES, bundled_study, load_study
 from safespan.errors import ConfigError
 from safespan.results import SCHEMAS, RunFolder
 from safespan.study import run_study
+
+pytestmark = pytest.mark.long
 
 SMALL = [
     *(f"models.{role}.train.max_steps=2" for role in ROLES),
@@ -204,32 +205,38 @@ def test_a_missing_api_key_is_said_before_anything_is_trained(tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
-def kill_a_worker(points, killed):
-    """Kill one of Ray's workers as soon as a point stands."""
-    for _ in range(600):
+def kill_a_worker(points, killed, over):
+    """Kill one of Ray's workers as soon as a point stands, unless the run is over."""
+    while not over.wait(0.1):
         if list(points.glob("*.json")):
             workers = [child for child in psutil.Process().children(recursive=True) if "ray::_Actor" in child.name()]
             if workers:
                 workers[0].kill()
                 killed.append(workers[0].pid)
                 return
-        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """Its cluster, which the first study on it starts, serves them all."""
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    yield ray
+    ray.shutdown()
 
 
 @pytest.mark.parametrize("disturbed", [False, True])
-def test_two_workers_of_ray_give_the_same_tables_though_one_is_killed(run, tmp_path, disturbed):
-    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+def test_two_workers_of_ray_give_the_same_tables_though_one_is_killed(run, ray, tmp_path, disturbed):
     folder = RunFolder(shutil.copytree(run.root, tmp_path / "run"))
     shutil.rmtree(folder.root / "results")
     study = load_study(bundled_study("organism"), [*SMALL, "execution.engine=ray", "execution.workers=2"])
-    killed = []
-    watcher = Thread(target=kill_a_worker, args=(folder.root / "results" / "points" / "projection", killed))
+    killed, over = [], Event()
+    watcher = Thread(target=kill_a_worker, args=(folder.root / "results" / "points" / "projection", killed, over))
+    if disturbed:
+        watcher.start()
     try:
-        if disturbed:
-            watcher.start()
         run_study(study, folder.root)
     finally:
-        ray.shutdown()
+        over.set()
     if disturbed:
         watcher.join()
         assert killed
