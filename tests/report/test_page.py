@@ -12,6 +12,7 @@ import pytest
 
 from safespan.errors import DataError
 from safespan.report import write_report
+from safespan.report.charts import removed_energy
 from safespan.report.tables import judge_facts, overlap_facts, separation_facts
 from safespan.results import SCHEMAS, RunFolder, write_json, write_table
 
@@ -80,6 +81,19 @@ def test_figures_are_svg_files(html, full_run):
         assert root.findall(".//{*}path[@aria-roledescription]")
 
 
+def test_energy_removed_of_a_layer_is_that_of_its_modules(full_run):
+    method = pl.col("finetune") == "harmful", pl.col("method") == "orthogonal"
+    panel = full_run.read_table("removed_energy").filter(*method, pl.col("fraction") == 0.5)
+    modules = panel.filter(pl.col("subspace") == "alignment", pl.col("layer") == "layer 1").to_dicts()
+    assert [row["module"] for row in modules] == ["q_proj", "down_proj"]
+    whole = sum(row["share_of_update"] for row in modules)
+    gone = sum(row["removed_energy"] * row["share_of_update"] for row in modules) / whole
+    bars, points = removed_energy(panel).chart.to_dict(validate=False)["datasets"].values()
+    assert {"layer": "layer 1", "share_of_update": round(whole, 4)} in bars
+    [drawn] = [row for row in points if row["subspace"] == "alignment" and row["layer"] == "layer 1"]
+    assert (drawn["removed_energy"], drawn["share_of_update"]) == (round(gone, 4), round(whole, 4))
+
+
 def test_hostile_strings_stay_text(full_run, tmp_path):
     evil = "</script><script>alert('x')</script><!--<script>&"
     run = RunFolder(Path(shutil.copytree(full_run.root, tmp_path / "run")))
@@ -103,7 +117,7 @@ def test_an_absent_table_is_named(full_run, tmp_path, present):
         write_table(run.table(name), full_run.read_table(name).to_dicts(), SCHEMAS[name])
     html = write_report(run).read_text(encoding="utf-8")
     named = {name for name in SCHEMAS if f"Left out: results/{name}.csv is absent" in html}
-    in_words = {"separation", "trials", "verdicts"}  # have no figures of their own
+    in_words = {"separation", "spectra", "trials", "verdicts"}  # have no figures of their own
     assert named == set(SCHEMAS) - set(present) - in_words
     assert "This run was not put to the test" in html
 

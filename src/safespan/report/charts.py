@@ -273,7 +273,13 @@ def removed_energy(removed: pl.DataFrame) -> Figure | None:
     if rows.is_empty():
         return None
     fraction = nearest(rows, "fraction", 0.5)
-    rows = rows.filter(pl.col("fraction") == fraction).with_columns(pl.col("layer").str.replace(r"^model\.", ""))
+    gone, share = pl.col("removed_energy"), pl.col("share_of_update")
+    rows = (
+        rows.filter(pl.col("fraction") == fraction)
+        .group_by("finetune", "subspace", "method", "seed", "layer", maintain_order=True)
+        .agg(removed_energy=(gone * share).sum() / share.sum(), share_of_update=share.sum())
+        .with_columns(pl.col("layer").str.replace(r"^model\.", ""))
+    )
     finetunes, subspaces = _unique(rows, "finetune"), _unique(rows, "subspace")
     columns = ["subspace", "layer", "removed_energy", "share_of_update", "seed"]
     series = _series("subspace", subspaces, SUBSPACES, "Subspace")
