@@ -58,6 +58,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "fraction": pl.Float64,
         "seed": pl.Int64,
         "layer": pl.String,
+        "module": pl.String,
         "removed_energy": pl.Float64,
         "share_of_update": pl.Float64,
     },
@@ -102,6 +103,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "pair": pl.String,
         "group": pl.String,
         "granularity": pl.String,
+        "layer": pl.String,
+        "module": pl.String,
         "energy_fraction": pl.Float64,
         "k_x": pl.Int64,
         "k_y": pl.Int64,
@@ -111,6 +114,19 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "p_value": pl.Float64,
         "angle_min": pl.Float64,
         "angle_median": pl.Float64,
+    },
+    "spectra": {
+        "update": pl.String,
+        "tensor": pl.String,
+        "layer": pl.String,
+        "module": pl.String,
+        "n": pl.Int64,
+        "rank": pl.Int64,
+        "singular_value": pl.Float64,
+        "energy": pl.Float64,
+        "effective_rank": pl.Float64,
+        "stable_rank": pl.Float64,
+        "share_of_update": pl.Float64,
     },
     "activations": {
         "model": pl.String,
@@ -142,6 +158,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
 }
 """Column names and types of every table in `results/`."""
+
+_SIGNIFICANT = ("singular_value", "share_of_update")
+"""Columns of any scale, written to six significant digits where the others have six decimals."""
 
 
 @contextmanager
@@ -187,8 +206,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
     """Write `rows` as CSV with the columns of `schema`, NaN as an empty cell; return the table."""
     table = pl.DataFrame(list(rows), schema=dict(schema)).with_columns(pl.selectors.float().fill_nan(None))
+    of_any_scale = pl.selectors.by_name(*_SIGNIFICANT, require_all=False).round_sig_figs(6).cast(pl.String)
     with atomic_path(path) as part:
-        table.write_csv(part, float_precision=6)
+        table.with_columns(of_any_scale).write_csv(part, float_precision=6)
     return table
 
 

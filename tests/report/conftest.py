@@ -51,16 +51,19 @@ def projection_rows() -> list[dict]:
 
 def removed_rows() -> list[dict]:
     keys = ("finetune", "subspace", "method", "fraction", "seed")
-    layers = {"model.embed_tokens": 0.2, "layer 0": 0.2, "layer 1": 0.25, "layer 2": 0.3, "model.norm": 0.05}
+    places = {("model.embed_tokens", "embed_tokens"): 0.2, ("model.norm", "norm"): 0.05}
+    for layer, share in {"layer 0": 0.2, "layer 1": 0.25, "layer 2": 0.3}.items():
+        places |= {(layer, "q_proj"): 0.4 * share, (layer, "down_proj"): 0.6 * share}
     return [
         {key: row[key] for key in keys}
         | {
             "layer": layer,
+            "module": module,
             "removed_energy": min(1.0, (1 - row["energy_kept"]) * (0.7 + share)),
             "share_of_update": share,
         }
         for row in projection_rows()
-        for layer, share in layers.items()
+        for (layer, module), share in places.items()
     ]
 
 
@@ -70,17 +73,34 @@ def overlap_rows() -> list[dict]:
     parts = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     rows = []
     for number, pair in enumerate(pairs):
-        groups = [("model.embed_tokens.weight", "tensor")]
-        groups += [(f"model.layers.{n}.self_attn.{part}.weight", "tensor") for n in range(3) for part in parts]
-        groups += [(f"layer {n} (64 columns)", "layer") for n in range(3)]
-        for depth, (group, granularity) in enumerate(groups):
+        groups = [("model.embed_tokens.weight", "tensor", "model.embed_tokens", "embed_tokens")]
+        groups += [
+            (f"model.layers.{n}.self_attn.{part}.weight", "tensor", f"layer {n}", part)
+            for n in range(3)
+            for part in parts
+        ]
+        groups += [(f"layer {n} (64 columns)", "layer", f"layer {n}", None) for n in range(3)]
+        for depth, (group, granularity, layer, module) in enumerate(groups):
             for energy in (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99):
                 chance = energy * 0.8
                 mso = chance + (1 - chance) * 0.3 * math.sin(1 + number + depth / 8) ** 2
-                row = {"pair": pair, "group": group, "granularity": granularity, "energy_fraction": energy}
+                row = {"pair": pair, "group": group, "granularity": granularity, "layer": layer, "module": module}
+                row |= {"energy_fraction": energy}
                 rows.append(row | {"k_x": 3, "k_y": 4, "mso": mso, "mso_random": chance})
     rows.append({**rows[0], "group": "zero.weight", "mso": math.nan, "mso_random": math.nan})
     return rows
+
+
+def spectra_rows() -> list[dict]:
+    return [
+        {
+            "update": update, "tensor": f"model.layers.{n}.self_attn.{module}.weight", "layer": f"layer {n}",
+            "module": module, "n": 64, "rank": rank, "singular_value": 1e-3 / (rank + number + n),
+            "energy": rank / 64, "effective_rank": 30.0 + number, "stable_rank": 4.0 + n, "share_of_update": 0.1,
+        }
+        for number, update in enumerate(("alignment", "safety", "useful", "harmful", "contaminated"))
+        for n in range(3) for module in ("q_proj", "down_proj") for rank in (1, 4, 16, 64)
+    ]  # fmt: skip
 
 
 def activation_rows() -> list[dict]:
@@ -148,6 +168,7 @@ def make_run(root: Path) -> RunFolder:
         "projection": projection_rows(),
         "removed_energy": removed_rows(),
         "overlap": overlap_rows(),
+        "spectra": spectra_rows(),
         "activations": activation_rows(),
         "trials": trial_rows(),
         "verdicts": verdict_rows(),
