@@ -40,4 +40,4 @@ def _sweep(
 def _overlap(folder: Path, x: str, y: str, energies: tuple[float, ...], cached: dict[str, Any]) -> list[dict[str, Any]]:
     aligned = Checkpoint(folder / "aligned")
     updates = {role: (aligned, Checkpoint(folder / role)) for role in (x, y)}
-    return update_overlap(updates, "tensor", energies, **cached)
+    return update_overlap(updates, "tensor", energies, **cached)[0]

@@ -67,3 +67,12 @@ def mso(x: np.ndarray, y: np.ndarray, energy: float) -> float:
         share = np.cumsum(values**2) / np.sum(values**2)
         bases.append(left[:, : int(np.searchsorted(share, energy * (1 - 1e-12))) + 1])
     return float(np.linalg.norm(bases[0].T @ bases[1]) ** 2 / min(basis.shape[1] for basis in bases))
+
+
+def spectrum_shape(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Singular values, cumulative shares of energy, effective rank and stable rank."""
+    values = np.linalg.svd(matrix, compute_uv=False)
+    shares = values / values.sum()
+    entropy = -sum(share * np.log(share) for share in shares if share)
+    stable = np.linalg.norm(matrix) ** 2 / np.linalg.norm(matrix, 2) ** 2
+    return values, np.cumsum(values**2) / np.sum(values**2), float(np.exp(entropy)), float(stable)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracle import SHAPES, exact, mso, odd_weights, save_checkpoint
+from oracle import SHAPES, exact, mso, odd_weights, save_checkpoint, spectrum_shape
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
 from safespan.overlap import ENERGY_FRACTIONS, overlap_curve, random_overlap, update_overlap
@@ -115,16 +115,17 @@ def test_angles_are_left_out_where_they_cost_too_much():
 def test_only_the_pairs_asked_for(tmp_path):
     start = checkpoint(tmp_path, "aligned", odd_weights(0))
     updates = {label: (start, checkpoint(tmp_path, label, odd_weights(i + 1))) for i, label in enumerate("xyz")}
-    everything = update_overlap(updates, "tensor", (0.5,))
-    asked = update_overlap(updates, "tensor", (0.5,), pairs=[("y", "z")])
+    everything, spectra = update_overlap(updates, "tensor", (0.5,))
+    asked, same_spectra = update_overlap(updates, "tensor", (0.5,), pairs=[("y", "z")])
     assert asked
+    assert same_spectra == spectra
     assert asked == [row for row in everything if row["pair"] == "y-z"]
 
 
 def test_every_pair_tensor_and_energy(tmp_path):
     start = checkpoint(tmp_path, "aligned", odd_weights(0, torch.bfloat16), shards=2)
     ends = {label: checkpoint(tmp_path, label, odd_weights(i + 1, torch.bfloat16)) for i, label in enumerate("xyz")}
-    rows = update_overlap({label: (start, end) for label, end in ends.items()}, "tensor", (0.3, 0.9))
+    rows, _ = update_overlap({label: (start, end) for label, end in ends.items()}, "tensor", (0.3, 0.9))
     matrices = 4 + 3  # four 2-D tensors, one of three experts; two 1-D tensors have no subspace
     assert len(rows) == 3 * matrices * 2
     assert {row["pair"] for row in rows} == {"x-y", "x-z", "y-z"}
@@ -134,12 +135,53 @@ def test_every_pair_tensor_and_energy(tmp_path):
         if expert:
             x, y = x[int(expert)], y[int(expert)]
         assert row["mso"] == pytest.approx(mso(x, y, row["energy_fraction"]), abs=1e-4)
+    places = {row["group"]: (row["layer"], row["module"]) for row in rows}
+    assert places["model.layers.0.self_attn.q_proj.weight"] == ("layer 0", "q_proj")
+    assert places["model.layers.10.mlp.experts.gate_up_proj[2]"] == ("layer 10", "experts.gate_up_proj")
+    assert places["model.embed_tokens.weight"] == ("model.embed_tokens", "embed_tokens")
+
+
+def test_the_spectrum_of_every_matrix_of_every_update(tmp_path):
+    start = checkpoint(tmp_path, "aligned", odd_weights(0))
+    ends = {label: checkpoint(tmp_path, label, odd_weights(i + 1)) for i, label in enumerate("xy")}
+    _, rows = update_overlap({label: (start, end) for label, end in ends.items()}, "tensor", (0.5,))
+    whole = {
+        label: sum(float((exact(end.load(name) - start.load(name)) ** 2).sum()) for name in SHAPES)
+        for label, end in ends.items()
+    }
+    first = {(row["update"], row["tensor"]): row for row in rows if row["rank"] == 1}
+    assert len(first) == 2 * (4 + 3)
+    for (label, tensor), row in first.items():
+        name, _, expert = tensor.removesuffix("]").partition("[")
+        delta = exact(ends[label].load(name) - start.load(name))
+        delta = delta[int(expert)] if expert else delta
+        values, energy, effective, stable = spectrum_shape(delta)
+        points = [row for row in rows if (row["update"], row["tensor"]) == (label, tensor)]
+        assert [point["rank"] for point in points] == list(range(1, len(values) + 1))  # so few that all are there
+        assert [point["singular_value"] for point in points] == pytest.approx(values, rel=1e-6)
+        assert [point["energy"] for point in points] == pytest.approx(energy, rel=1e-9)
+        assert (row["effective_rank"], row["stable_rank"]) == pytest.approx((effective, stable), rel=1e-6)
+        assert row["share_of_update"] == pytest.approx((delta**2).sum() / whole[label], rel=1e-6)
+        assert row["n"] == min(delta.shape)
+
+
+def test_no_matrix_is_decomposed_twice_for_its_spectrum(tmp_path):
+    start = checkpoint(tmp_path, "aligned", odd_weights(0))
+    ends = {label: checkpoint(tmp_path, label, odd_weights(i + 1)) for i, label in enumerate("xy")}
+    calls = []
+
+    def counted(matrix, fraction=1.0):
+        calls.append(matrix.shape)
+        return decompose(matrix, fraction)
+
+    update_overlap({label: (start, end) for label, end in ends.items()}, "tensor", (0.5,), counted)
+    assert len(calls) == 2 * (4 + 3)
 
 
 def test_layers_stack_tensors_of_equal_width(tmp_path):
     start = checkpoint(tmp_path, "aligned", odd_weights(0))
     ends = {label: checkpoint(tmp_path, label, odd_weights(i + 1)) for i, label in enumerate("xy")}
-    rows = update_overlap({label: (start, end) for label, end in ends.items()}, "layer", (0.5,))
+    rows, spectra = update_overlap({label: (start, end) for label, end in ends.items()}, "layer", (0.5,))
     groups = {row["group"]: row for row in rows}
     assert set(groups) == {
         "layer 0 (12 columns)",
@@ -150,12 +192,18 @@ def test_layers_stack_tensors_of_equal_width(tmp_path):
     names = sorted(n for n, s in SHAPES.items() if ".layers.0." in n and s[-1] == 12)
     x, y = (torch.cat([ends[label].load(n) - start.load(n) for n in names]) for label in "xy")
     assert groups["layer 0 (12 columns)"]["mso"] == pytest.approx(mso(exact(x), exact(y), 0.5), abs=1e-4)
+    found = next(row for row in spectra if (row["update"], row["tensor"]) == ("x", "layer 0 (12 columns)"))
+    assert found["effective_rank"] == pytest.approx(spectrum_shape(exact(x))[2], rel=1e-6)
+    for row in (groups["layer 0 (12 columns)"], found):
+        assert (row["layer"], row["module"]) == ("layer 0", None)
 
 
-def test_a_zero_update_has_no_overlap(tmp_path):
+def test_a_zero_update_has_no_overlap_and_no_spectrum(tmp_path):
     start = checkpoint(tmp_path, "aligned", odd_weights(0))
     end = checkpoint(tmp_path, "useful", odd_weights(1))
-    for row in update_overlap({"zero": (start, start), "useful": (start, end)}, "tensor", (0.5,)):
+    rows, spectra = update_overlap({"zero": (start, start), "useful": (start, end)}, "tensor", (0.5,))
+    assert {row["update"] for row in spectra} == {"useful"}
+    for row in rows:
         assert all(math.isnan(row[name]) for name in ("mso", "mso_random_sd", "p_value", "angle_min", "angle_median"))
         assert row["k_x"] == 0 < row["k_y"]
 

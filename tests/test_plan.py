@@ -28,6 +28,7 @@ def test_the_papers_studies_are_valid_and_say_what_they_need(name, tmp_path):
     assert f"weights to read in one pass: {2 * base.size_gb + 3 * 2 * base.size_gb:.1f} GB" in said
     assert "rows of contaminated, 20 % as many: PKU-Alignment/BeaverTails" in said
     assert "stage projection: 90 points" in said
+    assert "stage update overlap: tensor, layer, 11 energies; spectra" in said
     for needed in (base.model, "meta-math/MetaMathQA", "walledai/AdvBench", "lm-eval task gsm8k"):
         assert needed in lines[-1]
     assert not (tmp_path / "run").exists()

@@ -36,6 +36,14 @@ def test_tables_keep_their_types_and_show_nan_as_empty(tmp_path):
     assert path.read_text() == 'a,b\n"x, y",\nz,0.333333\n'
 
 
+def test_numbers_of_any_scale_keep_six_digits(tmp_path):
+    schema = {"singular_value": pl.Float64, "energy": pl.Float64}
+    rows = [{"singular_value": value, "energy": value} for value in (1.23456789e-9, 12.3456789, math.nan)]
+    write_table(tmp_path / "t.csv", rows, schema)
+    assert (tmp_path / "t.csv").read_text() == "singular_value,energy\n1.23457e-9,0.000000\n12.3457,12.345679\n,\n"
+    assert pl.read_csv(tmp_path / "t.csv", schema=schema)["singular_value"].to_list() == [1.23457e-9, 12.3457, None]
+
+
 def test_json_lines_round_trip(tmp_path):
     rows = [{"prompt": 'a "b"\nc', "score": 5}, {"prompt": "ü\u2028", "score": None}]
     write_jsonl(tmp_path / "g.jsonl", rows)
@@ -44,7 +52,7 @@ def test_json_lines_round_trip(tmp_path):
 
 def test_a_run_folder_reads_its_tables(tmp_path):
     run = RunFolder(tmp_path)
-    row = {"pair": "x-y", "group": "g", "granularity": "tensor", "energy_fraction": 0.5}
+    row = {"pair": "x-y", "group": "g", "granularity": "tensor", "layer": "g", "module": "g", "energy_fraction": 0.5}
     empty = ("mso", "mso_random", "mso_random_sd", "p_value", "angle_min", "angle_median")
     row |= {"k_x": 0, "k_y": 2, **dict.fromkeys(empty, math.nan)}
     write_table(run.table("overlap"), [row], SCHEMAS["overlap"])

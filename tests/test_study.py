@@ -62,7 +62,17 @@ def test_every_table_is_whole(run):
     points = run.read_table("projection")
     assert len(points) == len(points.unique(["finetune", "subspace", "method", "fraction"])) == 3 * 4 * 2 * 2
     assert points.null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
-    assert set(run.read_table("overlap")["granularity"]) == {"tensor", "layer"}
+    overlap = run.read_table("overlap")
+    assert set(overlap["granularity"]) == {"tensor", "layer"}
+    assert overlap.filter(pl.col("module").is_null())["granularity"].unique().to_list() == ["layer"]
+    spectra = run.read_table("spectra")
+    assert spectra["update"].unique(maintain_order=True).to_list() == [
+        "alignment", "safety", "useful", "harmful", "contaminated",
+    ]  # fmt: skip
+    assert set(spectra["tensor"]) == set(overlap.filter(pl.col("granularity") == "tensor")["group"])
+    assert spectra.null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
+    matrices = spectra.unique(["update", "tensor"])
+    assert matrices.group_by("update").agg(pl.sum("share_of_update"))["share_of_update"].is_between(0.9, 1).all()
     activations = run.read_table("activations")
     assert set(activations["centered"]) == {True, False}
     assert set(activations["pair"]) == {"useful-harmful", "useful halves", "harmful halves"}

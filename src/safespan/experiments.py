@@ -133,26 +133,33 @@ def overlap(
     decompose: Decompose,
     tick: Tick,
 ) -> None:
-    """Table `overlap`: every pair of updates, per tensor and per layer.
+    """Tables `overlap`, every pair of updates per tensor and per layer, and `spectra`, every update per tensor.
 
-    And the update of the ceiling's role beside that of `again`, the same recipe under another seed: no two updates can
-    be expected to overlap more.
+    Overlap has the update of the ceiling's role beside that of `again`, the same recipe under another seed: no two
+    updates can be expected to overlap more. Spectra are of whole layers where the study has no tensors.
     """
     updates = {"alignment": (family.base, family.aligned)}
     if family.safe:
         updates["safety"] = (family.aligned, family.safe)
     updates |= {label: (family.aligned, end) for label, end in family.finetuned.items()}
     assert config.overlap is not None
-    pairs = list(combinations(updates, 2))
+    own, pairs = set(updates), list(combinations(updates, 2))
     if again:
         label = {"aligned": "alignment", "safe": "safety"}.get(str(config.overlap.ceiling), str(config.overlap.ceiling))
         updates[f"{label} again"] = (updates[label][0], again)
         pairs.append((label, f"{label} again"))
     rows: list[dict[str, Any]] = []
+    spectra: list[dict[str, Any]] = []
     for number, granularity in enumerate(config.overlap.granularities):
         tick(number, len(config.overlap.granularities))
-        rows += update_overlap(updates, granularity, config.overlap.energies, decompose, execution.spread, pairs)
+        overlaps, found = update_overlap(
+            updates, granularity, config.overlap.energies, decompose, execution.spread, pairs
+        )
+        rows += overlaps
+        if granularity == "tensor" or not spectra:
+            spectra = [row for row in found if row["update"] in own]
     write_table(run.table("overlap"), rows, SCHEMAS["overlap"])
+    write_table(run.table("spectra"), spectra, SCHEMAS["spectra"])
 
 
 def activations(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run: RunFolder, tick: Tick) -> None:

@@ -1,4 +1,4 @@
-"""Mode subspace overlap of two updates (METHODS §3)."""
+"""Mode subspace overlap of two updates, and the spectrum of each (METHODS §3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from scipy import stats
 
-from safespan.checkpoints import Checkpoint, layer_of, natural_order
+from safespan.checkpoints import Checkpoint, layer_of, module_of, natural_order
 from safespan.choices import GRANULARITIES, check_choices, check_shares
 from safespan.errors import ConfigError
-from safespan.kernels import gram, product
+from safespan.kernels import gram, product, squared_norm
 from safespan.pool import Spread, side_by_side
-from safespan.subspaces import Decompose, Spectrum, decompose
+from safespan.subspaces import Decompose, Spectrum, decompose, spectrum_rows
 from safespan.updates import check_memory, check_same_layout, matrices, matrix_names, update
 
 ENERGY_FRACTIONS = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
@@ -156,8 +156,8 @@ def update_overlap(
     decompose: Decompose = decompose,
     spread: Spread = side_by_side,
     pairs: Sequence[tuple[str, str]] | None = None,
-) -> list[dict[str, Any]]:
-    """MSO of pairs of updates, for every tensor or layer.
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """MSO of pairs of updates, and the spectrum of each update, for every tensor or layer, each decomposed once.
 
     Args:
         updates: name -> (start, end): Δ = end − start.
@@ -168,7 +168,8 @@ def update_overlap(
         pairs: names of the updates to compare; every two of them if None.
 
     Returns:
-        Rows of the table `overlap` of `results.SCHEMAS`. 1-D tensors have no subspace and no row.
+        Rows of the tables `overlap` and `spectra` of `results.SCHEMAS`. 1-D tensors have no subspace and no row; zero
+        updates have no spectrum, and no row in the second.
 
     Raises:
         ConfigError: fewer than two updates, an unknown granularity or an energy outside (0, 1].
@@ -189,7 +190,25 @@ def update_overlap(
         decompose=decompose,
         pairs=pairs or list(combinations(updates, 2)),
     )
-    return [row for rows in spread(measured, _groups(names, granularity).items()) for row in rows]
+    groups = _groups(names, granularity)
+    overlaps: list[dict[str, Any]] = []
+    spectra: list[tuple[float, dict[str, Any]]] = []
+    whole = dict.fromkeys(updates, 0.0)
+    for found in spread(measured, groups.items()):
+        overlaps += found.overlaps
+        spectra += found.spectra
+        whole = {label: norm + found.norms[label] for label, norm in whole.items()}
+    shares = [norm / whole[row["update"]] if norm else float("nan") for norm, row in spectra]
+    return overlaps, [{**row, "share_of_update": share} for (_, row), share in zip(spectra, shares, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Of one tensor or layer: rows of `overlap`; ‖Δ‖² of a matrix with each row of `spectra`; ‖Δ‖² of all by update."""
+
+    overlaps: list[dict[str, Any]]
+    spectra: list[tuple[float, dict[str, Any]]]
+    norms: dict[str, float]
 
 
 def _measured(
@@ -199,14 +218,27 @@ def _measured(
     energies: Sequence[float],
     decompose: Decompose,
     pairs: Sequence[tuple[str, str]],
-) -> list[dict[str, Any]]:
-    decomposed = {label: _group_spectra(*group, pair, granularity, decompose) for label, pair in updates.items()}
-    return [
-        {"pair": f"{x}-{y}", "group": matrix, "granularity": granularity, **asdict(point)}
-        for x, y in pairs
-        for matrix, spectrum in decomposed[x].items()
-        for point in overlap_curve(spectrum, decomposed[y][matrix], energies)
-    ]
+) -> _Measured:
+    name, members = group
+    tensor = granularity == "tensor"
+    place = {"layer": layer_of(name) if tensor else name, "module": module_of(name) if tensor else None}
+    decomposed: dict[str, dict[str, Spectrum]] = {}
+    found = _Measured([], [], {})
+    for label, pair in updates.items():
+        deltas = {member: update(member, *pair) for member in members}
+        found.norms[label] = sum(map(squared_norm, deltas.values()))
+        decomposed[label] = {}
+        for matrix, delta in _group_matrices(name, deltas, granularity).items():
+            spectrum = decomposed[label][matrix] = decompose(delta)
+            whole = {"update": label, "tensor": matrix, **place, "n": min(delta.shape)}
+            norm = squared_norm(delta)
+            found.spectra.extend((norm, {**whole, **row}) for row in spectrum_rows(spectrum.values))
+    for x, y in pairs:
+        for matrix, spectrum in decomposed[x].items():
+            row = {"pair": f"{x}-{y}", "group": matrix, "granularity": granularity, **place}
+            curve = overlap_curve(spectrum, decomposed[y][matrix], energies)
+            found.overlaps.extend({**row, **asdict(point)} for point in curve)
+    return found
 
 
 def _groups(names: Sequence[str], granularity: str) -> dict[str, list[str]]:
@@ -216,19 +248,10 @@ def _groups(names: Sequence[str], granularity: str) -> dict[str, list[str]]:
     return groups
 
 
-def _group_spectra(
-    group: str,
-    members: Sequence[str],
-    pair: tuple[Checkpoint, Checkpoint],
-    granularity: str,
-    decompose: Decompose,
-) -> dict[str, Spectrum]:
-    """Spectra of one group's matrices under one update, by the name they have in the table."""
+def _group_matrices(group: str, deltas: Mapping[str, torch.Tensor], granularity: str) -> dict[str, torch.Tensor]:
+    """The matrices of one group's update, by the name they have in the table."""
     if granularity == "layer":
-        parts = [matrix for name in members for matrix in matrices(update(name, *pair))]
-        return {f"{group} ({columns} columns)": decompose(rows) for columns, rows in stacked(parts).items()}
-    delta = update(group, *pair)
-    return {
-        label: decompose(matrix)
-        for label, matrix in zip(matrix_names(group, tuple(delta.shape)), matrices(delta), strict=False)
-    }
+        parts = [matrix for delta in deltas.values() for matrix in matrices(delta)]
+        return {f"{group} ({columns} columns)": rows for columns, rows in stacked(parts).items()}
+    names = matrix_names(group, tuple(deltas[group].shape))
+    return dict(zip(names, matrices(deltas[group]), strict=False))

@@ -125,7 +125,7 @@ def _stages(config: StudyConfig) -> list[str]:
         *([f"stage projection: {count} points, each answers the same"] if count else []),
         *([f"stage model {overlap.ceiling} again: with the next seed"] if overlap and overlap.ceiling else []),
         *(
-            [f"stage update overlap: {', '.join(overlap.granularities)}, {len(overlap.energies)} energies"]
+            [f"stage update overlap: {', '.join(overlap.granularities)}, {len(overlap.energies)} energies; spectra"]
             if overlap
             else []
         ),

@@ -102,9 +102,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "overlap": {
         "pair": pl.String,
         "group": pl.String,
+        "granularity": pl.String,
         "layer": pl.String,
         "module": pl.String,
-        "granularity": pl.String,
         "energy_fraction": pl.Float64,
         "k_x": pl.Int64,
         "k_y": pl.Int64,
@@ -120,8 +120,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "tensor": pl.String,
         "layer": pl.String,
         "module": pl.String,
-        "rank": pl.Int64,
         "n": pl.Int64,
+        "rank": pl.Int64,
         "singular_value": pl.Float64,
         "energy": pl.Float64,
         "effective_rank": pl.Float64,
@@ -158,6 +158,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
 }
 """Column names and types of every table in `results/`."""
+
+_SIGNIFICANT = ("singular_value", "share_of_update")
+"""Columns of any scale, written to six significant digits where the others have six decimals."""
 
 
 @contextmanager
@@ -203,8 +206,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
     """Write `rows` as CSV with the columns of `schema`, NaN as an empty cell; return the table."""
     table = pl.DataFrame(list(rows), schema=dict(schema)).with_columns(pl.selectors.float().fill_nan(None))
+    of_any_scale = pl.selectors.by_name(*_SIGNIFICANT, require_all=False).round_sig_figs(6).cast(pl.String)
     with atomic_path(path) as part:
-        table.write_csv(part, float_precision=6)
+        table.with_columns(of_any_scale).write_csv(part, float_precision=6)
     return table
 
 

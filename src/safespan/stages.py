@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from safespan.errors import ConfigError
-from safespan.results import RunFolder, write_json
+from safespan.results import SCHEMAS, RunFolder, write_json
 
 Tick = Callable[[int, int], None]
 """Called with (done, total) as a stage goes on."""
@@ -49,6 +49,14 @@ def file_hashes(config: BaseModel | None) -> dict[str, str]:
     return found
 
 
+def _stands(output: Path) -> bool:
+    """Whether an output is there and, if it is a table, has the columns that it has today."""
+    if output.suffix != ".csv" or not output.exists():
+        return output.exists()
+    with output.open(encoding="utf-8") as lines:
+        return lines.readline().rstrip("\n").split(",") == list(SCHEMAS[output.stem])
+
+
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -77,7 +85,7 @@ class Stages:
     def stage(self, name: str, key: str, outputs: Sequence[Path], work: Callable[[Tick], None]) -> None:
         """Do `work` unless it was done before with the same key and its outputs still stand."""
         known = self._known.get(name)
-        if known and known["key"] == key and all(path.exists() for path in outputs):
+        if known and known["key"] == key and all(map(_stands, outputs)):
             self.log.append({"name": name, "seconds": known["seconds"], "reused": True})
             self._console.print(f"[dim]{name}: done before[/dim]")
             return

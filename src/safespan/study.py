@@ -99,7 +99,8 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
         work = partial(evaluate_points, here, family, evaluator, run, key, runs, decomposed)
         stages.stage("projection", key, tables, work)
 
-    # 4. Experiment 3: overlap of update subspaces (METHODS §3), under the ceiling of one recipe under two seeds.
+    # 4. Experiment 3: spectra of the updates, and overlap of their subspaces (METHODS §3), under the ceiling of one
+    # recipe under two seeds.
     if here.overlap:
         again: Checkpoint | None = None
         if ceiling := here.overlap.ceiling:
@@ -111,7 +112,7 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
             again = open_checkpoint(model_name(here, ceiling, run, again=True))
         key = key_of(plan.overlap, inputs, again and again.sha256())
         work = partial(overlap, here, family, again, run, runs, decomposed)
-        stages.stage("update overlap", key, [run.table("overlap")], work)
+        stages.stage("update overlap", key, [run.table("overlap"), run.table("spectra")], work)
 
     # 5. Experiment 4: overlap of activation subspaces (METHODS §4).
     if here.activations:

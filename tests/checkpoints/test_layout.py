@@ -1,10 +1,10 @@
-"""Which matrices write to the residual stream, by the names that transformers gives them."""
+"""What is read from tensors' names, by the names that transformers gives them."""
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from safespan.checkpoints import writes_residual_stream
+from safespan.checkpoints import layer_of, module_of, writes_residual_stream
 from safespan.updates import matrix_names
 
 SIZE = {
@@ -56,17 +56,62 @@ WRITERS = {
 
 @pytest.mark.parametrize("architecture", WRITERS)
 def test_the_writers_of_the_usual_architectures_and_no_others(architecture: str) -> None:
+    sides, shapes = {}, {}
+    for name, shape in tensors(architecture).items():
+        for matrix in matrix_names(name, shape):
+            if side := writes_residual_stream(matrix):
+                sides[matrix.removesuffix(".weight")], shapes[matrix.removesuffix(".weight")] = side, shape
+    assert set(sides) == WRITERS[architecture]
+    for name, side in sides.items():  # the residual stream has 8 dimensions
+        assert shapes[name][-2 if side == "output" else -1] == 8
+        assert (side == "input") == ("emb" in name or "wte" in name or "wpe" in name)
+
+
+MODULES = {
+    "llama": "embed_tokens q_proj k_proj v_proj o_proj gate_proj up_proj down_proj "
+    "input_layernorm post_attention_layernorm norm lm_head",
+    "mixtral": "embed_tokens q_proj k_proj v_proj o_proj gate experts.gate_up_proj experts.down_proj "
+    "input_layernorm post_attention_layernorm norm lm_head",
+    "gpt2": "wte wpe ln_1 ln_1.bias c_attn c_attn.bias attn.c_proj attn.c_proj.bias "
+    "ln_2 ln_2.bias c_fc c_fc.bias mlp.c_proj mlp.c_proj.bias ln_f ln_f.bias",
+    "bloom": "word_embeddings word_embeddings_layernorm word_embeddings_layernorm.bias input_layernorm "
+    "input_layernorm.bias query_key_value query_key_value.bias dense dense.bias post_attention_layernorm "
+    "post_attention_layernorm.bias dense_h_to_4h dense_h_to_4h.bias dense_4h_to_h dense_4h_to_h.bias ln_f ln_f.bias",
+}
+
+
+@pytest.mark.parametrize("architecture", MODULES)
+def test_the_modules_of_an_architecture_have_short_names(architecture: str) -> None:
+    assert list(dict.fromkeys(map(module_of, tensors(architecture)))) == MODULES[architecture].split()
+
+
+@pytest.mark.parametrize("architecture", sorted({*WRITERS, *MODULES, "gpt_oss", "llama4_text", "qwen2_moe", "bert"}))
+def test_no_two_tensors_of_a_layer_are_one_module(architecture: str) -> None:
+    names = list(tensors(architecture))
+    assert len({(layer_of(name), module_of(name)) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("model.layers.10.mlp.experts.down_proj[7]", "experts.down_proj"),
+        ("model.layers.3.mlp.experts.12.down_proj.weight", "experts.down_proj"),
+        ("model.layers.3.block_sparse_moe.experts.5.w1.weight", "experts.w1"),
+        ("model.layers.3.mlp.shared_expert.down_proj.weight", "shared_expert.down_proj"),
+        ("model.language_model.embed_tokens.weight", "embed_tokens"),
+        ("lm_head.bias", "lm_head.bias"),
+        ("w", "w"),
+    ],
+)
+def test_modules_of_experts_and_of_what_is_in_no_block(name: str, module: str) -> None:
+    assert module_of(name) == module
+
+
+def tensors(architecture: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of a small model's tensors, by name."""
     given = SIZE | {"attention_types": [[["global"], 1]]} if architecture == "gpt_neo" else dict(SIZE)
     if architecture == "falcon":
         del given["head_dim"]
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **given))
-    sides, shapes = {}, {}
-    for name, weight in model.named_parameters():
-        for matrix in matrix_names(name, tuple(weight.shape)):
-            if side := writes_residual_stream(matrix):
-                sides[matrix.removesuffix(".weight")], shapes[matrix.removesuffix(".weight")] = side, weight.shape
-    assert set(sides) == WRITERS[architecture]
-    for name, side in sides.items():  # the residual stream has 8 dimensions
-        assert shapes[name][-2 if side == "output" else -1] == 8
-        assert (side == "input") == ("emb" in name or "wte" in name or "wpe" in name)
+    return {name: tuple(weight.shape) for name, weight in model.named_parameters()}

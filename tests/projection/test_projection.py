@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from oracle import SHAPES, exact, odd_weights, project, save_checkpoint
-from safespan.checkpoints import Checkpoint
+from safespan.checkpoints import Checkpoint, layer_of, module_of
 from safespan.errors import CheckpointError, ConfigError
 from safespan.projection import FRACTIONS, Family, ProjectionGrid, sweep, write_projected
 
@@ -63,11 +63,17 @@ def test_energies_and_cosines_agree_with_lapack(tmp_path, side, dtype, shards, t
         inner = sum(float((alignment[name] * whole[name]).sum()) for name in whole)
         expected = inner / (energy(alignment) * energy(whole)) ** 0.5
         assert row["cosine_task_alignment"] == pytest.approx(expected, abs=1e-4)
-    layer = next(r for r in removed if r["layer"] == "layer 10" and r["method"] == "parallel" and r["fraction"] == 0.5)
+    point = {"finetune": "useful", "subspace": "alignment", "method": "parallel", "fraction": 0.5}
+    own = {(r["layer"], r["module"]): r for r in removed if point.items() <= r.items()}
     parts, whole = oracle_part(family, "useful", "alignment", 0.5, side)
-    name = "model.layers.10.mlp.experts.gate_up_proj"
-    assert layer["removed_energy"] == pytest.approx(1 - (parts[name] ** 2).sum() / (whole[name] ** 2).sum(), abs=1e-5)
-    assert layer["share_of_update"] == pytest.approx((whole[name] ** 2).sum() / energy(whole), abs=1e-6)
+    places = {name: (layer_of(name), module_of(name)) for name in whole}
+    assert set(own) == set(places.values())
+    for name, place in places.items():
+        gone = 1 - (parts[name] ** 2).sum() / (whole[name] ** 2).sum()
+        assert own[place]["removed_energy"] == pytest.approx(gone, abs=1e-5)
+        assert own[place]["share_of_update"] == pytest.approx((whole[name] ** 2).sum() / energy(whole), abs=1e-6)
+    kept = next(row["energy_kept"] for row in rows if point.items() <= row.items())
+    assert sum(r["removed_energy"] * r["share_of_update"] for r in own.values()) == pytest.approx(1 - kept, abs=1e-9)
 
 
 def test_parallel_and_orthogonal_add_up(tmp_path):

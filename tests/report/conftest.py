@@ -51,7 +51,9 @@ def projection_rows() -> list[dict]:
 
 def removed_rows() -> list[dict]:
     keys = ("finetune", "subspace", "method", "fraction", "seed")
-    layers = {"model.embed_tokens": 0.2, "layer 0": 0.2, "layer 1": 0.25, "layer 2": 0.3, "model.norm": 0.05}
+    places = {("model.embed_tokens", "embed_tokens"): 0.2, ("model.norm", "norm"): 0.05}
+    for layer, share in {"layer 0": 0.2, "layer 1": 0.25, "layer 2": 0.3}.items():
+        places |= {(layer, "q_proj"): 0.4 * share, (layer, "down_proj"): 0.6 * share}
     return [
         {key: row[key] for key in keys}
         | {
@@ -61,8 +63,7 @@ def removed_rows() -> list[dict]:
             "share_of_update": share,
         }
         for row in projection_rows()
-        for layer, whole in layers.items()
-        for module, share in (("q_proj", 0.25 * whole), ("up_proj", 0.75 * whole))
+        for (layer, module), share in places.items()
     ]
 
 
@@ -72,35 +73,33 @@ def overlap_rows() -> list[dict]:
     parts = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     rows = []
     for number, pair in enumerate(pairs):
-        groups = [("model.embed_tokens.weight", "tensor")]
-        groups += [(f"model.layers.{n}.self_attn.{part}.weight", "tensor") for n in range(3) for part in parts]
-        groups += [(f"layer {n} (64 columns)", "layer") for n in range(3)]
-        for depth, (group, granularity) in enumerate(groups):
-            layer = (
-                "model.embed_tokens"
-                if "embed" in group
-                else f"layer {(depth - 1) // 7 if granularity == 'tensor' else depth - 22}"
-            )
-            module = None if granularity == "layer" else group.split(".")[-2]
+        groups = [("model.embed_tokens.weight", "tensor", "model.embed_tokens", "embed_tokens")]
+        groups += [
+            (f"model.layers.{n}.self_attn.{part}.weight", "tensor", f"layer {n}", part)
+            for n in range(3)
+            for part in parts
+        ]
+        groups += [(f"layer {n} (64 columns)", "layer", f"layer {n}", None) for n in range(3)]
+        for depth, (group, granularity, layer, module) in enumerate(groups):
             for energy in (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99):
                 chance = energy * 0.8
                 mso = chance + (1 - chance) * 0.3 * math.sin(1 + number + depth / 8) ** 2
-                row = {"pair": pair, "group": group, "layer": layer, "module": module, "granularity": granularity}
-                row["energy_fraction"] = energy
+                row = {"pair": pair, "group": group, "granularity": granularity, "layer": layer, "module": module}
+                row |= {"energy_fraction": energy}
                 rows.append(row | {"k_x": 3, "k_y": 4, "mso": mso, "mso_random": chance})
     rows.append({**rows[0], "group": "zero.weight", "mso": math.nan, "mso_random": math.nan})
     return rows
 
 
-def spectrum_rows() -> list[dict]:
+def spectra_rows() -> list[dict]:
     return [
         {
-            "update": update, "tensor": f"model.layers.{layer}.{module}.weight", "layer": f"layer {layer}",
-            "module": module, "rank": rank, "n": 16, "singular_value": 2.0 ** (-rank * steep), "energy": rank / 16,
-            "effective_rank": 16 / (1 + steep), "stable_rank": 4 / (1 + steep), "share_of_update": 0.25,
+            "update": update, "tensor": f"model.layers.{n}.self_attn.{module}.weight", "layer": f"layer {n}",
+            "module": module, "n": 64, "rank": rank, "singular_value": 1e-3 / (rank + number + n),
+            "energy": rank / 64, "effective_rank": 30.0 + number, "stable_rank": 4.0 + n, "share_of_update": 0.1,
         }
-        for update, steep in (("alignment", 0.2), ("useful", 0.5), ("harmful", 0.9))
-        for layer in range(2) for module in ("q_proj", "up_proj") for rank in (1, 2, 4, 8, 16)
+        for number, update in enumerate(("alignment", "safety", "useful", "harmful", "contaminated"))
+        for n in range(3) for module in ("q_proj", "down_proj") for rank in (1, 4, 16, 64)
     ]  # fmt: skip
 
 
@@ -182,11 +181,11 @@ def make_run(root: Path) -> RunFolder:
         "projection": projection_rows(),
         "removed_energy": removed_rows(),
         "overlap": overlap_rows(),
+        "spectra": spectra_rows(),
         "activations": activation_rows(),
         "trials": trial_rows(),
         "verdicts": verdict_rows(),
         "separation": separation_rows(),
-        "spectra": spectrum_rows(),
     }
     for name, schema in SCHEMAS.items():
         write_table(run.table(name), rows[name], schema)
@@ -200,6 +199,7 @@ def make_run(root: Path) -> RunFolder:
             "verdict": {"margin": 0.15},
             "training": {"steps": 300, "lr": 3e-4},
             "note": "</pre><script>alert(1)</script>",
+        },
         },
         "seed": 0,
         "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0"},

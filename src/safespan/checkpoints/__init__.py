@@ -1,7 +1,7 @@
 """Checkpoints on disk: read tensor by tensor, never through a model."""
 
 from safespan.checkpoints.adapter import AdaptedCheckpoint
-from safespan.checkpoints.layout import layer_of, natural_order, writes_residual_stream
+from safespan.checkpoints.layout import layer_of, module_of, natural_order, writes_residual_stream
 from safespan.checkpoints.reader import Checkpoint
 from safespan.checkpoints.reference import local_place, open_checkpoint
 from safespan.checkpoints.writer import write_checkpoint
@@ -11,6 +11,7 @@ __all__ = [
     "Checkpoint",
     "layer_of",
     "local_place",
+    "module_of",
     "natural_order",
     "open_checkpoint",
     "write_checkpoint",

@@ -1,4 +1,4 @@
-"""What a tensor's name says: which layer it belongs to."""
+"""What a tensor's name says: which layer it belongs to, and which module of it."""
 
 import re
 from typing import Literal
@@ -15,6 +15,25 @@ def layer_of(name: str) -> str:
     if block:
         return f"layer {int(block.group(1))}"
     return name.rpartition(".")[0] or name
+
+
+_PARENTS = re.compile(
+    r"^(?:(?:self_attn|self_attention|attn|attention|mlp|ffn|feed_forward|block_sparse_moe)\.)+"
+    r"(?!c_proj\b)(?=[^.]+(?:\.bias)?$|experts\.|shared_experts?\.)"  # in GPT-2, attention and MLP both have a c_proj
+)
+
+
+def module_of(name: str) -> str:
+    """Return the kind of module a tensor is of, the same in every block: `q_proj`, `experts.down_proj`, `lm_head`.
+
+    The name without what stands before and in the block's number, the part of the block where the rest is enough
+    (`self_attn`, `mlp`), the expert's number and `.weight`; biases keep their `.bias`.
+    """
+    block = _BLOCK.search(name)
+    own = re.sub(r"\[\d+\]$", "", name).removesuffix(".weight")
+    if not block:
+        return re.sub(r"^.*\.(?!bias$)", "", own)
+    return _PARENTS.sub("", re.sub(r"\bexperts\.\d+\.", "experts.", own[block.end() :]))
 
 
 def natural_order(name: str) -> list[str | int]:

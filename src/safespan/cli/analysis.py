@@ -118,7 +118,7 @@ def overlap(
     updates = {"alignment": (open_checkpoint(base), start)} if base else {}
     updates |= {name: (start, open_checkpoint(folder)) for name, folder in members.items()}
     energies = energy or ENERGY_FRACTIONS
-    rows = update_overlap(updates, granularity, energies, _decompose(no_cache), _spread(engine, address))
+    rows, _ = update_overlap(updates, granularity, energies, _decompose(no_cache), _spread(engine, address))
     write_table(out, rows, SCHEMAS["overlap"])
     typer.echo(f"{len(rows)} rows: {out}")
 

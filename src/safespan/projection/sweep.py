@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from safespan.checkpoints import layer_of, natural_order
+from safespan.checkpoints import layer_of, module_of, natural_order
 from safespan.kernels import inner_product, squared_norm
 from safespan.pool import Spread, side_by_side
 from safespan.projection.family import Family, ProjectionGrid
 from safespan.projection.tensor import directions, projections
 from safespan.subspaces import Decompose, decompose
 from safespan.updates import check_memory, update
+
+_Part = tuple[str, str]
+"""A layer, and a kind of module in it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ def sweep(
         spread: where tensors are worked on.
 
     Returns:
-        Rows of the tables `projection` (without outcomes) and `removed_energy` of `results.SCHEMAS`.
+        Rows of the tables `projection` (without outcomes) and `removed_energy` of `results.SCHEMAS`. In the latter each
+        module of each layer has one; what was removed of a layer is the mean of its modules, weighed by their shares.
 
     Raises:
         CheckpointError: the checkpoints do not match, or a tensor does not fit into memory.
@@ -55,19 +59,19 @@ def sweep(
     names, subspaces = family.names(), family.subspaces(grid.subspaces)
     points = grid.points(subspaces)
     check_memory(family.aligned.shapes)
-    inside: dict[tuple[str, str, float], dict[str, float]] = {}
-    task: dict[str, dict[str, float]] = {label: {} for label in family.finetuned}
+    inside: dict[tuple[str, str, float], dict[_Part, float]] = {}
+    task: dict[str, dict[_Part, float]] = {label: {} for label in family.finetuned}
     sums = {label: _Sums() for label in family.finetuned}
 
     measured = partial(_measured, family=family, grid=grid, subspaces=subspaces, seed=seed, decompose=decompose)
     for name, (own, energies) in zip(names, spread(measured, names), strict=True):
-        layer = layer_of(name)
+        part = layer_of(name), module_of(name)
         for label, found in own.items():
-            task[label][layer] = task[label].get(layer, 0.0) + found.task
+            task[label][part] = task[label].get(part, 0.0) + found.task
             sums[label] = sums[label].plus(found)
         for where, energy in energies.items():
-            by_layer = inside.setdefault(where, {})
-            by_layer[layer] = by_layer.get(layer, 0.0) + energy
+            by_part = inside.setdefault(where, {})
+            by_part[part] = by_part.get(part, 0.0) + energy
     rows, removed = [], []
     for label in family.finetuned:
         for subspace, method, fraction in points:
@@ -78,12 +82,14 @@ def sweep(
                 "fraction": fraction,
                 "seed": seed,
             }
-            by_layer = inside[label, subspace, fraction]
-            rows.append({**point, **_energies(sum(by_layer.values()), sums[label], method)})
-            for layer in sorted(by_layer, key=natural_order):
-                gone = 1 - _kept(by_layer[layer], task[label][layer], method)
-                share = task[label][layer] / sums[label].task if sums[label].task else float("nan")
-                removed.append({**point, "layer": layer, "removed_energy": gone, "share_of_update": share})
+            by_part = inside[label, subspace, fraction]
+            rows.append({**point, **_energies(sum(by_part.values()), sums[label], method)})
+            for layer, module in sorted(by_part, key=lambda part: [natural_order(name) for name in part]):
+                whole = task[label][layer, module]
+                gone = 1 - _kept(by_part[layer, module], whole, method)
+                share = whole / sums[label].task if sums[label].task else float("nan")
+                row = {"layer": layer, "module": module, "removed_energy": gone, "share_of_update": share}
+                removed.append({**point, **row})
     return rows, removed
 
 

@@ -6,6 +6,7 @@ from safespan.subspaces.captured import CapturedActivations
 from safespan.subspaces.hypothesis import Edit, Hypothesis, WeightMatrix, WeightTensor, hypothesis
 from safespan.subspaces.registry import find_hypothesis
 from safespan.subspaces.rotation import RandomRotation, random_part
+from safespan.subspaces.shape import effective_rank, spectrum_rows, stable_rank
 from safespan.subspaces.sides import Basis, Side
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose, rank_of_fraction
 
@@ -22,10 +23,13 @@ __all__ = [
     "WeightMatrix",
     "WeightTensor",
     "decompose",
+    "effective_rank",
     "find_hypothesis",
     "hypothesis",
     "random_basis",
     "random_order",
     "random_part",
     "rank_of_fraction",
+    "spectrum_rows",
+    "stable_rank",
 ]

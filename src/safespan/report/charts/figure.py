@@ -58,8 +58,8 @@ class Figure:
 
 
 def values(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows for a specification: four digits, which is more than a chart can show."""
-    return table.with_columns(pl.selectors.float().round(4)).to_dicts()
+    """Rows for a specification: four digits, which is more than a chart can show, and no NaN, which JSON has not."""
+    return table.with_columns(pl.selectors.float().fill_nan(None).round(4)).to_dicts()
 
 
 def panels_figure(

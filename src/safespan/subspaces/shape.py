@@ -1,0 +1,50 @@
+"""The shape of a spectrum: over how many directions an update is spread (METHODS §3)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+MOST_POINTS = 48
+"""Of one spectrum in a table: enough for a curve over a logarithmic axis, whatever the size of the matrix."""
+
+
+def effective_rank(values: Float[torch.Tensor, " r"]) -> float:
+    """exp of the entropy of σ_i / Σσ, between 1 and r (Roy and Vetterli, EUSIPCO 2007); 0 of a zero matrix.
+
+    Args:
+        values: [r], the singular values above zero, in float64.
+    """
+    return float(torch.special.entr(values / values.sum()).sum().exp()) if len(values) else 0.0
+
+
+def stable_rank(values: Float[torch.Tensor, " r"]) -> float:
+    """‖·‖²_F / σ_1², between 1 and r; 0 of a zero matrix.
+
+    Args:
+        values: [r], the singular values above zero, falling, in float64.
+    """
+    return float(((values / values[0]) ** 2).sum()) if len(values) else 0.0
+
+
+def spectrum_rows(values: Float[torch.Tensor, " r"]) -> list[dict[str, Any]]:
+    """Points of the curve of singular values, evenly spaced on a logarithmic axis, and the ranks of the whole.
+
+    Args:
+        values: [r], the singular values above zero, falling, in float64.
+
+    Returns:
+        At most `MOST_POINTS` rows, those of the first and the last value among them, with `rank` i from 1,
+        `singular_value` σ_i, `energy` Σ_{j≤i} σ_j² / Σ σ_j², and in each the same `effective_rank` and `stable_rank`.
+        None of a zero matrix.
+    """
+    if not len(values):
+        return []
+    ranks = np.unique(np.geomspace(1, len(values), MOST_POINTS).round().astype(int)).tolist()
+    cumulated = torch.cumsum((values / values[0]) ** 2, 0)
+    whole = {"effective_rank": effective_rank(values), "stable_rank": stable_rank(values)}
+    return [
+        {"rank": i, "singular_value": float(values[i - 1]), "energy": float(cumulated[i - 1] / cumulated[-1]), **whole}
+        for i in ranks
+    ]
