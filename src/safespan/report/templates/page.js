@@ -70,6 +70,8 @@ function draw() {
       const drawing = target.querySelector("svg");
       drawing.setAttribute("role", "img");
       drawing.setAttribute("aria-label", target.getAttribute("aria-label"));
+      // Groups that Vega calls symbols but gives no name say nothing to anyone.
+      for (const group of drawing.querySelectorAll("g[role='graphics-symbol']:not([aria-label])")) group.removeAttribute("role");
     }).catch(error => { target.textContent = "This chart could not be drawn: " + error.message; });
   }
 }
