@@ -26,7 +26,6 @@ TINY = [
     "activations.bootstraps=0",
     "verdict.hypotheses=[alignment]",
     "verdict.fractions=[1.0]",
-    "verdict.controls=2",
     "verdict.prompts=2",
     "verdict.resamples=100",
 ]
