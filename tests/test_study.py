@@ -102,7 +102,7 @@ def with_claims(tmp_path_factory):
     source = shutil.copytree(Path(__file__).parent / "third_party", tmp_path_factory.mktemp("source") / "my-claims")
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--quiet", "--target", place]
     subprocess.run([sys.executable, "-m", "pip", "install", *offline, source], check=True)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path]), "OMP_NUM_THREADS": "1"}
 
 
 def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, tmp_path):
@@ -115,8 +115,8 @@ def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, 
 
     assert "aligned-rows        https://example.org/my-paper" in said("hypotheses")
     evaluation = {
-        "utility": {"task": str(run.data / "tasks" / "organism_skill.yaml")},
-        "harmfulness": {"prompts": str(run.data / "test" / "restricted.jsonl"), "max_new_tokens": 4},
+        "utility": {"task": str(run.data / "tasks" / "organism_skill.yaml"), "limit": 8},
+        "harmfulness": {"prompts": str(run.data / "test" / "restricted.jsonl"), "limit": 8, "max_new_tokens": 4},
     }
     (tmp_path / "evaluation.yaml").write_text(json.dumps(evaluation))
     words = [

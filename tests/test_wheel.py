@@ -16,7 +16,7 @@ pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[1]
 STUDIES = {path.name for path in (ROOT / "studies").glob("*.yaml")}
 TINY = [
-    *(f"models.{role}.train.max_steps=1" for role in ("base", "aligned", "useful", "harmful", "contaminated", "safe")),
+    *(f"models.{role}.train.max_steps=2" for role in ("base", "aligned", "useful", "harmful", "contaminated", "safe")),
     *(f"evaluation.{kind}.limit=2" for kind in ("utility", "general", "harmfulness", "over_refusal")),
     "projection.subspaces=[alignment]",
     "projection.fractions=[0.5]",
@@ -26,7 +26,6 @@ TINY = [
     "activations.bootstraps=0",
     "verdict.hypotheses=[alignment]",
     "verdict.fractions=[1.0]",
-    "verdict.controls=2",
     "verdict.prompts=2",
     "verdict.resamples=100",
 ]
@@ -77,7 +76,8 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel):
     sources = ROOT / "src" / "safespan"
     parts = {path.relative_to(sources.parent).as_posix() for path in sources.rglob("*") if path.is_file()}
     assert {part for part in parts if "__pycache__" not in part} <= held
-    assert {"safespan/py.typed", "safespan/report/templates/page.html.j2"} <= held
+    assert "safespan/py.typed" in held
+    assert [name for name in held if name.startswith("safespan/report/templates/")]
     assert {name.split("/")[0] for name in held} == {"safespan", wheel.name.rpartition("-py3")[0] + ".dist-info"}
     assert not [name for name in held if "test" in Path(name).name]
 

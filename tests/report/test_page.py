@@ -13,7 +13,7 @@ import pytest
 from safespan.errors import DataError
 from safespan.report import write_report
 from safespan.report.charts import against_controls, removed_by_layer
-from safespan.report.tables import judge_facts, overlap_facts, separation_facts
+from safespan.report.tables import halfway_facts, judge_facts, overlap_facts, separation_facts
 from safespan.report.verdict import summary
 from safespan.results import SCHEMAS, RunFolder, write_json, write_jsonl, write_table
 
@@ -138,6 +138,12 @@ def test_an_empty_folder_and_a_broken_table_are_refused(tmp_path):
     with pytest.raises(DataError, match="not a models table"):
         write_report(run)
     assert not run.report.exists()
+
+
+def test_a_fine_tune_that_changed_nothing_has_no_energy_and_no_fact(full_run: RunFolder) -> None:
+    projection = full_run.read_table("projection")
+    assert halfway_facts(projection, "contaminated")
+    assert halfway_facts(projection.with_columns(energy_kept=pl.lit(None, pl.Float64)), "contaminated") == []
 
 
 def test_failed_judgements_are_shown_and_invalid_points_named(full_run: RunFolder) -> None:

@@ -63,7 +63,8 @@ def nearest(table: pl.DataFrame, column: str, value: float) -> float:
 
 def halfway_facts(projection: pl.DataFrame, finetune: str) -> list[str]:
     """Utility and attack success of alignment and random at the fraction nearest one half; rank correlation."""
-    rows = projection.filter(pl.col("finetune") == finetune).drop_nulls(["utility", "attack_success_rate"])
+    measured = ["energy_kept", "utility", "attack_success_rate"]
+    rows = projection.filter(pl.col("finetune") == finetune).drop_nulls(measured)
     if rows.is_empty():
         return []
     half, facts = nearest(rows, "fraction", 0.5), []
