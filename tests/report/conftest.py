@@ -200,7 +200,6 @@ def make_run(root: Path) -> RunFolder:
             "training": {"steps": 300, "lr": 3e-4},
             "note": "</pre><script>alert(1)</script>",
         },
-        },
         "seed": 0,
         "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0"},
         "hardware": {"cpu": "Some CPU", "cores": 2, "memory_gb": 8.0, "gpu": None},
