@@ -16,6 +16,7 @@ from safespan.choices import GRANULARITIES, check_choices, check_shares
 from safespan.errors import ConfigError
 from safespan.kernels import gram, product
 from safespan.pool import Spread, side_by_side
+from safespan.progress import counted
 from safespan.subspaces import Decompose, Spectrum, decompose
 from safespan.updates import check_memory, check_same_layout, matrices, matrix_names, update
 
@@ -189,7 +190,9 @@ def update_overlap(
         decompose=decompose,
         pairs=pairs or list(combinations(updates, 2)),
     )
-    return [row for rows in spread(measured, _groups(names, granularity).items()) for row in rows]
+    groups = _groups(names, granularity)
+    found = counted(f"{granularity}s", spread(measured, groups.items()), len(groups))
+    return [row for rows in found for row in rows]
 
 
 def _measured(
