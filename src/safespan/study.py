@@ -23,6 +23,7 @@ from safespan.experiments import (
     overlap,
 )
 from safespan.pool import threads
+from safespan.progress import step
 from safespan.projection import Family
 from safespan.report import write_report
 from safespan.results import RunFolder
@@ -151,4 +152,5 @@ def _run(config: StudyConfig, out: Path, command: str) -> Path:
         stages.stage("verdict", key_of(key, plan.verdict, hypothesis_names()), tables, work)
 
     stages.write_manifest(config.name, command, config.model_dump(mode="json"), config.seed, judged)
-    return write_report(run)
+    with step("report"):
+        return write_report(run)

@@ -33,20 +33,23 @@ def interruptible() -> Iterator[None]:
             raise
         _end_children()
         if os.environ.get("RANK", "0") == "0":  # one line, though `accelerate launch` has many processes
-            print(f"interrupted; continue with: {this_command()}", file=sys.stderr, flush=True)
+            print(f"interrupted; continue with: {_command()}", file=sys.stderr, flush=True)
         raise SystemExit(128 + received[0]) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def this_command() -> str:
+def _command() -> str:
     """The command that is running, as one would type it."""
     program, *words = sys.argv
-    if program.endswith("__main__.py"):
-        return shlex.join(["python", "-m", "safespan", *words])
-    found = shutil.which("safespan")
-    return shlex.join(["safespan" if found and os.path.samefile(found, program) else program, *words])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        start = ["accelerate", "launch", "…", "-m", "safespan"]  # its own options are not known here
+    elif program.endswith("__main__.py"):
+        start = [sys.executable, "-m", "safespan"]
+    else:
+        start = ["safespan" if program == shutil.which("safespan") else program]
+    return shlex.join([*start, *words])
 
 
 def _end_children() -> None:

@@ -40,17 +40,18 @@ def progress(quiet: bool) -> Iterator[None]:
     """Show on standard error how far the work inside is; if quiet, neither that nor warnings."""
     from safespan.progress import shown
 
-    if not quiet:
-        with shown():
+    with warnings.catch_warnings():
+        # What libraries will change one day is nothing to whoever runs a command.
+        warnings.simplefilter("ignore", Warning if quiet else FutureWarning)
+        if not quiet:
+            with shown():
+                yield
+            return
+        logging.disable(logging.WARNING)
+        try:
             yield
-        return
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def tell(found: Found, quiet: bool, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from safespan.report.tables import model_rows
+from safespan.report.tables import Cell, model_rows
 from safespan.report.verdict import reported, words_of
 from safespan.results import RunFolder
 from safespan.statistics.selectivity import SEPARATION
@@ -15,10 +15,10 @@ _D = {"s": "d", "low": "low", "high": "high"}
 
 def summary_tables(run: RunFolder) -> list[Table]:
     """The models with their rates and, where there is a verdict, every hypothesis with its verdict and D."""
-    rates = ("utility, %", "attack success, %", "refusal, %", "over-refusal, %", "general ability, %")
+    rates = ("utility, %", "ASR, %", "refusal, %", "over-refusal, %", "general, %")
     models = _table("model", rates)
     for name, cells, _ in model_rows(run.read_table("models")):
-        models.add_row(name, *(f"{cell.value} [{cell.interval}]" if cell.interval else cell.value for cell in cells))
+        models.add_row(name, *map(_rate, cells))
     if not run.table("verdicts").is_file():
         return [models]
     found = reported(run.read_table("verdicts"), run.read_table("trials"))
@@ -59,7 +59,10 @@ def _verdict(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _table(first: str, others: Sequence[str]) -> Table:
-    table = Table(first, *others, box=None, padding=(0, 3, 0, 0), header_style="bold")
-    for column in table.columns:
-        column.overflow = "fold"
+    table = Table(first, *others, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.columns[0].no_wrap = True
     return table
+
+
+def _rate(cell: Cell) -> str:
+    return f"{cell.value} [{cell.interval.replace(' ', '')}]" if cell.interval else cell.value
