@@ -39,9 +39,10 @@ def words_of(out: Path, *more: str) -> list[str]:
 
 def ran(capsys, *words: str) -> tuple[str, str]:
     """What a command says on standard output and standard error."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["safespan", *words])
-        cli.main()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
     assert ended.value.code == 0
     said = capsys.readouterr()
     return said.out, said.err
