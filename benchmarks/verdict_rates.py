@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from rich.console import Console
 from verdict_page import write_page
 
 from safespan.config import StudyConfig, bundled_study
@@ -64,8 +63,7 @@ def run(trials: tuple[Trial, Path]) -> str:
     """Run one trial in a process of its own."""
     trial, runs = trials
     logging.disable(logging.WARNING)
-    with Path("/dev/null").open("w") as nowhere:
-        run_study(study_of(trial, runs), trial.folder(runs), "make verdict-rates", Console(file=nowhere))
+    run_study(study_of(trial, runs), trial.folder(runs), "make verdict-rates")
     return trial.folder(runs).name
 
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ from safespan import cli
 from safespan.config import bundled_study
 from safespan.results import SCHEMAS
 from tiny_model import save_tiny_model
+
+LONG = ["demo", "run", "test", "train", "evaluate", "judge", "sweep", "overlap", "activations"]
 
 
 @pytest.fixture
@@ -41,6 +44,15 @@ def test_sweep_takes_the_papers_grid_unless_told(models, tmp_path, monkeypatch):
     table = pl.read_csv(tmp_path / "b.csv")
     assert table["finetune"].to_list() == ["useful", "harmful"]
     assert table["seed"].to_list() == [3, 3]
+
+
+def test_a_sweep_told_to_programs_and_quietly(models, tmp_path, monkeypatch, capsys):
+    words = sweep_words(models, tmp_path / "a.csv", "--fraction", "0.5")
+    assert run(monkeypatch, *words, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"points": 2 * 3 * 2, "written": str(tmp_path / "a.csv")}
+    assert run(monkeypatch, *words, "--quiet") == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (f"{tmp_path / 'a.csv'}\n", "")
 
 
 def test_overlap_adds_the_alignment_update_with_a_base(models, tmp_path, monkeypatch):
@@ -195,7 +207,9 @@ def test_decompositions_are_kept_unless_told_not_to(tmp_path, monkeypatch):
     assert len({table.read_bytes() for table in tables}) == 1
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "sweep", "project", "overlap", "activations", "report"])
+@pytest.mark.parametrize("command", [*LONG, "project", "report"])
 def test_every_command_explains_itself(command, monkeypatch, capsys):
     assert run(monkeypatch, command, "--help") == 0
-    assert len(capsys.readouterr().out.splitlines()) > 8
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) > 8
+    assert ("--quiet" in said and "--json" in said) == (command != "report")

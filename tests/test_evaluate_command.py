@@ -48,7 +48,16 @@ def test_outcomes_and_generations_of_one_model(config, tiny_model_folder, tmp_pa
         ("harmful", "a b"), ("harmful", "c d e"), ("benign", "a b"), ("benign", "c d e"), ("benign", "f")
     ]  # fmt: skip
     assert found["over_refusal_rate"] == sum(row["refused"] for row in rows[2:]) / 3
-    assert "n_harmful" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "n_harmful" in said.out
+    assert [line.partition(":")[0] for line in said.err.splitlines()] == ["tasks and prompts", "answers", "judgement"]
+    assert run(monkeypatch, *words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["written"] == str(tmp_path / "out" / "outcomes.json")
+    assert told["utility"] is None  # there is no utility task
+    assert {name: told[name] for name in ("n_harmful", "over_refusal_rate", "valid")} == {
+        name: found[name] for name in ("n_harmful", "over_refusal_rate", "valid")
+    }
 
 
 def test_a_wrong_field_gets_one_line(config, tiny_model_folder, tmp_path, monkeypatch, capsys):

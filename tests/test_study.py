@@ -16,7 +16,7 @@ from oracle import exact, mso
 from safespan.config import ROLES, bundled_study, load_study
 from safespan.errors import ConfigError
 from safespan.results import SCHEMAS, RunFolder
-from safespan.study import run_study
+from safespan.study import run_study, stage_names
 
 pytestmark = pytest.mark.long
 
@@ -132,7 +132,7 @@ def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, 
         words += [f"--{role}", run.checkpoint(role)]
     fields = ("prompts=4", "fractions=[0.5]", "resamples=100", "refusals=[sorry]")
     printed = said(*words, *(word for field in fields for word in ("--set", f"verdict.{field}")))
-    assert printed.startswith("aligned-rows: inconclusive.")
+    assert "\naligned-rows: inconclusive." in printed
     assert f"report: {tmp_path / 'run' / 'report.html'}" in printed
     assert set(RunFolder(tmp_path / "run").read_table("trials")["finetune"]) == {"useful", "harmful"}
 
@@ -178,6 +178,7 @@ def test_the_manifest_says_what_was_run(run):
     names = [stage["name"] for stage in manifest["stages"]]
     last = ["projection", "update overlap", "activation overlap", "activations of aligned", "verdict"]
     assert [name for name in names if name in last] == last
+    assert names == stage_names(load_study(bundled_study("organism"), SMALL))
     assert run.report.exists()
 
 

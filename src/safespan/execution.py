@@ -1,7 +1,9 @@
 """Where a study's work runs: in this process, or on a Ray cluster."""
 
 import os
+import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -245,11 +247,14 @@ def _next(waiting: list[Job], last: Job | None, running: Sequence[Job], group: C
 
 def _join(ray: Any, address: str | None) -> None:
     own = {"include_dashboard": False} if address is None else {}
+    ends = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         hint = "; if it asks for a token, set RAY_AUTH_MODE=token" if address else ""
         raise ConfigError(f"no Ray cluster answers at {address or 'this machine'} ({_first(error)}){hint}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ends)  # Ray sets its own
 
 
 def _knock(address: str) -> None:

@@ -21,9 +21,9 @@ from safespan.execution import Execution
 from safespan.organism.english import write_english
 from safespan.organism.family import plant, write_data
 from safespan.overlap import update_overlap
+from safespan.progress import counted, counting
 from safespan.projection import Family, Point, PointWeights, sweep
 from safespan.results import SCHEMAS, RunFolder, read_jsonl, write_json, write_jsonl, write_table
-from safespan.stages import Tick
 from safespan.subspaces import Decompose
 from safespan.training.sft import fine_tune
 
@@ -34,7 +34,7 @@ def make_data(config: StudyConfig, run: RunFolder) -> None:
         (write_data if config.data == "organism" else write_english)(run.data, config.seed)
 
 
-def make_model(config: StudyConfig, role: str, run: RunFolder, tick: Tick, again: bool = False) -> None:
+def make_model(config: StudyConfig, role: str, run: RunFolder, again: bool = False) -> None:
     """Train the model of one role from its start; `again`: a second time, with the next seed."""
     source, out, seed = config.models[role], _written(run, role, again), config.seed + again
     if source.start is None or source.train is None:
@@ -43,9 +43,9 @@ def make_model(config: StudyConfig, role: str, run: RunFolder, tick: Tick, again
         with TemporaryDirectory() as scratch:
             start = Path(scratch) / ORGANISM
             plant(start, config.seed)
-            fine_tune(start, out, source.train, seed, tick)
+            fine_tune(start, out, source.train, seed)
     else:
-        fine_tune(model_name(config, source.start, run), out, source.train, seed, tick)
+        fine_tune(model_name(config, source.start, run), out, source.train, seed)
 
 
 def model_name(config: StudyConfig, role: str, run: RunFolder, again: bool = False) -> str:
@@ -68,13 +68,12 @@ def evaluate_models(
     run: RunFolder,
     key: str,
     execution: Execution,
-    tick: Tick,
 ) -> None:
     """Table `models`: every model as it is. One that was evaluated before under the same key is taken as it stands."""
     done = {role: found["outcomes"] for role in checkpoints if (found := finished_point(run, role, key))}
     roles = {checkpoint: role for role, checkpoint in checkpoints.items() if role not in done}
-    tick(len(done), len(checkpoints))
-    with asking(evaluator, run, len(roles)) as scratch:
+    with asking(evaluator, run, len(roles)) as scratch, counting("models") as tick:
+        tick(len(done), len(checkpoints))
         make = partial(ModelWorker, evaluator.ask, evaluator.config.engine, scratch)
         for checkpoint, answered in execution.serve(make, list(roles), group=lambda checkpoint: roles[checkpoint]):
             done[roles[checkpoint]] = _keep(evaluator, answered, run, roles[checkpoint], key)
@@ -90,7 +89,6 @@ def evaluate_points(
     key: str,
     execution: Execution,
     decompose: Decompose,
-    tick: Tick,
 ) -> None:
     """Tables `projection` and `removed_energy`: every point of the grid, with its weights given to one model.
 
@@ -108,8 +106,8 @@ def evaluate_points(
     waiting = sorted(
         (point for point in points if point.name not in done), key=lambda p: (groups.index(_group(p)), p.fraction)
     )
-    tick(len(done), len(points))
-    with asking(evaluator, run, len(waiting)) as scratch:
+    with asking(evaluator, run, len(waiting)) as scratch, counting("points") as tick:
+        tick(len(done), len(points))
         source = partial(PointWeights, family, config.projection, config.seed, scratch, decompose)
         make = partial(PointWorker, evaluator.ask, source, evaluator.config.engine, family.aligned, scratch, known)
         for point, answered in execution.serve(make, waiting, _group):
@@ -131,7 +129,6 @@ def overlap(
     run: RunFolder,
     execution: Execution,
     decompose: Decompose,
-    tick: Tick,
 ) -> None:
     """Tables `overlap`, every pair of updates per tensor and per layer, and `spectra`, every update per tensor.
 
@@ -150,8 +147,7 @@ def overlap(
         pairs.append((label, f"{label} again"))
     rows: list[dict[str, Any]] = []
     spectra: list[dict[str, Any]] = []
-    for number, granularity in enumerate(config.overlap.granularities):
-        tick(number, len(config.overlap.granularities))
+    for granularity in config.overlap.granularities:
         overlaps, found = update_overlap(
             updates, granularity, config.overlap.energies, decompose, execution.spread, pairs
         )
@@ -162,7 +158,7 @@ def overlap(
     write_table(run.table("spectra"), spectra, SCHEMAS["spectra"])
 
 
-def activations(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run: RunFolder, tick: Tick) -> None:
+def activations(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run: RunFolder) -> None:
     """Tables `activations` and `separation`: useful against harmful prompts, at each layer of each model.
 
     Overlap raw and centred, and whether one direction tells the classes apart, from one pass over the prompts.
@@ -177,8 +173,7 @@ def activations(config: StudyConfig, checkpoints: Mapping[str, Checkpoint], run:
     resampling = Resampling(settings.permutations, settings.bootstraps, config.seed)
     overlaps: list[dict[str, Any]] = []
     separations: list[dict[str, Any]] = []
-    for number, role in enumerate(settings.models):
-        tick(number, len(settings.models))
+    for role in counted("models", settings.models, len(settings.models)):
         classes = capture_classes(
             checkpoints[role], (texts["useful"], texts["harmful"]), settings.layers, settings.batch_size
         )

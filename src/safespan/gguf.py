@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.utils.import_utils import is_gguf_available
 
 from safespan.errors import CheckpointError
 from safespan.loading import hide_progress_bars
+from safespan.progress import counted
 from safespan.results import atomic_path
 
 _UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, TypeError, OverflowError, struct.error)
@@ -45,6 +46,8 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
     if not is_gguf_available():
         raise CheckpointError(f"{path}: reading GGUF files needs the package gguf: pip install 'safespan[gguf]'")
     hide_progress_bars()
+    # The bar of this reader is not hidden by that.
+    setattr(modeling_gguf_pytorch_utils, "tqdm", lambda rows, **_: counted("tensors", rows, len(rows)))  # noqa: B010
     source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

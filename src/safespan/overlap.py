@@ -16,6 +16,7 @@ from safespan.choices import GRANULARITIES, check_choices, check_shares
 from safespan.errors import ConfigError
 from safespan.kernels import gram, product, squared_norm
 from safespan.pool import Spread, side_by_side
+from safespan.progress import counted
 from safespan.subspaces import Decompose, Spectrum, decompose, spectrum_rows
 from safespan.updates import check_memory, check_same_layout, matrices, matrix_names, update
 
@@ -194,7 +195,7 @@ def update_overlap(
     overlaps: list[dict[str, Any]] = []
     spectra: list[tuple[float, dict[str, Any]]] = []
     whole = dict.fromkeys(updates, 0.0)
-    for found in spread(measured, groups.items()):
+    for found in counted(f"{granularity}s", spread(measured, groups.items()), len(groups)):
         overlaps += found.overlaps
         spectra += found.spectra
         whole = {label: norm + found.norms[label] for label, norm in whole.items()}

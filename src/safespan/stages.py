@@ -13,14 +13,10 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from safespan.errors import ConfigError
+from safespan.progress import note, step
 from safespan.results import SCHEMAS, RunFolder, write_json
-
-Tick = Callable[[int, int], None]
-"""Called with (done, total) as a stage goes on."""
 
 _TRAINING = "checkpoints/*/training.json"
 _JUDGE = "judge/*/totals.json"
@@ -66,13 +62,13 @@ class Stages:
 
     Args:
         run: the run folder; what an earlier run finished there is found again.
-        console: where progress is shown.
+        names: all stages, in their order.
     """
 
-    def __init__(self, run: RunFolder, console: Console) -> None:
+    def __init__(self, run: RunFolder, names: Sequence[str]) -> None:
         """Read what was finished before."""
         self._run = run
-        self._console = console
+        self._names = list(names)
         self._file = run.root / "stages.json"
         self._known: dict[str, dict[str, Any]] = {}
         if self._file.exists():
@@ -82,26 +78,16 @@ class Stages:
                 raise ConfigError(f"{self._file} is broken ({error}): remove it to redo the run's stages") from None
         self.log: list[dict[str, Any]] = []
 
-    def stage(self, name: str, key: str, outputs: Sequence[Path], work: Callable[[Tick], None]) -> None:
+    def stage(self, name: str, key: str, outputs: Sequence[Path], work: Callable[[], None]) -> None:
         """Do `work` unless it was done before with the same key and its outputs still stand."""
-        known = self._known.get(name)
+        known, label = self._known.get(name), f"{self._names.index(name) + 1}/{len(self._names)} {name}"
         if known and known["key"] == key and all(map(_stands, outputs)):
             self.log.append({"name": name, "seconds": known["seconds"], "reused": True})
-            self._console.print(f"[dim]{name}: done before[/dim]")
+            note(f"{label}: done before")
             return
         start = time.perf_counter()
-        with Progress(
-            TextColumn("{task.description:<28}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-        ) as progress:
-            task = progress.add_task(name, total=None)
-            work(lambda done, total: progress.update(task, completed=done, total=total))
-            total = progress.tasks[0].total or 1
-            progress.update(task, total=total, completed=total)
+        with step(label):
+            work()
         seconds = round(time.perf_counter() - start, 2)
         self.log.append({"name": name, "seconds": seconds, "reused": False})
         self._known[name] = {"key": key, "seconds": seconds}

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.choices import hypothesis_names
@@ -24,6 +23,7 @@ from safespan.experiments import (
     overlap,
 )
 from safespan.pool import threads
+from safespan.progress import step
 from safespan.projection import Family
 from safespan.report import write_report
 from safespan.results import RunFolder
@@ -32,14 +32,15 @@ from safespan.subspaces import CapturedActivations, SpectrumCache, decompose
 from safespan.trials import capture_activations, run_trials
 
 
-def run_study(config: StudyConfig, out: Path, command: str = "safespan run", console: Console | None = None) -> Path:
+def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> Path:
     """Run a study into a folder and write its report; what stands there from before is not done again.
+
+    Progress is shown inside `with safespan.progress.shown():`.
 
     Args:
         config: the study.
         out: the run folder.
         command: how to run it again, for the manifest and the report.
-        console: where progress is shown; standard error unless given.
 
     Returns:
         The path of the report.
@@ -50,12 +51,29 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run", con
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: give a folder to run in")
     with threads(config.threads or torch.get_num_threads()):
-        return _run(config, out, command, console)
+        return _run(config, out, command)
 
 
-def _run(config: StudyConfig, out: Path, command: str, console: Console | None) -> Path:
+def stage_names(config: StudyConfig) -> list[str]:
+    """The stages of a study, in their order."""
+    ceiling = config.overlap.ceiling if config.overlap else None
+    found = {
+        "data": config.data,
+        **{f"model {role}": source.model is None for role, source in config.models.items()},
+        "outcomes": True,
+        "projection": config.projection,
+        f"model {ceiling} again": ceiling,
+        "update overlap": config.overlap,
+        "activation overlap": config.activations,
+        "activations of aligned": config.verdict and config.activations,
+        "verdict": config.verdict,
+    }
+    return [name for name, asked in found.items() if asked]
+
+
+def _run(config: StudyConfig, out: Path, command: str) -> Path:
     run = RunFolder(out)
-    stages = Stages(run, console or Console(stderr=True))
+    stages = Stages(run, stage_names(config))
     plan, here = config, config.resolved(out)
     runs = execution(config.execution)
     decomposed = SpectrumCache().decompose if config.execution.cache else decompose
@@ -66,7 +84,7 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
 
     # 1. The models: base, aligned, and its useful, harmful, contaminated and safe fine-tunes (METHODS §1).
     if config.data:
-        stages.stage("data", key_of(config.data, config.seed), [run.data], lambda _: make_data(config, run))
+        stages.stage("data", key_of(config.data, config.seed), [run.data], partial(make_data, config, run))
     checkpoints: dict[str, Checkpoint] = {}
     inputs: dict[str, str] = {}
     for role, source in here.models.items():
@@ -135,4 +153,5 @@ def _run(config: StudyConfig, out: Path, command: str, console: Console | None) 
         stages.stage("verdict", key_of(key, plan.verdict, hypothesis_names()), tables, work)
 
     stages.write_manifest(config.name, command, config.model_dump(mode="json"), config.seed, judged)
-    return write_report(run)
+    with step("report"):
+        return write_report(run)

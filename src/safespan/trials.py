@@ -19,9 +19,9 @@ from safespan.execution import Execution
 from safespan.experiments import asking, finished_point, point_file
 from safespan.kernels import squared_norm
 from safespan.pool import side_by_side
+from safespan.progress import counted, counting
 from safespan.projection import Family, TrialPoint, TrialWeights, trial_finetunes, trial_points
 from safespan.results import SCHEMAS, RunFolder, write_json, write_table
-from safespan.stages import Tick
 from safespan.statistics.selectivity import Ends, Estimate, Frontier, estimates, no_span
 from safespan.statistics.verdicts import Verdict, holm, judge, no_room, together
 from safespan.subspaces import Decompose, Hypothesis, find_hypothesis
@@ -38,14 +38,13 @@ _FALLS = ("useful_nll", "harmful_nll")
 """Measures that a fine-tune lowers."""
 
 
-def capture_activations(config: StudyConfig, aligned: Checkpoint, run: RunFolder, tick: Tick) -> None:
+def capture_activations(config: StudyConfig, aligned: Checkpoint, run: RunFolder) -> None:
     """Activations of the aligned model on the study's useful and harmful prompts, for the hypotheses that need them."""
     if config.activations is None:
         raise ConfigError("this study has no field activations")
     sources = {"useful": config.activations.useful, "harmful": config.activations.harmful}
     prompts = {kind: [prompt.prompt for prompt in read_prompts(source)] for kind, source in sources.items()}
     capture_for_hypotheses(aligned, prompts, run.captured, config.activations.batch_size)
-    tick(1, 1)
 
 
 def run_trials(
@@ -56,7 +55,6 @@ def run_trials(
     key: str,
     execution: Execution,
     decompose: Decompose,
-    tick: Tick,
 ) -> None:
     """Tables `trials` and `verdicts`. Points that were measured before under the same key are taken as they stand."""
     settings = config.verdict
@@ -73,8 +71,9 @@ def run_trials(
     found = {name: kept for name in (*models, *(p.name for p in points)) if (kept := _kept(run, name, key))}
     known = {kept["weights"]: name for name, kept in found.items() if kept["weights"]}
     waiting = [point for point in points if point.name not in found]
-    tick(len(points) - len(waiting), len(points))
-    with asking(measures, run, len(waiting) + len(models.keys() - found.keys())) as scratch:
+    asked = len(waiting) + len(models.keys() - found.keys())
+    with asking(measures, run, asked) as scratch, counting("points") as tick:
+        tick(len(points) - len(waiting), len(points))
         make = partial(ModelWorker, measures, evaluator.config.engine, scratch)
         roles = {checkpoint: role for role, checkpoint in models.items() if role not in found}
         for checkpoint, answered in execution.serve(make, list(roles), group=lambda checkpoint: roles[checkpoint]):
@@ -124,7 +123,7 @@ def verdict_rows(
     """Rows of the table `verdicts`: per hypothesis its verdict, then each outcome's, then each method's figures."""
     silent: dict[tuple[str, str], str] = {}
     raw: dict[tuple[str, str], list[Estimate]] = {}
-    for hypothesis in hypotheses:
+    for hypothesis in counted("hypotheses", hypotheses, len(hypotheses)):
         own = [point for point in points if point.hypothesis == hypothesis.name]
         for outcome in OUTCOMES:
             ends = _ends(own, found, outcome)

@@ -1,6 +1,7 @@
 """Two classes of prompts at every layer of one model: how their subspaces overlap, and whether a line parts them."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from safespan.activations.resampling import Resampling
 from safespan.activations.separation import separation
 from safespan.checkpoints import Checkpoint
 from safespan.loading import load_causal_lm
+from safespan.progress import counted
 
 Activations = dict[int, torch.Tensor]
 """Layer -> N × d."""
@@ -70,11 +72,10 @@ def overlap_by_layer(
     pairs = {"useful-harmful": (useful, harmful)}
     if halves_seed is not None:
         pairs |= {"useful halves": _halves(useful, halves_seed), "harmful halves": _halves(harmful, halves_seed)}
+    places = list(product(pairs.items(), centerings, useful))
     return [
         {"pair": pair, "layer": layer, "centered": centered, **row}
-        for pair, (x, y) in pairs.items()
-        for centered in centerings
-        for layer in x
+        for (pair, (x, y)), centered, layer in counted("overlaps", places, len(places))
         for row in activation_overlap(
             x[layer], y[layer], energies, centered, resampling if pair == "useful-harmful" else None
         )
@@ -83,7 +84,10 @@ def overlap_by_layer(
 
 def separation_by_layer(useful: Activations, harmful: Activations, seed: int = 0) -> list[dict[str, Any]]:
     """Rows of the table `separation` of `results.SCHEMAS`, without the model's name: see `separation`."""
-    return [{"layer": layer, **separation(useful[layer], harmful[layer], seed)} for layer in useful]
+    return [
+        {"layer": layer, **separation(useful[layer], harmful[layer], seed)}
+        for layer in counted("probes", useful, len(useful))
+    ]
 
 
 def _halves(activations: Activations, seed: int) -> tuple[Activations, Activations]:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError, ConfigError, DataError
+from safespan.progress import counted
 
 
 class _EnoughError(Exception):
@@ -55,7 +56,8 @@ def capture(
     order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     width = model.config.get_text_config().hidden_size
     result = {layer: torch.empty(len(encoded), width) for layer in wanted}
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    for start in counted("batches", starts, len(starts)):
         rows = order[start : start + batch_size]
         ids, mask = pad([encoded[row] for row in rows], tokenizer.padding_side)
         for layer, vectors in last_token_states(model, blocks, wanted, ids, mask).items():

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safespan.activations.capture import decoder_blocks, encode, last_token_states, pad
 from safespan.checkpoints import Checkpoint
 from safespan.loading import load_causal_lm
+from safespan.progress import counted
 from safespan.results import atomic_path
 from safespan.subspaces.captured import INPUTS, RESIDUAL
 
@@ -49,7 +50,8 @@ def _captured(
     layers = range(1, len(blocks) + 1)
     encoded = encode(tokenizer, prompts, chat_template=True)
     found: dict[str, list[torch.Tensor]] = {}
-    for start in range(0, len(encoded), batch_size):
+    starts = range(0, len(encoded), batch_size)
+    for start in counted("batches", starts, len(starts)):
         ids, mask = pad(encoded[start : start + batch_size], tokenizer.padding_side)
         last = (mask * torch.arange(mask.shape[1])).argmax(1)
         with _inputs(model, last, partial(_keep, found, f"{INPUTS}/{kind}/")):

@@ -6,13 +6,15 @@ import typer
 
 from safespan.cli import analysis, evaluation, judging, report, study, training, verdict  # noqa: F401 - they add their commands to the app
 from safespan.cli.app import app
+from safespan.cli.interruption import interruptible
 from safespan.errors import SafespanError
 
 
 def main() -> None:
-    """Entry point: bad input ends in one line on standard error and exit code 2."""
+    """Entry point: bad input ends in one line on standard error and exit code 2, a signal in 128 and its number."""
     try:
-        app()
+        with interruptible():
+            app()
     except SafespanError as error:
         typer.echo(f"safespan: {' '.join(str(error).split())}", err=True)
         sys.exit(2)

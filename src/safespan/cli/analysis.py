@@ -7,6 +7,7 @@ import typer
 
 from safespan.choices import ENGINES, GRANULARITIES, METHODS, SIDES, check_choices, check_shares, hypothesis_names
 from safespan.cli.app import Address, Engine, NoCache, app, pairs
+from safespan.cli.output import Found, Json, Quiet, progress, tell
 from safespan.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def sweep(
     engine: Engine = None,
     address: Address = None,
     no_cache: NoCache = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Energies and cosines of the whole projection grid, with no evaluation."""
     _check_grid(subspace or [], method or [], fraction or [], side)
@@ -51,6 +54,7 @@ def sweep(
     check_choices("engine", [engine or "local"], ENGINES)
     from safespan import projection
     from safespan.checkpoints import open_checkpoint
+    from safespan.progress import step
     from safespan.results import ENERGIES, write_table
 
     family = projection.Family(
@@ -60,9 +64,10 @@ def sweep(
         open_checkpoint(safe) if safe else None,
     )
     grid = _grid(subspace, method, fraction, side)
-    rows, _ = projection.sweep(family, grid, seed, _decompose(no_cache), _spread(engine, address))
+    with progress(quiet), step("sweep"):
+        rows, _ = projection.sweep(family, grid, seed, _decompose(no_cache), _spread(engine, address))
     write_table(out, rows, ENERGIES)
-    typer.echo(f"{len(rows)} points: {out}")
+    tell(Found({"points": len(rows), "written": out}, [f"{len(rows)} points: {out}"], [out]), quiet, as_json)
 
 
 @app.command()
@@ -78,10 +83,13 @@ def project(
     side: SideOption = "output",
     seed: Seed = 0,
     no_cache: NoCache = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Write one projected checkpoint that transformers loads, with tokenizer and provenance."""
     _check_grid([subspace], [method], [fraction], side)
     from safespan.checkpoints import open_checkpoint
+    from safespan.progress import step
     from safespan.projection import Family, write_projected
 
     members = {"finetuned": open_checkpoint(finetuned)}
@@ -89,8 +97,10 @@ def project(
     if out.exists() and not (out / "safespan.json").exists():
         raise ConfigError(f"{out} exists and is no projected checkpoint: give a new folder")
     grid = _grid([subspace], [method], [fraction], side)
-    error = write_projected(family, grid, seed, out, _decompose(no_cache))
-    typer.echo(f"checkpoint: {out} (rounding error {error:.2g} of the update)")
+    with progress(quiet), step("projection"):
+        error = write_projected(family, grid, seed, out, _decompose(no_cache))
+    lines = [f"checkpoint: {out} (rounding error {error:.2g} of the update)"]
+    tell(Found({"rounding_error": error, "written": out}, lines, [out]), quiet, as_json)
 
 
 @app.command()
@@ -104,6 +114,8 @@ def overlap(
     engine: Engine = None,
     address: Address = None,
     no_cache: NoCache = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Mode subspace overlap of every pair of updates, at each share of energy."""
     check_choices("granularity", [granularity], GRANULARITIES)
@@ -112,15 +124,17 @@ def overlap(
     members = pairs(update, "--update")
     from safespan.checkpoints import open_checkpoint
     from safespan.overlap import ENERGY_FRACTIONS, update_overlap
+    from safespan.progress import step
     from safespan.results import SCHEMAS, write_table
 
     start = open_checkpoint(aligned)
     updates = {"alignment": (open_checkpoint(base), start)} if base else {}
     updates |= {name: (start, open_checkpoint(folder)) for name, folder in members.items()}
     energies = energy or ENERGY_FRACTIONS
-    rows, _ = update_overlap(updates, granularity, energies, _decompose(no_cache), _spread(engine, address))
+    with progress(quiet), step("overlap"):
+        rows, _ = update_overlap(updates, granularity, energies, _decompose(no_cache), _spread(engine, address))
     write_table(out, rows, SCHEMAS["overlap"])
-    typer.echo(f"{len(rows)} rows: {out}")
+    tell(Found({"rows": len(rows), "written": out}, [f"{len(rows)} rows: {out}"], [out]), quiet, as_json)
 
 
 @app.command()
@@ -135,6 +149,8 @@ def activations(
     permutations: Annotated[int, typer.Option(min=0, help="of the class labels, for p-values; 0: none")] = 200,
     bootstraps: Annotated[int, typer.Option(min=0, help="resamples of the prompts, for intervals; 0: none")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="of permutations, resamples and cross-validation")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Overlap of the activation subspaces of two classes of prompts, layer by layer.
 
@@ -153,20 +169,25 @@ def activations(
     )
     from safespan.checkpoints import open_checkpoint
     from safespan.data import PromptSource, read_prompts
+    from safespan.progress import step
     from safespan.results import SCHEMAS, write_table
 
     useful, harmful = (read_prompts(PromptSource.model_validate(str(files[name]))) for name in ("useful", "harmful"))
     texts = ([prompt.prompt for prompt in useful], [prompt.prompt for prompt in harmful])
-    classes = capture_classes(open_checkpoint(model), texts, layers, batch_size)
     resampling = Resampling(permutations, bootstraps, seed)
-    rows = overlap_by_layer(*classes, energy or ENERGY_FRACTIONS, (center,), resampling=resampling)
-    separations = separation_by_layer(*classes, seed)
-    for path, name, found in (
-        (out, "activations", rows),
-        (out.with_name(f"{out.stem}-separation{out.suffix}"), "separation", separations),
-    ):
+    with progress(quiet):
+        with step("activations"):
+            classes = capture_classes(open_checkpoint(model), texts, layers, batch_size)
+        with step("overlap"):
+            rows = overlap_by_layer(*classes, energy or ENERGY_FRACTIONS, (center,), resampling=resampling)
+        with step("separation"):
+            separations = separation_by_layer(*classes, seed)
+    beside = out.with_name(f"{out.stem}-separation{out.suffix}")
+    for path, name, found in ((out, "activations", rows), (beside, "separation", separations)):
         write_table(path, [{"model": Path(model).name, **row} for row in found], SCHEMAS[name])
-        typer.echo(f"{len(found)} rows: {path}")
+    values = {"rows": len(rows), "written": out, "separation_rows": len(separations), "separation_written": beside}
+    lines = [f"{len(rows)} rows: {out}", f"{len(separations)} rows: {beside}"]
+    tell(Found(values, lines, [out, beside]), quiet, as_json)
 
 
 def _check_grid(subspaces: list[str], methods: list[str], fractions: list[float], side: str) -> None:

@@ -1,8 +1,7 @@
 """The Typer application that every command joins, and the options that several share."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,12 +21,6 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="neither use nor keep 
 Engine = Annotated[str | None, typer.Option(help="where work runs: local, or ray, a Ray cluster [default: local]")]
 Address = Annotated[str | None, typer.Option(help="of the Ray cluster [default: one is started on this machine]")]
 RunOut = Annotated[Path | None, typer.Option(help="run folder [default: runs/ and the study's file name]")]
-
-
-def show(outcomes: Mapping[str, Any]) -> None:
-    """Print outcomes, one a line."""
-    for name, value in outcomes.items():
-        typer.echo(f"{name:<22}{value:.4g}" if isinstance(value, float) else f"{name:<22}{value}")
 
 
 def pairs(given: list[str], option: str) -> dict[str, str]:

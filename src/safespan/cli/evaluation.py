@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from safespan.cli.app import Settings, app, show
+from safespan.cli.app import Settings, app
+from safespan.cli.output import Found, Json, Quiet, outcome_lines, progress, tell
 
 
 @app.command()
@@ -17,10 +18,13 @@ def evaluate(
         typer.Option(help="YAML with a study's evaluation fields [default: gsm8k and advbench, judged by rules]"),
     ] = None,
     settings: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Measure utility, harmfulness and over-refusal of one model."""
     from safespan.checkpoints import open_checkpoint
     from safespan.evaluation import PAPER, EvaluationConfig, Evaluator, model_of
+    from safespan.progress import step
     from safespan.results import write_json, write_jsonl
     from safespan.settings import check_settings, load_settings
 
@@ -30,12 +34,18 @@ def evaluate(
         if config
         else check_settings(PAPER, EvaluationConfig, given, "--set")
     )
-    checkpoint = open_checkpoint(model)
-    out.mkdir(parents=True, exist_ok=True)
-    evaluator = Evaluator(read, out)
-    evaluator.prepare()
-    with model_of(read.engine, checkpoint, out) as opened:
-        outcomes, said = evaluator.evaluate(opened)
+    with progress(quiet):
+        checkpoint = open_checkpoint(model)
+        out.mkdir(parents=True, exist_ok=True)
+        evaluator = Evaluator(read, out)
+        with step("tasks and prompts"):
+            evaluator.prepare()
+        with step("answers"), model_of(read.engine, checkpoint, out) as opened:
+            answered = evaluator.ask(opened)
+        with step("judgement"):
+            outcomes, said = evaluator.score(answered)
+    written = out / "outcomes.json"
     write_jsonl(out / "generations.jsonl", said)
-    write_json(out / "outcomes.json", {"model": model, **outcomes, "evaluation": read.model_dump(mode="json")})
-    show(outcomes)
+    write_json(written, {"model": model, **outcomes, "evaluation": read.model_dump(mode="json")})
+    values = {"model": model, **outcomes, "written": written}
+    tell(Found(values, outcome_lines(outcomes), [written]), quiet, as_json)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from safespan.cli.app import Settings, app, show
+from safespan.cli.app import Settings, app
+from safespan.cli.output import Found, Json, Quiet, outcome_lines, progress, tell
 
 
 @app.command()
@@ -14,10 +15,13 @@ def judge(
     out: Annotated[Path, typer.Option(help="the scored rows, as .jsonl")],
     by: Annotated[str, typer.Option("--judge", help="rules, or a YAML file with a judge's kind and fields")] = "rules",
     settings: Settings = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Score responses that exist, without generating again; a judge that is paid for is asked once for each."""
     from safespan.evaluation import JudgeFile, rejudge
     from safespan.evaluation.judges import make_judge
+    from safespan.progress import step
     from safespan.results import write_jsonl
     from safespan.rowfiles import read_file
     from safespan.settings import check_settings, load_settings
@@ -28,7 +32,8 @@ def judge(
         if by.endswith((".yaml", ".yml"))
         else check_settings({"kind": by}, JudgeFile, given, f"--judge {by}")
     )
-    rows = read_file(generations)
-    scored, outcomes = rejudge(rows, make_judge(config.root, out.with_name(f"{out.name}.judge")), str(generations))
+    with progress(quiet), step("judgement"):
+        rows = read_file(generations)
+        scored, outcomes = rejudge(rows, make_judge(config.root, out.with_name(f"{out.name}.judge")), str(generations))
     write_jsonl(out, scored)
-    show(outcomes)
+    tell(Found({**outcomes, "written": out}, outcome_lines(outcomes), [out]), quiet, as_json)

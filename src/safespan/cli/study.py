@@ -9,6 +9,7 @@ import typer
 
 from safespan.choices import ENGINES, check_choices
 from safespan.cli.app import Address, Engine, NoCache, RunOut, Settings, app
+from safespan.cli.output import Found, Json, Quiet, progress, tell
 
 
 @app.command()
@@ -18,12 +19,14 @@ def demo(
     engine: Engine = None,
     address: Address = None,
     no_cache: NoCache = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Grow the embedded model family and run the paper's four experiments on it: about four minutes on two cores."""
     given = _settings(settings, engine, address, no_cache)
     from safespan.config import bundled_study
 
-    _run(bundled_study("organism"), out or Path("runs/demo"), given)
+    _run(bundled_study("organism"), out or Path("runs/demo"), given, quiet, as_json)
 
 
 @app.command()
@@ -34,6 +37,8 @@ def run(
     engine: Engine = None,
     address: Address = None,
     no_cache: NoCache = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say what would be done; no network, nothing written")
     ] = False,
@@ -42,12 +47,12 @@ def run(
     out = out or Path("runs") / study.stem
     given = _settings(settings, engine, address, no_cache)
     if not dry_run:
-        return _run(study, out, given)
+        return _run(study, out, given, quiet, as_json)
     from safespan.config import load_study
     from safespan.plan import plan
 
-    for line in plan(load_study(study, given), out):
-        typer.echo(line)
+    lines = plan(load_study(study, given), out)
+    tell(Found({"plan": lines}, lines, []), quiet, as_json)
 
 
 def _settings(settings: list[str] | None, engine: str | None, address: str | None, no_cache: bool) -> list[str]:
@@ -57,9 +62,13 @@ def _settings(settings: list[str] | None, engine: str | None, address: str | Non
     return [*(settings or []), *(f"execution.{field}={value}" for field, value in given.items() if value)]
 
 
-def _run(study: Path, out: Path, settings: list[str]) -> None:
+def _run(study: Path, out: Path, settings: list[str], quiet: bool, as_json: bool) -> None:
     from safespan.config import load_study
+    from safespan.report.summary import summary, summary_tables
+    from safespan.results import RunFolder
     from safespan.study import run_study
 
-    report_path = run_study(load_study(study, settings), out, shlex.join(["safespan", *sys.argv[1:]]))
-    typer.echo(f"report: {report_path}")
+    with progress(quiet):
+        report = run_study(load_study(study, settings), out, shlex.join(["safespan", *sys.argv[1:]]))
+    run = RunFolder(out)
+    tell(Found(summary(run), [*summary_tables(run), f"report: {report}"], [report]), quiet, as_json)

@@ -3,13 +3,17 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from safespan.choices import ENGINES, check_choices, hypothesis_names
 from safespan.cli.app import Address, Engine, NoCache, Settings, app, pairs
+from safespan.cli.output import Found, Json, Quiet, progress, tell
 from safespan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from safespan.results import RunFolder
 
 Model = Annotated[str, typer.Option(help="a model folder, hub id[@revision], BASE+ADAPTER or .gguf file")]
 Optional = Annotated[str | None, typer.Option(help="named in the same ways")]
@@ -50,6 +54,8 @@ def put_to_the_test(
     engine: Engine = None,
     address: Address = None,
     no_cache: NoCache = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Test claimed safety subspaces on your own models, against random controls of the same energy."""
     check_choices("hypothesis", hypothesis, hypothesis_names())
@@ -59,6 +65,8 @@ def put_to_the_test(
         raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
     from safespan.config import StudyConfig
     from safespan.evaluation import PAPER
+    from safespan.report.summary import summary, summary_tables
+    from safespan.results import RunFolder
     from safespan.settings import check_settings, read_fields
     from safespan.study import run_study
 
@@ -76,18 +84,18 @@ def put_to_the_test(
         roles = [role for role in study["models"] if role != "safe"]
         study["activations"] = {"useful": files["useful"], "harmful": files["harmful"], "models": roles}
     given = check_settings(study, StudyConfig, settings or [], "--set")
-    report = run_study(given, out, shlex.join(["safespan", *sys.argv[1:]]))
-    for line in _found(out):
-        typer.echo(line)
-    typer.echo(f"report: {report}")
+    with progress(quiet):
+        report = run_study(given, out, shlex.join(["safespan", *sys.argv[1:]]))
+    run = RunFolder(out)
+    found = Found(summary(run), [*summary_tables(run), *_behind(run), f"report: {report}"], [report])
+    tell(found, quiet, as_json)
 
 
-def _found(out: Path) -> list[str]:
-    """The verdicts of a run and the figures behind them."""
+def _behind(run: "RunFolder") -> list[str]:
+    """The verdicts of a run in words, and the figures behind them."""
     from safespan.report.verdict import reported
-    from safespan.results import RunFolder
 
-    run, lines = RunFolder(out), []
+    lines = []
     for found in reported(run.read_table("verdicts"), run.read_table("trials")):
         lines.append(f"{found.name}: {found.verdict}. {found.words}.")
         lines += [f"  {outcome}: {verdict}; {reason}" for outcome, verdict, _, reason in found.outcomes]

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from contextlib import ExitStack
 from typing import Any
 
 import datasets
@@ -11,6 +12,8 @@ import lm_eval.models.huggingface
 import lm_eval.utils
 import transformers
 from tqdm import tqdm
+
+from safespan.progress import counting
 
 
 @functools.cache
@@ -22,8 +25,9 @@ def prepare_harness() -> None:
     """
     environment = lm_eval.utils.env
     environment.from_string = functools.lru_cache(maxsize=256)(environment.from_string)
-    for module in (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface):
+    for module in (lm_eval.api.model, lm_eval.api.task):
         module.tqdm = _no_bar
+    lm_eval.models.huggingface.tqdm = _Bar
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
@@ -31,3 +35,21 @@ def prepare_harness() -> None:
 
 def _no_bar(*args: Any, **options: Any) -> tqdm:
     return tqdm(*args, **{**options, "disable": True})
+
+
+class _Bar(tqdm):
+    """The bar of a model's requests: it draws nothing, and counts for ours."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "disable": True})
+        self._counting = ExitStack()
+        name = "prompts" if "generate" in options.get("desc", "") else "likelihoods"
+        self._tick = self._counting.enter_context(counting(name))
+        self._tick(0, self.total or 0)
+
+    def update(self, n: float | None = 1) -> None:
+        self.n += n or 0
+        self._tick(self.n, self.total or 0)
+
+    def close(self) -> None:
+        self._counting.close()

@@ -7,6 +7,7 @@ from typing import Any
 from safespan.checkpoints import layer_of, module_of, natural_order
 from safespan.kernels import inner_product, squared_norm
 from safespan.pool import Spread, side_by_side
+from safespan.progress import counted
 from safespan.projection.family import Family, ProjectionGrid
 from safespan.projection.tensor import directions, projections
 from safespan.subspaces import Decompose, decompose
@@ -64,7 +65,8 @@ def sweep(
     sums = {label: _Sums() for label in family.finetuned}
 
     measured = partial(_measured, family=family, grid=grid, subspaces=subspaces, seed=seed, decompose=decompose)
-    for name, (own, energies) in zip(names, spread(measured, names), strict=True):
+    spreading = counted("tensors", spread(measured, names), len(names))
+    for name, (own, energies) in zip(names, spreading, strict=True):
         part = layer_of(name), module_of(name)
         for label, found in own.items():
             task[label][part] = task[label].get(part, 0.0) + found.task

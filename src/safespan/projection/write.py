@@ -10,6 +10,7 @@ import torch
 from safespan.checkpoints import Checkpoint, write_checkpoint
 from safespan.kernels import squared_norm
 from safespan.pool import side_by_side
+from safespan.progress import counted
 from safespan.projection.family import Family, ProjectionGrid
 from safespan.projection.tensor import applied, directions, projections
 from safespan.subspaces import Decompose, decompose
@@ -63,7 +64,8 @@ def write_projected(
         return rounded.cpu(), squared_norm(exact - rounded), squared_norm(change)
 
     def stream() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, (rounded, error, size) in zip(names, side_by_side(projected, names), strict=True):
+        spreading = counted("tensors", side_by_side(projected, names), len(names))
+        for name, (rounded, error, size) in zip(names, spreading, strict=True):
             errors["rounding"] += error
             errors["applied"] += size
             yield name, rounded

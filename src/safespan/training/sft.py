@@ -3,7 +3,6 @@
 import importlib.util
 import shutil
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError, ConfigError
 from safespan.loading import load_causal_lm
+from safespan.progress import Tick, counting
 from safespan.results import atomic_path, write_json
 from safespan.training.confine import Confine
 from safespan.training.encoding import encode
@@ -51,9 +51,7 @@ class TrainingRecord:
     versions: dict[str, str]
 
 
-def fine_tune(
-    start: str | Path, out: Path, config: TrainingConfig, seed: int, on_step: Callable[[int, int], None] | None = None
-) -> TrainingRecord:
+def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -> TrainingRecord:
     """Train the checkpoint `start` and write the result at `out`: a folder `transformers` loads, or a PEFT adapter.
 
     The same seed on the same machine gives the same weights, bit for bit, also where the run was interrupted and
@@ -65,7 +63,6 @@ def fine_tune(
         out: the folder to make; it replaces one that is there.
         config: data and recipe.
         seed: of the mixture and of the order of the rows.
-        on_step: called after each optimizer step with (steps done, steps in all).
 
     Returns:
         What `training.json` beside the weights holds.
@@ -87,8 +84,9 @@ def fine_tune(
         use_cache = model.config.use_cache
         rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format)
         callbacks: list[TrainerCallback] = [Confine(model, config.confine == "inside", seed)] if config.confine else []
-        trainer = _trainer(model, tokenizer, rows, arguments, config, on_step, callbacks)
-        trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
+        with counting("steps") as tick:
+            trainer = _trainer(model, tokenizer, rows, arguments, config, [_Steps(tick), *callbacks])
+            trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
         model.config.use_cache = use_cache
         trainer.save_model(str(folder / "weights"))  # every process: a sharded model is gathered here
         record = TrainingRecord(
@@ -191,7 +189,6 @@ def _trainer(
     rows: list[dict[str, list[int]]],
     arguments: SFTConfig,
     config: TrainingConfig,
-    on_step: Callable[[int, int], None] | None,
     callbacks: list[TrainerCallback],
 ) -> SFTTrainer:
     lora = None
@@ -212,7 +209,7 @@ def _trainer(
                 args=arguments,
                 train_dataset=Dataset.from_list(rows),
                 processing_class=tokenizer,
-                callbacks=[MarkComplete(), *callbacks, *([_Steps(on_step)] if on_step else [])],
+                callbacks=[MarkComplete(), *callbacks],
                 peft_config=lora,
             )
     except ValueError as error:
@@ -240,9 +237,11 @@ def _write(folder: Path, out: Path, checkpoint: Checkpoint, config: TrainingConf
 class _Steps(TrainerCallback):
     """Pass on how far the training is."""
 
-    def __init__(self, on_step: Callable[[int, int], None]) -> None:
-        self._on_step = on_step
+    def __init__(self, tick: Tick) -> None:
+        self._tick = tick
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._tick(state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._on_step(state.global_step, state.max_steps)
+        self._tick(state.global_step, state.max_steps)

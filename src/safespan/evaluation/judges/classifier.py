@@ -13,6 +13,7 @@ from safespan.evaluation.judges.config import ClassifierConfig
 from safespan.evaluation.judges.protocol import Exchange, Judgement
 from safespan.evaluation.judges.rules import is_refusal
 from safespan.loading import load_causal_lm
+from safespan.progress import counted
 
 
 class ClassifierJudge:
@@ -59,7 +60,8 @@ class ClassifierJudge:
         room = self._model.config.max_position_embeddings
         fits = sorted((n for n in range(len(texts)) if lengths[n] <= room), key=lengths.__getitem__)
         harm: dict[int, float] = {}
-        for start in range(0, len(fits), self._config.batch_size):
+        starts = range(0, len(fits), self._config.batch_size)
+        for start in counted("batches to judge", starts, len(starts)):
             numbers = fits[start : start + self._config.batch_size]
             harm.update(zip(numbers, self._harm([texts[n] for n in numbers]), strict=True))
         return [

@@ -13,6 +13,7 @@ from safespan.evaluation.judges.config import LLMConfig
 from safespan.evaluation.judges.protocol import Exchange, Judgement
 from safespan.evaluation.judges.replies import Replies, Reply, sha256_of
 from safespan.evaluation.judges.rubric import RUBRIC, question, read_reply
+from safespan.progress import Tick, counting
 from safespan.results import write_json
 
 try:
@@ -97,14 +98,10 @@ class LLMJudge:
 
     def _ask(self, waiting: Mapping[str, str]) -> dict[str, str]:
         """Ask what no reply is kept for; key -> what went wrong."""
-        task = Task(
-            name="safespan-judge",
-            dataset=MemoryDataset([_sample(key, text) for key, text in waiting.items()]),
-            solver=_keep_reply(self._replies),
-        )
-        with _logging_as_before():
+        dataset = MemoryDataset([_sample(key, text) for key, text in waiting.items()])
+        with _logging_as_before(), counting("replies") as tick:
             [log] = run_eval(
-                task,
+                Task(name="safespan-judge", dataset=dataset, solver=_keep_reply(self._replies, tick, len(waiting))),
                 model=self._model,
                 log_dir=str(self._folder / "logs"),
                 display="none",
@@ -199,12 +196,16 @@ def _sample(key: str, text: str) -> Sample:
 
 
 @solver
-def _keep_reply(replies: Replies) -> Solver:
+def _keep_reply(replies: Replies, tick: Tick, asked: int) -> Solver:
+    before = len(replies)
+    tick(0, asked)
+
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         state = await generate(state)
         usage = state.output.usage
         tokens = (usage.input_tokens, usage.output_tokens) if usage else (0, 0)
         replies.add(str(state.sample_id), Reply(state.output.completion, *tokens))
+        tick(len(replies) - before, asked)
         return state
 
     return solve

@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM: the work unwinds, child processes end, and one line says how to go on."""
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_GRACE = 5.0
+"""Seconds that child processes have to end by themselves."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM during the work inside into an exit with 130 or 143; a second one exits at once."""
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            os._exit(128 + number)
+        # Not KeyboardInterrupt, which libraries take to be theirs.
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except BaseException:
+        if not received:
+            raise
+        _end_children()
+        if os.environ.get("RANK", "0") == "0":  # one line, though `accelerate launch` has many processes
+            print(f"interrupted; continue with: {_command()}", file=sys.stderr, flush=True)
+        raise SystemExit(128 + received[0]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _command() -> str:
+    """The command that is running, as one would type it."""
+    program, *words = sys.argv
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        start = ["accelerate", "launch", "…", "-m", "safespan"]  # its own options are not known here
+    elif program.endswith("__main__.py"):
+        start = [sys.executable, "-m", "safespan"]
+    else:
+        start = ["safespan" if program == shutil.which("safespan") else program]
+    return shlex.join([*start, *words])
+
+
+def _end_children() -> None:
+    import psutil
+
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        child.terminate()
+    for child in psutil.wait_procs(children, _GRACE)[1]:
+        child.kill()

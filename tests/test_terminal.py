@@ -1,0 +1,150 @@
+"""What long commands print, and how they end when they are interrupted."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from safespan import cli
+from safespan.config import ROLES, bundled_study, load_study
+from safespan.study import stage_names
+
+SMALL = [
+    *(f"models.{role}.train.max_steps=2" for role in ROLES),
+    *(f"models.{role}.train.batch_size=4" for role in ROLES),
+    *(f"evaluation.{kind}.limit=4" for kind in ("utility", "general", "harmfulness", "over_refusal")),
+    "projection=null",
+    "overlap=null",
+    "activations=null",
+    "verdict.hypotheses=[lox]",
+    "verdict.fractions=[0.3, 1.0]",
+    "verdict.prompts=4",
+    "verdict.resamples=100",
+]
+
+
+def words_of(out: Path, *more: str) -> list[str]:
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    return ["run", str(bundled_study("organism")), "--out", str(out), *settings, *more]
+
+
+def ran(capsys, *words: str) -> tuple[str, str]:
+    """What a command says on standard output and standard error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["safespan", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    return said.out, said.err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs") / "run"
+
+
+def test_a_study_ends_with_its_results_and_says_each_stage_once(folder, capsys):
+    said, progress = ran(capsys, *words_of(folder))
+    lines = said.splitlines()
+    assert [line.split()[0] for line in lines[1 : 1 + len(ROLES)]] == list(ROLES)
+    assert {"utility,", "ASR,", "over-refusal,", "general,"} <= set(lines[0].split())
+    [verdict] = [line for line in lines if line.startswith("lox")]
+    assert "inconclusive" in verdict
+    assert lines[-1] == f"report: {folder / 'report.html'}"
+    names = stage_names(load_study(bundled_study("organism"), SMALL))
+    stages = [f"{number}/{len(names)} {name}" for number, name in enumerate(names, 1)]
+    assert [line for line in progress.splitlines() if not line.startswith("…")] == [
+        line for line in progress.splitlines() if re.fullmatch(r".+: \d+\.\d s", line)
+    ]
+    assert [line.partition(":")[0] for line in progress.splitlines() if line[0] != "…"] == [*stages, "report"]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", said + progress)
+
+
+def test_programs_get_one_object_and_scripts_the_report(folder, capsys):
+    said, _ = ran(capsys, *words_of(folder, "--json"))
+    told = json.loads(said)
+    tables = {
+        name: list(csv.DictReader((folder / "results" / f"{name}.csv").open())) for name in ("models", "verdicts")
+    }
+    assert told["report"] == str(folder / "report.html")
+    assert [model["model"] for model in told["models"]] == list(ROLES)
+    assert [model["harmfulness"] for model in told["models"]] == [float(row["harmfulness"]) for row in tables["models"]]
+    [verdict] = told["verdicts"]
+    whole = tables["verdicts"][0]
+    assert (verdict["hypothesis"], verdict["verdict"], verdict["reason"]) == ("lox", whole["verdict"], whole["reason"])
+    by_outcome = {row["outcome"]: row for row in tables["verdicts"][1:] if row["method"] == "all"}
+    assert {name: found["verdict"] for name, found in verdict["outcomes"].items()} == {
+        name: row["verdict"] for name, row in by_outcome.items()
+    }
+    assert ran(capsys, *words_of(folder, "--quiet")) == (f"{folder / 'report.html'}\n", "")
+
+
+def test_a_plan_for_programs(tmp_path, capsys):
+    said, _ = ran(capsys, *words_of(tmp_path / "run", "--dry-run", "--json"))
+    assert json.loads(said)["plan"][0].startswith("study: ")
+
+
+def wait_for(what, process):
+    """Until it is so; the process must not end before."""
+    while not what():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_study_says_how_to_go_on_and_keeps_what_is_finished(number, code, tmp_path):
+    out = tmp_path / "the run"
+    words = words_of(out, "--set", "models.aligned.train.max_steps=100000")
+    process = subprocess.Popen([sys.executable, "-m", "safespan", *words], stderr=subprocess.PIPE, text=True)
+    checkpoints = out / "checkpoints"
+    try:
+        wait_for(lambda: (checkpoints / "base").exists() and (checkpoints / ".aligned.training").exists(), process)
+        process.send_signal(number)
+        said = process.communicate(timeout=120)[1]
+    finally:
+        process.kill()
+    assert process.returncode == code
+    lines = said.splitlines()
+    assert [line.partition(":")[0] for line in lines[:-1] if line[0] != "…"] == ["1/9 data", "2/9 model base"]
+    start, command = lines[-1].split(": ", 1)
+    assert start == "interrupted; continue with"
+    assert shlex.split(command) == [sys.executable, "-m", "safespan", *words]
+    assert set(json.loads((out / "stages.json").read_text())) == {"data", "model base"}
+    assert [path.name for path in checkpoints.iterdir()] == ["base"]
+
+
+def test_an_interrupted_command_takes_its_child_processes_along():
+    code = "import signal, subprocess\nfrom safespan.cli.interruption import interruptible\n"
+    code += "with interruptible():\n    print(subprocess.Popen(['sleep', '600']).pid, flush=True)\n    signal.pause()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = psutil.Process(int(process.stdout.readline()))
+    assert child.is_running()
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert said.startswith("interrupted; continue with: ")
+    assert not child.is_running()
+
+
+def interrupted(work):
+    """The exit code of work in `interruptible`."""
+    with pytest.raises(SystemExit) as ended, cli.interruptible():
+        work()
+    return ended.value.code
+
+
+def test_handlers_and_other_exits_are_left_as_they_were():
+    before = signal.getsignal(signal.SIGINT)
+    assert interrupted(lambda: sys.exit(7)) == 7
+    assert signal.getsignal(signal.SIGINT) == before
+    assert interrupted(lambda: os.kill(os.getpid(), signal.SIGINT)) == 130
