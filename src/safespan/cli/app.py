@@ -10,6 +10,7 @@ from safespan.errors import ConfigError
 app = typer.Typer(
     help="Does a safety subspace exist in this language model? Projection and overlap experiments, measured.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # as markup, “[default: …]” would vanish from the help
     add_completion=False,
     pretty_exceptions_enable=False,
 )
