@@ -49,7 +49,8 @@ def _removed(removed: pl.DataFrame, place: str) -> Figure | None:
         f"removed_by_{place}",
         f"Energy removed by {place}, fraction {fraction:g}",
         f"The share of each {place}'s own update that the projection takes away; grey bars show how much of the whole "
-        f"update lies in that {place}, so a high point over a low bar matters little.",
+        f"update lies in that {place}, so a high point over a low bar matters little. Read a point against random: how "
+        "much chance takes depends on a matrix's shape.",
         f"Charts of the energy removed in each {place} for the fine-tunes {', '.join(finetunes)}.",
         panels,
         len(finetunes),
