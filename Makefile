@@ -38,7 +38,7 @@ wheel: install  ## dist/: the source distribution, and the wheel built from it
 	$(BIN)/python -m build
 
 docs: install  ## the documentation site, in docs/_build; a warning is an error
-	$(BIN)/python -m sphinx --quiet --fail-on-warning -b html docs docs/_build
+	$(BIN)/python -m sphinx --quiet --fail-on-warning -b html docs docs/_build/html
 
 format: install  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -52,7 +52,6 @@ SHARED = {
     "refusal_rate": _share("harmful prompts that were refused"),
     "over_refusal_rate": _share("benign prompts whose response looks like a refusal"),
     "general_ability": _share("exact match on the task of evaluation.general"),
-    "pair": Column("the two things compared"),
     "energy_fraction": Column("η: each subspace is the smallest that holds this share of its energy", "share", 0, 1),
     "k_x": _count("directions of the first subspace; 0: it is zero"),
     "k_y": _count("directions of the second subspace; 0: it is zero"),

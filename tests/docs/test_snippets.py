@@ -8,16 +8,17 @@ import contextlib
 import io
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from snippets import EVERY, PAGES, ROOT, Snippet, inline_commands
 
 from safespan import cli
 from safespan.columns import described
@@ -27,7 +28,6 @@ from safespan.results import SCHEMAS, RunFolder
 from safespan.settings import read_fields
 from safespan.subspaces import find_hypothesis
 from safespan.training.recipe import TrainingConfig
-from snippets import EVERY, PAGES, ROOT, Snippet, inline_commands
 
 KINDS = {"console", "python", "yaml", "toml", "bash", "text", "{toctree}", "{include}", "{figure}", "{image}"}
 RUN_KINDS = ("console", "python")
@@ -69,15 +69,12 @@ def ids(chosen: list[Snippet]) -> list:
 def safespan(words: list[str]) -> None:
     """What the installed command does, in this process."""
     said = io.StringIO()
-    before = sys.argv
-    sys.argv = ["safespan", *words]
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            cli.main()
-    except SystemExit as ended:
-        assert not ended.code, f"safespan {shlex.join(words)}\n{said.getvalue()}"
-    finally:
-        sys.argv = before
+    typed = pytest.MonkeyPatch()
+    typed.setattr(sys, "argv", ["safespan", *words])
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), pytest.raises(SystemExit) as ended:
+        cli.main()
+    typed.undo()
+    assert not ended.value.code, f"safespan {shlex.join(words)}\n{said.getvalue()}"
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +115,14 @@ def type_in(command: str, folder: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
+@pytest.fixture(scope="module")
+def session():
+    """Page -> the names that its Python blocks share, as the cells of a notebook do."""
+    return {page: {"__name__": "snippet"} for page in {snippet.page for snippet in EVERY}}
+
+
 @pytest.mark.parametrize("snippet", ids([s for s in EVERY if s.file or (s.kind in RUN_KINDS and not s.not_run)]))
-def test_it_runs(snippet, place):
+def test_it_runs(snippet, place, session):
     if snippet.file:
         target = place / snippet.file
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +132,7 @@ def test_it_runs(snippet, place):
             type_in(command, place)
     else:
         with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(snippet.text, str(snippet), "exec"), {"__name__": "snippet"})
+            exec(compile(snippet.text, str(snippet), "exec"), session[snippet.page])
 
 
 def check_options(words: list[str], whole: bool = True) -> None:
@@ -150,7 +153,7 @@ def check_command(command: str) -> None:
     if "safespan" in words[:1] or words[-1:] == ["…"] or "-m" in words:
         start = words.index("safespan") + 1
         check_options(words[start:])
-        for word, value in zip(words, words[1:], strict=False):
+        for word, value in pairwise(words):
             assert word != "--config_file" or (ROOT / value).exists()
     elif words[0] == "make":
         assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
