@@ -38,7 +38,7 @@ def fields() -> str:
     parts = []
     for kind in configurations(StudyConfig):
         rows = [
-            (f"`{name}`", spelled(field.annotation), default(field), field.description or "")
+            (f"`{name}`", spelled(field.annotation) + limits(field), default(field), field.description or "")
             for name, field in kind.model_fields.items()
         ]
         intro = " ".join((kind.__doc__ or "").split())
@@ -80,6 +80,16 @@ def spelled(annotation: Any) -> str:
     return {type(None): "null", Any: "any", str: "text", int: "integer", float: "number", bool: "true or false"}[
         annotation
     ]
+
+
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least", "max_length": "at most"}
+
+
+def limits(field: Any) -> str:
+    """The bounds that a value is checked against, of numbers and of the length of lists."""
+    found = ((sign, getattr(bound, name, None)) for bound in field.metadata for name, sign in _SIGNS.items())
+    said = [f"{sign} {value}" for sign, value in found if value is not None]
+    return "".join(f", {bound}" for bound in said)
 
 
 def default(field: Any) -> str:

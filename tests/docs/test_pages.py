@@ -6,7 +6,7 @@ from html import unescape
 
 import pytest
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from snippets import PAGES, ROOT
 
 import safespan
@@ -54,7 +54,7 @@ def test_the_reference_has_every_field_of_every_file(reference):
 
 def test_types_and_defaults_are_worded_as_a_study_writes_them(reference):
     class Inner(BaseModel):
-        rank: int = 3
+        rank: int = Field(3, ge=1, lt=9)
 
     class Outer(BaseModel):
         inner: Inner = Inner(rank=4)
@@ -63,6 +63,7 @@ def test_types_and_defaults_are_worded_as_a_study_writes_them(reference):
         on: bool = False
         needed: str
 
+    assert reference.limits(Inner.model_fields["rank"]) == ", ≥ 1, < 9"
     said = {n: (reference.spelled(f.annotation), reference.default(f)) for n, f in Outer.model_fields.items()}
     assert said == {
         "inner": ("[Inner](#inner)", "`{'rank': 4}`"),
