@@ -17,7 +17,7 @@ FIGURES = (
     "orthogonal_energy_kept",
     "overlap_curves",
     "activation_overlap",
-    "removed_energy",
+    "removed_by_layer",
 )
 FINETUNE = "contaminated"
 

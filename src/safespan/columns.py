@@ -53,6 +53,9 @@ SHARED = {
     "over_refusal_rate": _share("benign prompts whose response looks like a refusal"),
     "general_ability": _share("exact match on the task of evaluation.general"),
     "energy_fraction": Column("η: each subspace is the smallest that holds this share of its energy", "share", 0, 1),
+    "layer": Column("the block, `layer N`, or the name of a module outside all blocks"),
+    "module": Column("kind of module, the same in every block, such as q_proj; empty for a whole layer"),
+    "share_of_update": Column("how much of ‖Δ‖² over all tensors lies here", "share", 0, 1),
     "k_x": _count("directions of the first subspace; 0: it is zero"),
     "k_y": _count("directions of the second subspace; 0: it is zero"),
     "mso": Column("MSO: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y); empty where either is zero", "share", 0, 1),
@@ -81,9 +84,7 @@ BY_TABLE: dict[str, dict[str, Column]] = {
         "cosine_task_alignment": Column("cosine of Δ_T and Δ_A", "cosine", -1, 1),
     },
     "removed_energy": {
-        "layer": Column("the block, or the name of a tensor outside all blocks"),
-        "removed_energy": _share("1 − E of this layer alone"),
-        "share_of_update": _share("how much of ‖Δ_T‖² lies in this layer"),
+        "removed_energy": _share("1 − E of this part alone"),
     },
     "trials": {
         "hypothesis": Column("the claim on trial"),
@@ -127,6 +128,16 @@ BY_TABLE: dict[str, dict[str, Column]] = {
         "angle_min": Column("smallest principal angle; empty where both ranks exceed 256", "degrees", 0, 90),
         "angle_median": Column("median of the principal angles; likewise", "degrees", 0, 90),
     },
+    "spectra": {
+        "update": Column("whose spectrum: alignment, safety, or the fine-tune's role"),
+        "tensor": Column("the matrix"),
+        "rank": _count("i: number of the singular value, the largest first", 1),
+        "n": _count("full rank: the smaller side of the matrix", 1),
+        "singular_value": Column("σ_i", "norm", 0),
+        "energy": _share("share of ‖Δ‖² that the first i directions hold"),
+        "effective_rank": Column("exponential of the entropy of the singular values", "directions", 1),
+        "stable_rank": Column("‖Δ‖²_F / σ_1²", "directions", 1),
+    },
     "activations": {
         "pair": Column("useful-harmful; or two random halves of one class, the ceiling"),
         "layer": Column("the block whose output it is; 1 is the first", low=1),
@@ -156,10 +167,11 @@ BY_TABLE: dict[str, dict[str, Column]] = {
 TABLES = {
     "models": "Every model of the study as it is.",
     "projection": "Experiments 1 and 2: a row per point of the grid.",
-    "removed_energy": "The same points, layer by layer.",
+    "removed_energy": "The same points, part by part of the model.",
     "trials": "Every set of weights that the verdict asked: each hypothesis and its random controls.",
     "verdicts": "What each hypothesis is found to be: over all outcomes, under each, and the figures behind it.",
     "overlap": "Experiment 3: overlap of update subspaces.",
+    "spectra": "How the singular values of each update fall, matrix by matrix.",
     "activations": "Experiment 4: overlap of activation subspaces.",
     "separation": "How well one direction tells the two classes of prompts apart.",
 }
