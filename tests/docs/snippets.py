@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)]
 
 _NOT_RUN = re.compile(r"<!-- not run: (.+?) -->")
-_FILE = re.compile(r"`([^`\s]+\.\w+)`[^`]*:$")
+_FILE = re.compile(r"`([^`\s]+\.(?:py|toml|yaml))`:$")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def snippets(page: Path) -> list[Snippet]:
         elif token.type == "fence":
             kind = token.info.replace("{code-cell}", "").strip() or "text"
             name = str(page.relative_to(ROOT))
+            file = "" if kind == "console" else file
             found.append(Snippet(name, token.map[0] + 1, kind, token.content, reason, file))
             reason = file = ""
     return found
