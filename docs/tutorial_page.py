@@ -15,9 +15,11 @@ FIGURES = (
     "parallel_fraction",
     "parallel_energy_kept",
     "orthogonal_energy_kept",
-    "overlap_curves",
-    "activation_overlap",
     "removed_by_layer",
+    "overlap_curves",
+    "spectra",
+    "activation_overlap",
+    "verdicts",
 )
 FINETUNE = "contaminated"
 
