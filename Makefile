@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM := false
 # A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo study-smollm2 test wheel format seeds verdict-rates bench bench-large clean
+.PHONY: install demo study-smollm2 test wheel docs format seeds verdict-rates bench bench-large clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -37,6 +37,9 @@ test: install  ## layers, style, types, dependencies, tests
 wheel: install  ## dist/: the source distribution, and the wheel built from it
 	$(BIN)/python -m build
 
+docs: install  ## the documentation site, in docs/_build; a warning is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning -b html docs docs/_build/html
+
 format: install  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -64,4 +67,4 @@ bench-large: install  ## the same page: the sweep of a 1 B-parameter triple, and
 	touch $@
 
 clean:  ## remove the environment and the runs
-	rm -rf .venv .venv-mergekit runs
+	rm -rf .venv .venv-mergekit runs docs/_build

@@ -93,7 +93,8 @@ def test_each_name_finds_the_hypothesis_of_that_name(name):
     assert found.paper.startswith("https://arxiv.org/abs/")
 
 
-PAPERS = (Path(__file__).parents[2] / "docs" / "papers.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAPERS, OWN_CLAIM = ((DOCS / page).read_text() for page in ("papers.md", "howto/claim.md"))
 
 FOREIGN = """
 from safespan.subspaces import Basis, hypothesis
@@ -161,7 +162,7 @@ def test_an_unknown_name_says_which_there_are(entries):
 
 
 def test_the_package_in_the_documentation_brings_its_claim(entries, tmp_path):
-    [project], [source] = (re.findall(f"```{kind}\n(.*?)```", PAPERS, re.DOTALL) for kind in ("toml", "python"))
+    [project], [source] = (re.findall(f"```{kind}\n(.*?)```", OWN_CLAIM, re.DOTALL) for kind in ("toml", "python"))
     (tmp_path / "my_claims.py").write_text(source)
     entries(**tomllib.loads(project)["project"]["entry-points"]["safespan.hypotheses"])
     [basis] = find_hypothesis("aligned-rows").of(tensor(alignment=torch.diag(torch.tensor([1.0, -3.0, 2.0]))))

@@ -1,4 +1,4 @@
-"""A claim of another's (the example of docs/papers.md)."""
+"""A claim of another's (the example of docs/howto/claim.md)."""
 
 import torch
 

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option(help="a model folder, hub id[@revision], BASE+ADAPTER or .gguf file")]
 Fractions = Annotated[
-    list[float] | None, typer.Option("--fraction", help="f in (0, 1], repeatable [default: 0.01 0.25 0.5 0.75 0.99]")
+    list[float] | None,
+    typer.Option("--fraction", help="f in (0, 1], repeatable", show_default="0.01 0.25 0.5 0.75 0.99"),
 ]
-Energies = Annotated[list[float] | None, typer.Option("--energy", help="η in (0, 1], repeatable [default: all]")]
+Energies = Annotated[list[float] | None, typer.Option("--energy", help="η in (0, 1], repeatable", show_default="all")]
 SideOption = Annotated[str, typer.Option(help="project outputs (as in the paper), inputs, or both")]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the random subspaces")]
 Table = Annotated[Path, typer.Option(help="CSV file to write")]
@@ -33,11 +34,11 @@ def sweep(
     out: Table,
     safe: Annotated[str | None, typer.Option(help="safety-tuned model; adds the safety subspace")] = None,
     subspace: Annotated[
-        list[str] | None, typer.Option(help="alignment, safety, random-k or random; repeatable [default: all]")
+        list[str] | None, typer.Option(help="alignment, safety, random-k or random; repeatable", show_default="all")
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="parallel, orthogonal or opposite; repeatable [default: parallel orthogonal]"),
+        typer.Option(help="parallel, orthogonal or opposite; repeatable", show_default="parallel orthogonal"),
     ] = None,
     fraction: Fractions = None,
     side: SideOption = "output",
@@ -143,7 +144,9 @@ def activations(
     prompts: Annotated[list[str], typer.Option(help="useful=FILE and harmful=FILE: .txt, .jsonl or .csv")],
     out: Table,
     center: Annotated[bool, typer.Option(help="subtract each class's mean activation first")] = False,
-    layers: Annotated[str | None, typer.Option(help="range of depth such as 0.65:0.90 [default: all layers]")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="range of depth such as 0.65:0.90", show_default="all layers")
+    ] = None,
     energy: Energies = None,
     batch_size: Annotated[int, typer.Option(min=1, help="prompts a forward pass")] = 32,
     permutations: Annotated[int, typer.Option(min=0, help="of the class labels, for p-values; 0: none")] = 200,

@@ -10,7 +10,6 @@ from safespan.errors import ConfigError
 app = typer.Typer(
     help="Does a safety subspace exist in this language model? Projection and overlap experiments, measured.",
     no_args_is_help=True,
-    rich_markup_mode=None,  # as markup, “[default: …]” would vanish from the help
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -19,9 +18,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="change a field: FIELD=VALUE, such as seed=1; repeatable")
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="neither use nor keep decompositions on disk")]
-Engine = Annotated[str | None, typer.Option(help="where work runs: local, or ray, a Ray cluster [default: local]")]
-Address = Annotated[str | None, typer.Option(help="of the Ray cluster [default: one is started on this machine]")]
-RunOut = Annotated[Path | None, typer.Option(help="run folder [default: runs/ and the study's file name]")]
+Engine = Annotated[str | None, typer.Option(help="where work runs: local, or ray, a Ray cluster", show_default="local")]
+Address = Annotated[str | None, typer.Option(help="of the Ray cluster", show_default="one is started on this machine")]
+RunOut = Annotated[Path | None, typer.Option(help="run folder", show_default="runs/ and the study's file name")]
 
 
 def pairs(given: list[str], option: str) -> dict[str, str]:

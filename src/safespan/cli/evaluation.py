@@ -15,7 +15,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="folder for outcomes.json and generations.jsonl")],
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML with a study's evaluation fields [default: gsm8k and advbench, judged by rules]"),
+        typer.Option(help="YAML with a study's evaluation fields", show_default="gsm8k and advbench, judged by rules"),
     ] = None,
     settings: Settings = None,
     quiet: Quiet = False,

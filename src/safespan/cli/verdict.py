@@ -47,7 +47,7 @@ def put_to_the_test(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML with a study's evaluation fields [default: gsm8k and advbench, judged by rules]"),
+        typer.Option(help="YAML with a study's evaluation fields", show_default="gsm8k and advbench, judged by rules"),
     ] = None,
     out: Annotated[Path, typer.Option(help="run folder")] = Path("runs/test"),
     settings: Settings = None,
