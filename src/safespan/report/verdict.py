@@ -19,8 +19,8 @@ _WORDS = {
     ("edit", "not selective", ""): "{name} takes harm and utility away together, as random changes of its size do",
 }
 _OPEN = {
-    "inconclusive": "it is not decided about {name}",
-    "depends on the measure": "what is said of {name} depends on the measure",
+    "inconclusive": "this run cannot decide whether {name} parts harm from utility",
+    "depends on the measure": "whether {name} parts harm from utility depends on the measure",
 }
 
 

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import Figure, Panel, chart_of, panels_figure, series, tooltip, unique
+from safespan.report.charts.figure import ONE, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
 from safespan.report.charts.overlap import overlap_panel
 from safespan.report.tables import nearest
 
@@ -79,7 +79,7 @@ def _auroc_panel(rows: pl.DataFrame, panel: str) -> Panel:
     title = "AUROC, held out"
     y = alt.Y("auroc:Q", title=title, scale=scale)
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q")
-    coin = alt.Chart(alt.InlineData(values=[{"y": 0.5}])).mark_rule(strokeDash=[4, 3]).encode(y="y:Q")
+    coin = alt.Chart(ONE).mark_rule(strokeDash=[4, 3]).encode(y=alt.datum(0.5))
     line = base.mark_line(strokeWidth=2).encode(y=y)
     hover = tooltip(rows, ["series", "layer", "auroc", "low", "high"])
     points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings["shape"], tooltip=hover)

@@ -26,6 +26,8 @@ _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down
 
 ROWS = "rows"
 """The name of a figure's own data."""
+ONE = alt.InlineData(values=[{}])
+"""One row with nothing in it: for a rule at a fixed place."""
 UNIT = alt.Scale(domain=[0, 1])
 
 
@@ -50,11 +52,9 @@ class Figure:
     def spec(self) -> dict[str, Any]:
         """The Vega-Lite specification, with its data."""
         spec = self.chart.properties(title=self.title, description=self.description).to_dict(validate=False)
-        # Altair's default theme fixes sizes and colours that the page sets for itself.
-        return {
-            **{key: value for key, value in spec.items() if key != "config"},
-            "datasets": {name: values(table) for name, table in self.data.items()},
-        }
+        del spec["config"]  # Altair's default theme fixes sizes and colours that the page sets for itself
+        spec["datasets"] = {name: values(table) for name, table in self.data.items()} | spec.get("datasets", {})
+        return spec
 
 
 def values(table: pl.DataFrame) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import Figure, Panel, chart_of, panels_figure, series, tooltip, unique
+from safespan.report.charts.figure import ONE, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
 from safespan.statistics.selectivity import SEPARATION
 
 _MEASURES = {
@@ -58,7 +58,7 @@ def _forest_panel(rows: pl.DataFrame, by: str | None, group: str | None, margin:
     hover = tooltip(rows, ["hypothesis", "outcome", "D", "low", "high"])
     intervals = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
     points = base.mark_point(filled=True, size=50, opacity=1).encode(x=x, shape=colours["shape"], tooltip=hover)
-    zero = alt.Chart(alt.InlineData(values=[{"x": 0}])).mark_rule(strokeWidth=1).encode(x="x:Q")
+    zero = alt.Chart(ONE).mark_rule(strokeWidth=1).encode(x=alt.datum(0))
     band = [chart_of("margin").mark_rect(color="#8883").encode(x="from:Q", x2="to:Q")] if margin else []
     height = 14 * len(names) * max(1, len(outcomes)) ** 0.7
     return alt.layer(*band, zero, intervals, points, title=group or "", width=620, height=int(height) + 20)
