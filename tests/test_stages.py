@@ -1,5 +1,3 @@
-from rich.console import Console
-
 from safespan.results import SCHEMAS, RunFolder, write_table
 from safespan.stages import Stages
 
@@ -10,11 +8,11 @@ def test_a_stage_whose_table_lacks_a_column_of_today_is_done_again(tmp_path):
     earlier = {name: kind for name, kind in schema.items() if name != "module"}
 
     def stage(columns):
-        def work(_):
+        def work():
             write_table(run.table("spectra"), [], columns)
             done.append(len(columns))
 
-        Stages(run, Console(quiet=True)).stage("update overlap", "key", [run.table("spectra")], work)
+        Stages(run, ["update overlap"]).stage("update overlap", "key", [run.table("spectra")], work)
 
     stage(earlier)
     stage(schema)

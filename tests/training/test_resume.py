@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,16 @@ KILLED = """
 import os, signal, sys
 import torch
 from pathlib import Path
+from contextlib import nullcontext
+from safespan.training import sft
 from safespan.training.recipe import TrainingConfig
-from safespan.training.sft import fine_tune
 torch.set_num_threads(1)
 start, out, config, at = sys.argv[1:]
 def die(done, total):
     if done == int(at):
         os.kill(os.getpid(), signal.SIGKILL)
-fine_tune(start, Path(out), TrainingConfig.model_validate_json(config), 3, die)
+sft.counting = lambda name: nullcontext(die)
+sft.fine_tune(start, Path(out), TrainingConfig.model_validate_json(config), 3)
 """
 
 
@@ -53,7 +56,11 @@ def kill_at(step: int, start: Path, out: Path, config: TrainingConfig) -> Path:
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(
-    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig, caplog: pytest.LogCaptureFixture
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    config: TrainingConfig,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     left = kill_at(7, tiny_model_folder, tmp_path / "out", config)
     assert sorted(path.name for path in left.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
@@ -65,8 +72,12 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(
     other = tmp_path / "elsewhere" / ".out.training"
     shutil.copytree(left, other)
     steps: list[int] = []
-    record = fine_tune(tiny_model_folder, tmp_path / "out", config, 3, lambda done, total: steps.append(done))
-    assert steps == [7, 8]
+    with monkeypatch.context() as watched:
+        watched.setattr(
+            "safespan.training.sft.counting", lambda name: nullcontext(lambda done, total: steps.append(done))
+        )
+        record = fine_tune(tiny_model_folder, tmp_path / "out", config, 3)
+    assert steps == [6, 7, 8]
     assert (record.steps, record.resumed_from_step) == (8, 6)
     assert not left.exists()
     undisturbed = fine_tune(tiny_model_folder, tmp_path / "whole", config, 3)
@@ -89,19 +100,21 @@ def test_an_interrupted_full_run_goes_on_even_when_only_the_writing_is_left(
 
     def step(number: int, total: int) -> None:
         done.append(number)
-        if done == [1, 2, 3, 4, 5]:
+        if done == [0, 1, 2, 3, 4, 5]:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr("safespan.training.sft.counting", lambda name: nullcontext(step))
     with pytest.raises(KeyboardInterrupt):
-        fine_tune(tiny_model_folder, tmp_path / "out", full, 3, step)
+        fine_tune(tiny_model_folder, tmp_path / "out", full, 3)
     with monkeypatch.context() as broken:
         broken.setattr("safespan.training.sft._write", raise_no_space)
         with pytest.raises(OSError, match="no space"):
-            fine_tune(tiny_model_folder, tmp_path / "out", full, 3, step)
-    assert done == [1, 2, 3, 4, 5, 5, 6, 7, 8]
-    record = fine_tune(tiny_model_folder, tmp_path / "out", full, 3, step)
-    assert done[9:] == [7, 8]
+            fine_tune(tiny_model_folder, tmp_path / "out", full, 3)
+    assert done == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7, 8]
+    record = fine_tune(tiny_model_folder, tmp_path / "out", full, 3)
+    assert done[11:] == [6, 7, 8]
     assert (record.steps, record.resumed_from_step) == (8, 6)
+    monkeypatch.undo()
     whole = fine_tune(tiny_model_folder, tmp_path / "whole", full, 3)
     assert record.final_loss == pytest.approx(whole.final_loss)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "whole")]
@@ -113,14 +126,15 @@ def raise_no_space(*arguments: object) -> None:
 
 
 def test_an_error_leaves_checkpoints_only_where_they_are_asked_for(
-    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig
+    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(done: int, total: int) -> None:
         if done == 3:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr("safespan.training.sft.counting", lambda name: nullcontext(stop))
     for save_steps, left in ((None, []), (2, [".out.training"])):
         changed = config.model_copy(update={"save_steps": save_steps})
         with pytest.raises(KeyboardInterrupt):
-            fine_tune(tiny_model_folder, tmp_path / "runs" / "out", changed, 3, stop)
+            fine_tune(tiny_model_folder, tmp_path / "runs" / "out", changed, 3)
         assert [path.name for path in (tmp_path / "runs").iterdir()] == left

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,17 @@ def test_the_same_seed_gives_the_same_bits(tiny_model_folder: Path, tmp_path: Pa
 
 
 def test_what_is_written_and_reported(
-    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig, capfd: pytest.CaptureFixture[str]
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    config: TrainingConfig,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps: list[tuple[int, int]] = []
-    fine_tune(tiny_model_folder, tmp_path / "runs" / "out", config, 0, lambda done, total: steps.append((done, total)))
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    watch = nullcontext(lambda done, total: steps.append((done, total)))
+    monkeypatch.setattr("safespan.training.sft.counting", lambda name: watch)
+    fine_tune(tiny_model_folder, tmp_path / "runs" / "out", config, 0)
+    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert capfd.readouterr().out == ""
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["out"]
     start, end = (json.loads((f / "config.json").read_text()) for f in (tiny_model_folder, tmp_path / "runs" / "out"))
