@@ -17,5 +17,9 @@ class DataError(SafespanError):
     """A prompt file or a data set is missing, empty, or lacks a field."""
 
 
+class DiskFullError(SafespanError):
+    """There is no space left for what was to be written, or the user's quota is used up."""
+
+
 class HypothesisError(SafespanError):
     """A hypothesis returned what is no subspace or edit of a matrix, or lacks what it needs."""

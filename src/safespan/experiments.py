@@ -1,20 +1,19 @@
 """What each stage of a study does: reads artefacts, writes one table."""
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from safespan.activations import Resampling, capture_classes, overlap_by_layer, separation_by_layer
 from safespan.checkpoints import Checkpoint
 from safespan.config import ORGANISM, StudyConfig
 from safespan.data import Prompt, read_prompts, rows_hash
+from safespan.durable import scratch_folder
 from safespan.errors import ConfigError
 from safespan.evaluation import Answered, Evaluator, Measures, ModelWorker, PointWorker, Repeat
 from safespan.execution import Execution
@@ -23,7 +22,7 @@ from safespan.organism.family import plant, write_data
 from safespan.overlap import update_overlap
 from safespan.progress import counted, counting
 from safespan.projection import Family, Point, PointWeights, sweep
-from safespan.results import SCHEMAS, RunFolder, read_jsonl, write_json, write_jsonl, write_table
+from safespan.results import SCHEMAS, RunFolder, content_hash, read_jsonl, write_json, write_jsonl, write_table
 from safespan.subspaces import Decompose
 from safespan.training.sft import fine_tune
 
@@ -40,8 +39,8 @@ def make_model(config: StudyConfig, role: str, run: RunFolder, again: bool = Fal
     if source.start is None or source.train is None:
         raise ConfigError(f"models.{role} has no start to train from")
     if source.start == ORGANISM:
-        with TemporaryDirectory() as scratch:
-            start = Path(scratch) / ORGANISM
+        with scratch_folder(run.root, "start") as scratch:
+            start = scratch / ORGANISM
             plant(start, config.seed)
             fine_tune(start, out, source.train, seed)
     else:
@@ -70,7 +69,7 @@ def evaluate_models(
     execution: Execution,
 ) -> None:
     """Table `models`: every model as it is. One that was evaluated before under the same key is taken as it stands."""
-    done = {role: found["outcomes"] for role in checkpoints if (found := finished_point(run, role, key))}
+    done = {role: found["outcomes"] for role in checkpoints if (found := _answered(run, role, key))}
     roles = {checkpoint: role for role, checkpoint in checkpoints.items() if role not in done}
     with asking(evaluator, run, len(roles)) as scratch, counting("models") as tick:
         tick(len(done), len(checkpoints))
@@ -98,7 +97,7 @@ def evaluate_points(
     assert config.projection is not None
     rows, removed = sweep(family, config.projection, config.seed, decompose, execution.spread)
     points = [Point(*(row[field] for field in Point._fields)) for row in rows]
-    before = {point.name: found for point in points if (found := finished_point(run, f"projection/{point.name}", key))}
+    before = {point.name: found for point in points if (found := _answered(run, f"projection/{point.name}", key))}
     done = {name: found["outcomes"] for name, found in before.items()}
     known = {found["weights"]: name for name, found in before.items()}
     # Neighbours share a basis, and P grows from one to the next.
@@ -195,12 +194,8 @@ def asking(evaluator: Evaluator | Measures, run: RunFolder, number: int) -> Iter
     if number:
         evaluator.prepare()
         record_prompts(run, evaluator.prompts)
-    shutil.rmtree(run.scratch, ignore_errors=True)  # of a run that was killed
-    run.scratch.mkdir(parents=True)
-    try:
-        yield run.scratch
-    finally:
-        shutil.rmtree(run.scratch, ignore_errors=True)
+    with scratch_folder(run.root, "scratch") as scratch:
+        yield scratch
 
 
 def record_prompts(run: RunFolder, prompts: Mapping[str, Sequence[Prompt]]) -> None:
@@ -216,7 +211,13 @@ def _keep(evaluator: Evaluator, answered: Answered, run: RunFolder, name: str, k
     """Judge what a model or point said, and keep it and its outcomes."""
     outcomes, said = evaluator.score(answered.said)
     write_jsonl(run.generations(name), said)
-    kept = {"key": key, "outcomes": outcomes, "weights": answered.weights, "seconds": answered.seconds}
+    kept = {
+        "key": key,
+        "outcomes": outcomes,
+        "weights": answered.weights,
+        "seconds": answered.seconds,
+        "said": content_hash(run.generations(name)),
+    }
     write_json(point_file(run, name), kept)
     return outcomes
 
@@ -236,8 +237,15 @@ def point_file(run: RunFolder, name: str) -> Path:
 
 def finished_point(run: RunFolder, name: str, key: str) -> dict[str, Any] | None:
     """What an earlier run kept of a model or point under the same key."""
-    path = point_file(run, name)
-    if not path.exists():
+    try:
+        found: dict[str, Any] = json.loads(point_file(run, name).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found if found["key"] == key else None
+
+
+def _answered(run: RunFolder, name: str, key: str) -> dict[str, Any] | None:
+    """The same, if what the model said stands too: another study may have written over it and not come to its end."""
+    found, said = finished_point(run, name, key), content_hash(run.generations(name))
+    # An earlier version noted no hash.
+    return found if found and said and found.get("said", said) == said else None

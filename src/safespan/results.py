@@ -1,9 +1,7 @@
 """The tables' schemas, the run folder, and writing that is never half done."""
 
+import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from safespan.durable import put, scratch_folder, writing
 
 OUTCOMES: dict[str, Any] = {
     "utility": pl.Float64,
@@ -167,18 +167,15 @@ _SIGNIFICANT = ("singular_value", "share_of_update")
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or make a folder at; rename it to `target` on success.
 
-    A folder that stands at `target` is replaced. On any exception nothing is left behind.
+    A folder that stands at `target` is replaced. What is renamed is on the disk, and outlasts a power cut. On any
+    exception nothing is left behind.
+
+    Raises:
+        DiskFullError: there is no space for it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    part = scratch / target.name
-    try:
-        yield part
-        if target.is_dir() and part.is_dir():
-            target.rename(scratch / "replaced")
-        os.replace(part, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with writing(target), scratch_folder(target.parent, target.name) as scratch:
+        yield scratch / target.name
+        put(scratch / target.name, target)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -190,6 +187,14 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON in one step."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def content_hash(path: Path) -> str | None:
+    """SHA-256 of a file; None if there is none."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -242,11 +247,6 @@ class RunFolder:
     def captured(self) -> Path:
         """Activations of the aligned model, for the hypotheses that need them."""
         return self.root / "captured.safetensors"
-
-    @property
-    def scratch(self) -> Path:
-        """Files of the work in hand, removed when it is done."""
-        return self.root / ".scratch"
 
     def checkpoint(self, role: str) -> Path:
         """The folder of the model in that role."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from safespan.errors import ConfigError
 from safespan.progress import note, step
-from safespan.results import SCHEMAS, RunFolder, write_json
+from safespan.results import SCHEMAS, RunFolder, content_hash, write_json
 
 _TRAINING = "checkpoints/*/training.json"
 _JUDGE = "judge/*/totals.json"
@@ -38,8 +38,7 @@ def file_hashes(config: BaseModel | None) -> dict[str, str]:
             for name, inner in value.items():
                 walk(f"{field}.{name}" if field else name, inner)
         elif isinstance(value, str) and Path(value).is_file():
-            with Path(value).open("rb") as file:
-                found[field] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[field] = str(content_hash(Path(value)))
 
     walk("", config.model_dump(mode="json") if config else {})
     return found
@@ -55,6 +54,20 @@ def _stands(output: Path) -> bool:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def environment() -> dict[str, dict[str, Any]]:
+    """What a result may depend on beside its configuration and inputs: `versions` and `hardware`."""
+    return {
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in _RECORDED}},
+        "hardware": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
 
 
 class Stages:
@@ -79,19 +92,38 @@ class Stages:
         self.log: list[dict[str, Any]] = []
 
     def stage(self, name: str, key: str, outputs: Sequence[Path], work: Callable[[], None]) -> None:
-        """Do `work` unless it was done before with the same key and its outputs still stand."""
+        """Do `work` unless it was done before with the same key and its outputs are what was written then."""
         known, label = self._known.get(name), f"{self._names.index(name) + 1}/{len(self._names)} {name}"
         if known and known["key"] == key and all(map(_stands, outputs)):
-            self.log.append({"name": name, "seconds": known["seconds"], "reused": True})
-            note(f"{label}: done before")
-            return
+            changed = self._changed(known)
+            if not changed:
+                self.log.append({"name": name, "seconds": known["seconds"], "reused": True})
+                note(f"{label}: done before")
+                return
+            note(f"{label}: {changed[0]} is not what was written; done again")
         start = time.perf_counter()
         with step(label):
             work()
         seconds = round(time.perf_counter() - start, 2)
         self.log.append({"name": name, "seconds": seconds, "reused": False})
-        self._known[name] = {"key": key, "seconds": seconds}
+        self._known[name] = {"key": key, "seconds": seconds, "outputs": self._hashes(outputs)}
         write_json(self._file, self._known)
+
+    def _tables(self) -> dict[str, str]:
+        """Table -> SHA-256 of its file, so that a study that is run again can be compared."""
+        outputs = [self._known[name].get("outputs", {}) for name in self._names if name in self._known]
+        found = {Path(file): written for files in outputs for file, written in files.items()}
+        return {file.stem: written for file, written in found.items() if file.suffix == ".csv"}
+
+    def _hashes(self, outputs: Sequence[Path]) -> dict[str, str | None]:
+        """File -> SHA-256, of outputs and all files in those that are folders."""
+        files = [file for path in outputs for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+        return {str(file.relative_to(self._run.root)): content_hash(file) for file in sorted(files)}
+
+    def _changed(self, known: dict[str, Any]) -> list[str]:
+        """Files of a finished stage that are gone or other than they were; an earlier version noted no hashes."""
+        outputs: dict[str, str] = known.get("outputs", {})
+        return [file for file, written in outputs.items() if content_hash(self._run.root / file) != written]
 
     def write_manifest(
         self, name: str, command: str, config: dict[str, Any], seed: int, inputs: dict[str, str]
@@ -102,16 +134,10 @@ class Stages:
             "command": command,
             "config": config,
             "seed": seed,
-            "versions": {"python": platform.python_version(), **{package: version(package) for package in _RECORDED}},
-            "hardware": {
-                "cpu": platform.processor() or platform.machine(),
-                "cores": os.cpu_count(),
-                "threads": torch.get_num_threads(),
-                "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-                "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            },
+            **environment(),
             "stages": self.log,
             "inputs": inputs,
+            "tables": self._tables(),
             "prompts": _read(self._run.prompts),
             "judge": [_read(path) for path in sorted(self._run.root.glob(_JUDGE))],
             "training": {path.parent.name: _read(path) for path in sorted(self._run.root.glob(_TRAINING))},

@@ -9,6 +9,7 @@ import torch
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.choices import hypothesis_names
 from safespan.config import StudyConfig
+from safespan.durable import held, writing
 from safespan.errors import ConfigError
 from safespan.evaluation import Evaluator, MeasureConfig
 from safespan.evaluation.judges import make_judge
@@ -50,8 +51,12 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: give a folder to run in")
-    with threads(config.threads or torch.get_num_threads()):
-        return _run(config, out, command)
+    here, run = config.resolved(out), RunFolder(out)
+    harm = here.evaluation.harmfulness
+    if harm and harm.judge.kind == "llm" and not run.table("projection").exists():
+        make_judge(harm.judge, run.root / "judge")  # a missing key is said now, not after hours of training
+    with writing(out), held(out), threads(config.threads or torch.get_num_threads()):
+        return _run(config, here, run, command)
 
 
 def stage_names(config: StudyConfig) -> list[str]:
@@ -71,25 +76,21 @@ def stage_names(config: StudyConfig) -> list[str]:
     return [name for name, asked in found.items() if asked]
 
 
-def _run(config: StudyConfig, out: Path, command: str) -> Path:
-    run = RunFolder(out)
+def _run(config: StudyConfig, here: StudyConfig, run: RunFolder, command: str) -> Path:
     stages = Stages(run, stage_names(config))
-    plan, here = config, config.resolved(out)
     runs = execution(config.execution)
     decomposed = SpectrumCache().decompose if config.execution.cache else decompose
 
-    harm = here.evaluation.harmfulness
-    if harm and harm.judge.kind == "llm" and not run.table("projection").exists():
-        make_judge(harm.judge, run.root / "judge")  # a missing key is said now, not after hours of training
-
     # 1. The models: base, aligned, and its useful, harmful, contaminated and safe fine-tunes (METHODS §1).
     if config.data:
-        stages.stage("data", key_of(config.data, config.seed), [run.data], partial(make_data, config, run))
+        key = key_of(config.data, config.seed, run.root.resolve())  # its tasks name the folder that they lie in
+        stages.stage("data", key, [run.data], partial(make_data, config, run))
     checkpoints: dict[str, Checkpoint] = {}
     inputs: dict[str, str] = {}
     for role, source in here.models.items():
         if source.model is None:
-            key = key_of(role, plan.models[role], config.seed, inputs.get(str(source.start)), file_hashes(source.train))
+            start, files = inputs.get(str(source.start)), file_hashes(source.train)
+            key = key_of(role, config.models[role], config.seed, start, files)
             target = run.checkpoint(role)
             stages.stage(f"model {role}", key, [target], partial(make_model, here, role, run))
         checkpoints[role] = open_checkpoint(model_name(here, role, run))
@@ -105,14 +106,14 @@ def _run(config: StudyConfig, out: Path, command: str) -> Path:
 
     # 2. Outcomes of the models as they are.
     judged = {**inputs, **file_hashes(here.evaluation)}
-    key = key_of(plan.evaluation, judged)
+    key = key_of(config.evaluation, judged)
     stages.stage(
         "outcomes", key, [run.table("models")], partial(evaluate_models, evaluator, checkpoints, run, key, runs)
     )
 
     # 3. Experiments 1 and 2: every update projected on and off every subspace (METHODS §2).
     if here.projection:
-        key = key_of(plan.evaluation, plan.projection, config.seed, judged)
+        key = key_of(config.evaluation, config.projection, config.seed, judged)
         tables = [run.table("projection"), run.table("removed_energy")]
         work = partial(evaluate_points, here, family, evaluator, run, key, runs, decomposed)
         stages.stage("projection", key, tables, work)
@@ -124,33 +125,33 @@ def _run(config: StudyConfig, out: Path, command: str) -> Path:
         if ceiling := here.overlap.ceiling:
             source = here.models[ceiling]
             hashes = file_hashes(source.train)
-            key = key_of(ceiling, plan.models[ceiling], config.seed + 1, inputs.get(str(source.start)), hashes)
+            key = key_of(ceiling, config.models[ceiling], config.seed + 1, inputs.get(str(source.start)), hashes)
             target = run.checkpoint(f"{ceiling}-again")
             stages.stage(f"model {ceiling} again", key, [target], partial(make_model, here, ceiling, run, again=True))
             again = open_checkpoint(model_name(here, ceiling, run, again=True))
-        key = key_of(plan.overlap, inputs, again and again.sha256())
+        key = key_of(config.overlap, inputs, again and again.sha256())
         work = partial(overlap, here, family, again, run, runs, decomposed)
         stages.stage("update overlap", key, [run.table("overlap"), run.table("spectra")], work)
 
     # 5. Experiment 4: overlap of activation subspaces (METHODS §4).
     if here.activations:
-        key = key_of(plan.activations, config.seed, inputs, file_hashes(here.activations))
+        key = key_of(config.activations, config.seed, inputs, file_hashes(here.activations))
         tables = [run.table("activations"), run.table("separation")]
         stages.stage("activation overlap", key, tables, partial(activations, here, checkpoints, run))
 
     # 6. The verdict: every claimed safety subspace against random controls of the same energy (METHODS §7).
-    if here.verdict and plan.verdict:
+    if here.verdict and config.verdict:
         if here.activations:
-            key = key_of(plan.activations, inputs["aligned"], file_hashes(here.activations))
+            key = key_of(config.activations, inputs["aligned"], file_hashes(here.activations))
             work = partial(capture_activations, here, checkpoints["aligned"], run)
             stages.stage("activations of aligned", key, [run.captured], work)
             family = replace(family, captured=CapturedActivations(run.captured))
-        measured = plan.verdict.model_dump(mode="json", include={*MeasureConfig.model_fields, "fractions", "side"})
+        measured = config.verdict.model_dump(mode="json", include={*MeasureConfig.model_fields, "fractions", "side"})
         files = file_hashes(here.activations) | file_hashes(here.verdict)
-        key = key_of(plan.evaluation, measured, config.seed, judged, files)
+        key = key_of(config.evaluation, measured, config.seed, judged, files)
         work = partial(run_trials, here, family, evaluator, run, key, runs, decomposed)
         tables = [run.table("trials"), run.table("verdicts")]
-        stages.stage("verdict", key_of(key, plan.verdict, hypothesis_names()), tables, work)
+        stages.stage("verdict", key_of(key, config.verdict, hypothesis_names()), tables, work)
 
     stages.write_manifest(config.name, command, config.model_dump(mode="json"), config.seed, judged)
     with step("report"):

@@ -31,28 +31,39 @@ def write_checkpoint(
         shard_bytes: size at which a new shard begins.
     """
     with atomic_path(out) as part:
-        part.mkdir()
-        for path in sorted(like.iterdir()):
-            if path.is_file() and path.suffix not in _WEIGHT_SUFFIXES and path.name != INDEX:
-                shutil.copy2(path, part / path.name)
-        weight_map: dict[str, int] = {}
-        shard: dict[str, torch.Tensor] = {}
-        held = count = total = 0
-        for name, tensor in tensors:
-            size = tensor.numel() * tensor.element_size()
-            if shard and held + size > shard_bytes:
-                _save(shard, part / _shard_name(count))
-                shard, held, count = {}, 0, count + 1
-            shard[name] = tensor.contiguous()
-            weight_map[name] = count
-            held, total = held + size, total + size
-        _save(shard, part / _shard_name(count))
-        if count == 0:
-            (part / _shard_name(0)).rename(part / SINGLE)
-        else:
-            names = {name: _shard_name(number) for name, number in weight_map.items()}
-            write_json(part / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
-        write_json(part / "safespan.json", provenance)
+        fill_checkpoint(part, tensors, like, provenance, shard_bytes)
+
+
+def fill_checkpoint(
+    folder: Path,
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    like: Path,
+    provenance: Mapping[str, Any],
+    shard_bytes: int = 4 * 2**30,
+) -> None:
+    """Make the same folder in place, for one who removes it again: nothing waits for the disk."""
+    folder.mkdir()
+    for path in sorted(like.iterdir()):
+        if path.is_file() and path.suffix not in _WEIGHT_SUFFIXES and path.name != INDEX:
+            shutil.copy2(path, folder / path.name)
+    weight_map: dict[str, int] = {}
+    shard: dict[str, torch.Tensor] = {}
+    held = count = total = 0
+    for name, tensor in tensors:
+        size = tensor.numel() * tensor.element_size()
+        if shard and held + size > shard_bytes:
+            _save(shard, folder / _shard_name(count))
+            shard, held, count = {}, 0, count + 1
+        shard[name] = tensor.contiguous()
+        weight_map[name] = count
+        held, total = held + size, total + size
+    _save(shard, folder / _shard_name(count))
+    if count == 0:
+        (folder / _shard_name(0)).rename(folder / SINGLE)
+    else:
+        names = {name: _shard_name(number) for name, number in weight_map.items()}
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
+    write_json(folder / "safespan.json", provenance)
 
 
 def _shard_name(number: int) -> str:

@@ -7,13 +7,17 @@ import typer
 from safespan.cli import analysis, evaluation, judging, report, study, training, verdict  # noqa: F401 - they add their commands to the app
 from safespan.cli.app import app
 from safespan.cli.interruption import interruptible
+from safespan.durable import writing
 from safespan.errors import SafespanError
 
 
 def main() -> None:
-    """Entry point: bad input ends in one line on standard error and exit code 2, a signal in 128 and its number."""
+    """Entry point: bad input ends in one line on standard error and exit code 2, a signal in 128 and its number.
+
+    A disk that is full anywhere is bad input too.
+    """
     try:
-        with interruptible():
+        with interruptible(), writing("a temporary or cached file"):
             app()
     except SafespanError as error:
         typer.echo(f"safespan: {' '.join(str(error).split())}", err=True)

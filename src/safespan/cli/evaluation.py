@@ -23,6 +23,7 @@ def evaluate(
 ) -> None:
     """Measure utility, harmfulness and over-refusal of one model."""
     from safespan.checkpoints import open_checkpoint
+    from safespan.durable import held
     from safespan.evaluation import PAPER, EvaluationConfig, Evaluator, model_of
     from safespan.progress import step
     from safespan.results import write_json, write_jsonl
@@ -34,18 +35,18 @@ def evaluate(
         if config
         else check_settings(PAPER, EvaluationConfig, given, "--set")
     )
+    written = out / "outcomes.json"
     with progress(quiet):
         checkpoint = open_checkpoint(model)
-        out.mkdir(parents=True, exist_ok=True)
-        evaluator = Evaluator(read, out)
-        with step("tasks and prompts"):
-            evaluator.prepare()
-        with step("answers"), model_of(read.engine, checkpoint, out) as opened:
-            answered = evaluator.ask(opened)
-        with step("judgement"):
-            outcomes, said = evaluator.score(answered)
-    written = out / "outcomes.json"
-    write_jsonl(out / "generations.jsonl", said)
-    write_json(written, {"model": model, **outcomes, "evaluation": read.model_dump(mode="json")})
+        with held(out):
+            evaluator = Evaluator(read, out)
+            with step("tasks and prompts"):
+                evaluator.prepare()
+            with step("answers"), model_of(read.engine, checkpoint, out) as opened:
+                answered = evaluator.ask(opened)
+            with step("judgement"):
+                outcomes, said = evaluator.score(answered)
+            write_jsonl(out / "generations.jsonl", said)
+            write_json(written, {"model": model, **outcomes, "evaluation": read.model_dump(mode="json")})
     values = {"model": model, **outcomes, "written": written}
     tell(Found(values, outcome_lines(outcomes), [written]), quiet, as_json)

@@ -55,6 +55,25 @@ def run(
     tell(Found({"plan": lines}, lines, []), quiet, as_json)
 
 
+@app.command()
+def rerun(
+    manifest: Annotated[Path, typer.Argument(help="manifest.json of a run")],
+    out: Annotated[
+        Path | None, typer.Option(help="run folder", show_default="the run's own folder with -again behind its name")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run a study again from its manifest, and warn of versions, hardware, inputs and tables that differ."""
+    from safespan.rerun import rerun
+
+    folder = manifest.absolute().parent
+    out = out or folder.with_name(f"{folder.name}-again")
+    with progress(quiet):
+        report = rerun(manifest, out, shlex.join(["safespan", *sys.argv[1:]]))
+    _tell(out, report, quiet, as_json)
+
+
 def _settings(settings: list[str] | None, engine: str | None, address: str | None, no_cache: bool) -> list[str]:
     """The options that are fields of the study, as settings."""
     check_choices("engine", [engine or "local"], ENGINES)
@@ -64,11 +83,16 @@ def _settings(settings: list[str] | None, engine: str | None, address: str | Non
 
 def _run(study: Path, out: Path, settings: list[str], quiet: bool, as_json: bool) -> None:
     from safespan.config import load_study
-    from safespan.report.summary import summary, summary_tables
-    from safespan.results import RunFolder
     from safespan.study import run_study
 
     with progress(quiet):
         report = run_study(load_study(study, settings), out, shlex.join(["safespan", *sys.argv[1:]]))
+    _tell(out, report, quiet, as_json)
+
+
+def _tell(out: Path, report: Path, quiet: bool, as_json: bool) -> None:
+    from safespan.report.summary import summary, summary_tables
+    from safespan.results import RunFolder
+
     run = RunFolder(out)
     tell(Found(summary(run), [*summary_tables(run), f"report: {report}"], [report]), quiet, as_json)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -13,7 +12,8 @@ from lm_eval.api.registry import get_model
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoTokenizer
 
-from safespan.checkpoints import Checkpoint, write_checkpoint
+from safespan.checkpoints import Checkpoint, fill_checkpoint
+from safespan.durable import scratch_folder
 from safespan.errors import ConfigError
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash, load_model
@@ -101,10 +101,10 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path, digest: "hashlib
             add_to_hash(digest, name, cast)
             yield name, cast
 
-    with TemporaryDirectory(dir=scratch, prefix=".point-") as place:
-        folder = Path(place) / "model"
+    with scratch_folder(scratch, "point") as place:
+        folder = place / "model"
         base = Checkpoint(like.folder)  # with an adapter, weights are given in fp32; config.json names the base's dtype
-        write_checkpoint(folder, stored(), like=like.folder, provenance={"made_by": "safespan, for one evaluation"})
+        fill_checkpoint(folder, stored(), like=like.folder, provenance={"made_by": "safespan, for one evaluation"})
         yield folder
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -14,7 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, DiskFullError
+from safespan.results import atomic_path
 from safespan.subspaces.spectrum import Factor, Spectrum, factorize, spectrum_of
 
 FOLDER, GIGABYTES = "SAFESPAN_CACHE", "SAFESPAN_CACHE_GB"
@@ -95,13 +95,10 @@ class SpectrumCache:
         if not self._usable or size > self._limit:
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._folder, prefix=".") as scratch:
-                part = Path(scratch) / path.name
+            with atomic_path(path) as part:
                 save_file(kept, part)
-                part.replace(path)
             self._make_room()
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, DiskFullError) as error:
             self._give_up(f"cannot be written ({error})")
 
     def _make_room(self) -> None:

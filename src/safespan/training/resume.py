@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import TrainerCallback
 
+from safespan.durable import sync
 from safespan.results import write_json
 
 COMPLETE = "complete"
@@ -54,7 +55,10 @@ class MarkComplete(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The trainer has written a checkpoint."""
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            sync(checkpoint)  # before the mark: after a power cut it must not stand in a checkpoint of empty files
+            (checkpoint / COMPLETE).touch()
+            sync(checkpoint)
 
 
 def _prepare(folder: Path, identity: Mapping[str, Any] | None) -> None:

@@ -17,6 +17,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
+from safespan.durable import writing
 from safespan.errors import CheckpointError, ConfigError
 from safespan.loading import load_causal_lm
 from safespan.progress import Tick, counting
@@ -78,7 +79,7 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
     folder = out.absolute().with_name(f".{out.name}.training")
     arguments = _arguments(config, folder, out.name, seed)
     identity = _identity(checkpoint, config, seed, mixed) if config.save_steps else None
-    with work_folder(folder, identity) as interrupted:
+    with writing(folder), work_folder(folder, identity) as interrupted:
         tokenizer, model = _load(checkpoint, config)
         # TRL turns the key-value cache off for training; the written model should generate as the start did.
         use_cache = model.config.use_cache

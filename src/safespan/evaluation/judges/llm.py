@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safespan.errors import ConfigError
+from safespan.durable import held
+from safespan.errors import ConfigError, DiskFullError
 from safespan.evaluation.judges.config import LLMConfig
 from safespan.evaluation.judges.protocol import Exchange, Judgement
 from safespan.evaluation.judges.replies import Replies, Reply, sha256_of
@@ -86,10 +87,11 @@ class LLMJudge:
         questions = [question(asked.prompt, asked.response) for asked in exchanges]
         keys = [sha256_of(text) for text in questions]
         waiting = {key: q for key, q in zip(keys, questions, strict=True) if self._replies.get(key) is None}
-        try:
-            errors = self._ask(waiting) if waiting else {}
-        finally:
-            write_json(self._folder / "totals.json", self._totals())
+        with held(self._folder):  # two that judge side by side would pay twice
+            try:
+                errors = self._ask(waiting) if waiting else {}
+            finally:
+                write_json(self._folder / "totals.json", self._totals())
         return [self._judgement(key, errors) for key in keys]
 
     def _judgement(self, key: str, errors: Mapping[str, str]) -> Judgement:
@@ -99,9 +101,14 @@ class LLMJudge:
     def _ask(self, waiting: Mapping[str, str]) -> dict[str, str]:
         """Ask what no reply is kept for; key -> what went wrong."""
         dataset = MemoryDataset([_sample(key, text) for key, text in waiting.items()])
+        full: list[DiskFullError] = []
         with _logging_as_before(), counting("replies") as tick:
             [log] = run_eval(
-                Task(name="safespan-judge", dataset=dataset, solver=_keep_reply(self._replies, tick, len(waiting))),
+                Task(
+                    name="safespan-judge",
+                    dataset=dataset,
+                    solver=_keep_reply(self._replies, tick, len(waiting), full),
+                ),
                 model=self._model,
                 log_dir=str(self._folder / "logs"),
                 display="none",
@@ -116,6 +123,8 @@ class LLMJudge:
         plain = log.model_dump_json()
         if (redacted := self._without_key(plain)) != plain:
             write_eval_log(EvalLog.model_validate_json(redacted), log.location)
+        if full:  # of the disk; inspect-ai takes it for a failed request
+            raise full[0]
         if log.status == "cancelled":
             raise KeyboardInterrupt
         errors = {str(sample.id): self._redacted(sample.error.message) for sample in log.samples or () if sample.error}
@@ -196,15 +205,21 @@ def _sample(key: str, text: str) -> Sample:
 
 
 @solver
-def _keep_reply(replies: Replies, tick: Tick, asked: int) -> Solver:
+def _keep_reply(replies: Replies, tick: Tick, asked: int, full: list[DiskFullError]) -> Solver:
     before = len(replies)
     tick(0, asked)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
+        if full:  # what cannot be kept is not paid for
+            raise full[0]
         state = await generate(state)
         usage = state.output.usage
         tokens = (usage.input_tokens, usage.output_tokens) if usage else (0, 0)
-        replies.add(str(state.sample_id), Reply(state.output.completion, *tokens))
+        try:
+            replies.add(str(state.sample_id), Reply(state.output.completion, *tokens))
+        except DiskFullError as error:
+            full.append(error)
+            raise
         tick(len(replies) - before, asked)
         return state
 

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from safespan.durable import append
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,14 @@ class Replies:
         return self._known.get(key)
 
     def add(self, key: str, reply: Reply) -> None:
-        """Keep a reply; it is on disk when this returns."""
+        """Keep a reply; it is on disk when this returns.
+
+        Raises:
+            DiskFullError: there is no space for it.
+        """
         line = json.dumps({"key": key, **asdict(reply)}, ensure_ascii=False) + "\n"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("\n" * self._torn + line)
-            file.flush()
-            os.fsync(file.fileno())
+        torn, self._torn = self._torn, True
+        append(self._path, "\n" * torn + line)
         self._torn = False
         self._known[key] = reply
 
