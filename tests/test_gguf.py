@@ -114,7 +114,7 @@ def test_it_is_converted_once_for_its_content(written, tmp_path, monkeypatch):
     assert convert_gguf(path, tmp_path) == first
     other = tmp_path / path.name
     other.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(AttributeError):
+    with pytest.raises(CheckpointError):
         convert_gguf(other, tmp_path)
 
 

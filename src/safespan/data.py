@@ -42,7 +42,7 @@ class RowSource(BaseModel):
         if not isinstance(value, dict) or "preset" not in value:
             return value
         given = {field: inner for field, inner in value.items() if field != "preset"}
-        if (name := value["preset"]) not in PRESETS:
+        if not isinstance(name := value["preset"], str) or name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(PRESETS)}")
         preset = {field: inner for field, inner in PRESETS[name].items() if field in cls.model_fields}
         if given.get("file") is not None:

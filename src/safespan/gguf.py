@@ -2,21 +2,17 @@
 
 import hashlib
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.utils.import_utils import is_gguf_available
 
 from safespan.errors import CheckpointError
-from safespan.loading import hide_progress_bars
+from safespan.loading import PLAIN, check_sizes, hide_progress_bars, refused
 from safespan.progress import counted
 from safespan.results import atomic_path
-
-_UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, TypeError, OverflowError, struct.error)
-"""What Transformers raises on a file that is cut off, garbled or of a kind it does not know."""
 
 
 def convert_gguf(path: Path, cache: Path | None = None) -> Path:
@@ -32,11 +28,13 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
     Raises:
         CheckpointError: no such file, not a GGUF file that Transformers reads, or the package gguf is missing.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"{path}: no such file; a .gguf file was expected here")
     with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
+        start = file.read(16)
+        if start[:4] != b"GGUF":
             raise CheckpointError(f"{path} is not a GGUF file: it does not begin with GGUF; copy it again")
+        tensors = int.from_bytes(start[8:], "little")
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     place = cache or Path(os.environ.get("SAFESPAN_CACHE") or Path.home() / ".cache" / "safespan")
@@ -48,15 +46,14 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
     hide_progress_bars()
     # The bar of this reader is not hidden by that.
     setattr(modeling_gguf_pytorch_utils, "tqdm", lambda rows, **_: counted("tensors", rows, len(rows)))  # noqa: B010
-    source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
-    try:
+    source: dict[str, Any] = {"gguf_file": path.name, **PLAIN}
+    with refused(f"{path} cannot be read as a GGUF model"):
+        config = AutoConfig.from_pretrained(path.parent, **source)
+        check_sizes(config, tensors, 8 * path.stat().st_size, str(path))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, dtype=torch.float32, output_loading_info=True, **source
         )
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **source)
-    except _UNREADABLE as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{path} cannot be read as a GGUF model ({reason})") from error
     model, loading = loaded
     # Transformers fills what a file lacks with random numbers and goes on.
     if lacking := sorted(loading["missing_keys"]):

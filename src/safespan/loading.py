@@ -1,15 +1,21 @@
 """Load a checkpoint folder as a Transformers model with its tokenizer."""
 
+import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from safespan.errors import CheckpointError
+from safespan.errors import CheckpointError, SafespanError
+
+PLAIN: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""Nothing is downloaded, and no code that comes with a model is run, nor offered to be run."""
 
 
 def load_causal_lm(
@@ -29,14 +35,14 @@ def load_causal_lm(
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder}: no config.json; give a Hugging Face checkpoint folder")
     hide_progress_bars()
-    try:
+    with refused(f"{folder}: cannot be loaded as a causal language model"):
+        config = AutoConfig.from_pretrained(folder, **PLAIN)
+        check_sizes(config, *_held(folder), str(folder))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **PLAIN
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{folder}: cannot be loaded as a causal language model ({reason})") from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, **PLAIN)
+        tokenizer("a word")  # some that cannot be used can be loaded
     model, loading = loaded
     # Transformers fills what a checkpoint lacks with random numbers and goes on.
     if lacking := sorted(loading["missing_keys"]):
@@ -49,13 +55,63 @@ def load_causal_lm(
 def _merged(model: PreTrainedModel, folder: Path, adapter: Path) -> Any:
     from peft import PeftModel
 
+    with refused(f"{adapter}: cannot be merged into {folder}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT uses names that Transformers will drop
+        return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
+
+
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Turn whatever libraries raise on a broken or hostile file into a CheckpointError that begins with `what`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PEFT uses names that Transformers will drop
-            return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{adapter}: cannot be merged into {folder} ({reason})") from error
+        yield
+    except SafespanError:
+        raise
+    except Exception as error:  # Transformers trusts its files: there is no kind of error that they cannot cause
+        raise CheckpointError(f"{what} ({_reason(error)})") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
+        raise CheckpointError(f"{what} ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().partition("\n")
+    return lines[0][:300] or type(error).__name__
+
+
+def check_sizes(config: Any, tensors: int, weights: int, where: str) -> None:
+    """Refuse a configuration that asks for more than its file can hold, before memory is taken for it.
+
+    Args:
+        config: of Transformers.
+        tensors: how many there are in the file; no layer has none.
+        weights: how many numbers the file can hold at most.
+        where: the file or folder, for the message.
+
+    Raises:
+        CheckpointError: more layers or weights are asked for.
+    """
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if layers > tensors:
+        raise CheckpointError(f"{where}: its configuration asks for {layers} layers, and it holds {tensors} tensors")
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    asked = sum(part.numel() for part in model.parameters())
+    if asked > weights:
+        raise CheckpointError(f"{where}: its configuration asks for {asked} weights, its files hold {weights} at most")
+
+
+def _held(folder: Path) -> tuple[int, int]:
+    """Tensors in a folder's files, and weights at most: a byte each, a bit if quantised; tied ones count twice."""
+    files = list(folder.glob("*.safetensors"))
+    count = 0
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            count += len(file.keys())
+    size = sum(path.stat().st_size for path in files)
+    quantised = "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return count, size * (16 if quantised else 2)
 
 
 def hide_progress_bars() -> None:

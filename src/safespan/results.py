@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from safespan.durable import put, scratch_folder, writing
+from safespan.errors import DataError
 
 OUTCOMES: dict[str, Any] = {
     "utility": pl.Float64,
@@ -178,6 +180,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
         put(scratch / target.name, target)
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name is that of a file in a folder, and cannot lead out of it."""
+    return Path(name).name == name and name not in ("", "..") and "\0" not in name
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in one step."""
     with atomic_path(path) as part:
@@ -264,6 +271,18 @@ class RunFolder:
     def generations(self, name: str) -> Path:
         """What one model said, with scores."""
         return self.root / "generations" / f"{name}.jsonl"
+
+    def has(self, path: Path) -> bool:
+        """Whether a file of this folder is there.
+
+        Raises:
+            DataError: it is a link out of the folder, such as a run from elsewhere may hold.
+        """
+        if not os.path.isfile(path):
+            return False
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise DataError(f"{path} is a link out of its run folder: put a copy of the file in its place")
+        return True
 
     def read_table(self, name: str) -> pl.DataFrame:
         """Read a table with its types."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def read_file(path: Path) -> list[Row]:
     readers = {".txt": _txt, ".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
         raise DataError(f"{path}: unknown kind of data file; give {KINDS}")
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that no file can have, too
         raise DataError(f"{path}: no such file; give {KINDS}")
     try:
         rows = readers[path.suffix](path)
@@ -43,10 +44,19 @@ def _txt(path: Path) -> list[Row]:
         return [{"prompt": line.strip()} for line in lines if line.strip()]
 
 
+def _parsed(text: str) -> Any:
+    """A JSON value; half a surrogate pair, which JSON can write and no file or model can take, is a ValueError."""
+    value = json.loads(text)
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def _json(path: Path) -> list[Row]:
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
+        value = _parsed(text)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error})") from error
     if isinstance(value, dict):
         lists = [inner for inner in value.values() if isinstance(inner, list)]
@@ -64,8 +74,8 @@ def _jsonl(path: Path) -> list[Row]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = _parsed(line)
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}: line {number} is not JSON ({error})") from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}: line {number} is not a JSON object with named fields")
@@ -75,7 +85,11 @@ def _jsonl(path: Path) -> list[Row]:
 
 def _csv(path: Path) -> list[Row]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        rows = list(csv.DictReader(lines, strict=True))
+        reader = csv.DictReader(lines, strict=True)
+        rows = list(reader)
+    named = reader.fieldnames or ()
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise DataError(f"{path}: the header has {twice[0]!r} more than once; name every column once")
     for number, row in enumerate(rows, start=1):
         if None in row:  # where csv puts what the header has no name for
             raise DataError(f"{path}: row {number} has more fields than the header; quote a text that holds commas")
@@ -85,5 +99,5 @@ def _csv(path: Path) -> list[Row]:
 def _parquet(path: Path) -> list[Row]:
     try:
         return pl.read_parquet(path).to_dicts()
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: is not a Parquet file ({str(error).splitlines()[0]})") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise DataError(f"{path}: is not a Parquet file ({str(error).partition(chr(10))[0]})") from error

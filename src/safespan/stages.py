@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from safespan.errors import ConfigError
 from safespan.progress import note, step
@@ -37,7 +37,7 @@ def file_hashes(config: BaseModel | None) -> dict[str, str]:
         if isinstance(value, dict):
             for name, inner in value.items():
                 walk(f"{field}.{name}" if field else name, inner)
-        elif isinstance(value, str) and Path(value).is_file():
+        elif isinstance(value, str) and os.path.isfile(value):
             found[field] = str(content_hash(Path(value)))
 
     walk("", config.model_dump(mode="json") if config else {})
@@ -70,6 +70,14 @@ def environment() -> dict[str, dict[str, Any]]:
     }
 
 
+class _Done(BaseModel):
+    """What is noted of a stage that was done."""
+
+    key: str
+    seconds: float
+    outputs: dict[str, str | None] = {}
+
+
 class Stages:
     """The stages of one run folder, and what the manifest says of them.
 
@@ -87,8 +95,10 @@ class Stages:
         if self._file.exists():
             try:
                 self._known = json.loads(self._file.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ConfigError(f"{self._file} is broken ({error}): remove it to redo the run's stages") from None
+                TypeAdapter(dict[str, _Done]).validate_python(self._known)
+            except (ValueError, RecursionError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ConfigError(f"{self._file} is broken ({reason}): remove it to redo the run's stages") from None
         self.log: list[dict[str, Any]] = []
 
     def stage(self, name: str, key: str, outputs: Sequence[Path], work: Callable[[], None]) -> None:

@@ -96,16 +96,18 @@ def test_figures_are_svg_and_pdf_files_of_a_papers_width(html, full_run):
 def test_hostile_strings_stay_text(full_run, tmp_path):
     evil = "</script><script>alert('x')</script><!--<script>&"
     run = RunFolder(Path(shutil.copytree(full_run.root, tmp_path / "run")))
+    model = evil.replace("/", "")
     for name, column in (("models", "model"), ("overlap", "module"), ("projection", "finetune")):
-        table = run.read_table(name).with_columns(pl.lit(evil).alias(column))
+        table = run.read_table(name).with_columns(pl.lit(model if column == "model" else evil).alias(column))
         write_table(run.table(name), table.to_dicts(), SCHEMAS[name])
-    write_jsonl(run.generations(evil), [{"kind": "harmful", "prompt": "p", "response": evil, "score": 5}])
+    write_jsonl(run.generations(model), [{"kind": "harmful", "prompt": "p", "response": evil, "score": 5}])
     manifest = json.loads(run.manifest.read_text()) | {"name": evil, "command": evil, "versions": {evil: evil}}
     write_json(run.manifest, manifest)
     html = write_report(run).read_text(encoding="utf-8")
     page = Page(html)
     assert len(page.scripts) == 2
     assert evil not in html
+    assert model not in html
     assert specs(page)["overlap_heatmap"]["datasets"]["rows"][0]["module"] == evil
     assert evil in json.loads(page.data["said"])["rows"][0]
 

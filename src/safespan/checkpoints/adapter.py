@@ -40,7 +40,7 @@ _CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 class _Settings(BaseModel):
     """The fields of adapter_config.json that say what the update is; the others are read for refusals only."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     peft_type: str | None = None
     bias: str = "none"
@@ -92,7 +92,12 @@ class AdaptedCheckpoint(Checkpoint):
     def update(self, name: str) -> torch.Tensor | None:
         """The adapter's update of one tensor in float32, scaling·B·A; None where it is not of that form."""
         factors = self.low_rank(name)
-        return factors[0] @ factors[1] if factors else None
+        if factors is None:
+            return None
+        delta = factors[0] @ factors[1]
+        if not bool(torch.isfinite(delta).all()):
+            raise CheckpointError(f"{self.adapter}: the update B·A of {name} is too large for float32")
+        return delta
 
     def low_rank(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Thin matrices m × r and r × n in float32 whose product is the update of one tensor, scaling included."""
@@ -125,7 +130,7 @@ class AdaptedCheckpoint(Checkpoint):
 
     def _headers(self) -> dict[str, tuple[int, ...]]:
         path = self.adapter / WEIGHTS
-        if not path.exists():
+        if not path.is_file():
             raise CheckpointError(f"{self.adapter} has no {WEIGHTS}: only adapters in safetensors are read")
         try:
             with safe_open(path, framework="pt") as file:
@@ -176,7 +181,7 @@ class AdaptedCheckpoint(Checkpoint):
         if name in self._thin:
             suffix = next(suffix for suffix in _A_OF if key.endswith(suffix))
             right, left = shape, self._stored[key.removesuffix(suffix) + _A_OF[suffix]]
-            if len(right) != 2 or len(left) != 2 or right[0] != left[1]:
+            if len(right) != 2 or len(left) != 2 or not right[0] == left[1] > 0:
                 raise CheckpointError(
                     f"{self.adapter / WEIGHTS}: A {list(right)} and B {list(left)} of {name} have no product B·A"
                 )
@@ -209,6 +214,18 @@ class AdaptedCheckpoint(Checkpoint):
         return tensor
 
 
+_REPEAT = re.compile(r"[*+?{]")
+
+
+def _plain(pattern: str) -> bool:
+    """Whether a regular expression is one, and of a kind that no text takes long to compare with."""
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return len(pattern) <= 500 and len(_REPEAT.findall(pattern)) <= 3 and not re.search(r"\)[*+?{]", pattern)
+
+
 def _read_settings(adapter: Path) -> _Settings:
     path = adapter / CONFIG
     try:
@@ -217,13 +234,15 @@ def _read_settings(adapter: Path) -> _Settings:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"
         raise CheckpointError(f"{path}: {field} is not as PEFT writes it ({first['msg']}); copy it again") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no readable adapter configuration ({error}): give a PEFT adapter") from None
     if settings.peft_type != "LORA":
         kind = settings.peft_type
         raise CheckpointError(f"{adapter} is a {kind} adapter: only plain LoRA has an update B·A; merge it first")
     others: dict[str, Any] = settings.model_extra or {}
     reasons = [reason for field, reason in _REFUSED.items() if others.get(field)]
+    patterns = settings.alpha_pattern or {}
+    reasons += [f"its alpha_pattern {name[:80]!r} is no name of a module" for name in patterns if not _plain(name)]
     if settings.bias != "none":
         reasons.append("it trains biases")
     if str(settings.init_lora_weights).lower().startswith(_CHANGES_BASE):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from safespan.errors import CheckpointError
+from safespan.results import is_plain_name
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -62,7 +64,7 @@ class Checkpoint:
     def config(self) -> dict[str, Any]:
         """The model's config.json, empty when there is none."""
         path = self.folder / "config.json"
-        return _read_json(path) if path.exists() else {}
+        return _read_json(path) if path.is_file() else {}
 
     def load(self, name: str, finite: bool = True) -> torch.Tensor:
         """Return one tensor in its stored dtype.
@@ -99,21 +101,21 @@ class Checkpoint:
         return digest.hexdigest()
 
     def _locate(self) -> dict[str, str]:
-        if (self.folder / SINGLE).exists():
+        if (self.folder / SINGLE).is_file():
             try:
                 with safe_open(self.folder / SINGLE, framework="pt") as file:
                     return dict.fromkeys(file.keys(), SINGLE)
             except (SafetensorError, OSError) as error:
                 raise _broken(self.folder / SINGLE, error) from None
-        if not (self.folder / INDEX).exists():
+        if not (self.folder / INDEX).is_file():
             raise CheckpointError(
                 f"{self.folder} has neither {SINGLE} nor {INDEX}: only safetensors checkpoints are read"
             )
         weight_map = _read_json(self.folder / INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{self.folder / INDEX} has no weight_map; copy the checkpoint again")
-        for shard in set(weight_map.values()):
-            if not isinstance(shard, str) or Path(shard).name != shard:
+        for shard in weight_map.values():
+            if not isinstance(shard, str) or not is_plain_name(shard):
                 raise CheckpointError(f"{self.folder / INDEX} names a file outside its folder: {shard!r}")
         return weight_map
 
@@ -121,13 +123,13 @@ class Checkpoint:
         """What differs once a file was written again; None if it is gone."""
         try:
             found = (self.folder / shard).stat()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name that no file can have
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _read_header(self, shard: str) -> None:
         path = self.folder / shard
-        if not path.exists():
+        if not os.path.isfile(path):  # a pipe or a device would be waited for
             raise CheckpointError(f"{path} is missing, though {INDEX} names it; copy the checkpoint again")
         try:
             with safe_open(path, framework="pt") as file:
@@ -153,7 +155,7 @@ def _broken(path: Path, error: Exception) -> CheckpointError:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON ({error}); copy the checkpoint again") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} should hold a JSON object")

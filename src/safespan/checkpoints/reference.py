@@ -1,5 +1,6 @@
 """What a model name means: a folder, a repository of the Hugging Face hub, a base with an adapter, or a GGUF file."""
 
+import os
 import re
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def local_place(name: str) -> Path | None:
     if parts := _parts(name):
         base, adapter = map(local_place, parts)
         return base if adapter else None
-    if Path(name).exists():
+    if os.path.exists(name):
         return Path(name)
     repository, _, revision = name.partition("@")
     try:
@@ -63,10 +64,10 @@ def local_place(name: str) -> Path | None:
 
 def _parts(name: str) -> tuple[str, str] | None:
     """BASE and ADAPTER, if that is what a name means; a `+` in the name of a base that exists belongs to it."""
-    if Path(name).exists() or "+" not in name:
+    if os.path.exists(name) or "+" not in name:
         return None
     splits = [(name[: sign.start()], name[sign.end() :]) for sign in re.finditer(r"\+", name)]
-    return next((split for split in splits if Path(split[0]).exists()), splits[0])
+    return next((split for split in splits if os.path.exists(split[0])), splits[0])
 
 
 def _folder(name: str) -> Path:
@@ -76,10 +77,10 @@ def _folder(name: str) -> Path:
         from safespan.gguf import convert_gguf
 
         return convert_gguf(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, False for a name that no file can have
         return path
     repository, _, revision = name.partition("@")
-    if path.is_file() or not _HUB_ID.fullmatch(repository):
+    if os.path.isfile(path) or not _HUB_ID.fullmatch(repository):
         raise CheckpointError(f"no checkpoint at {name}: expected {FORMS}")
     return _download(repository, revision or None)
 

@@ -17,6 +17,7 @@ from safespan.durable import scratch_folder
 from safespan.errors import ConfigError
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash, load_model
+from safespan.loading import PLAIN
 
 Weights = Iterable[tuple[str, torch.Tensor]]
 """(name, tensor) of every weight of a model."""
@@ -125,4 +126,4 @@ def _open(engine: EngineConfig, folder: Path) -> ModelUnderTest:
     except (ImportError, TypeError, ValueError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"engine {engine.name!r} cannot be started on {folder} ({reason})") from error
-    return ModelUnderTest(lm, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    return ModelUnderTest(lm, AutoTokenizer.from_pretrained(folder, **PLAIN))

@@ -43,7 +43,7 @@ class UtilityConfig(BaseModel):
             value = {"preset": value} if value in PRESETS else {"task": value}
         if not isinstance(value, dict) or "preset" not in value:
             return value
-        if (name := value["preset"]) not in PRESETS:
+        if not isinstance(name := value["preset"], str) or name not in PRESETS:
             raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(PRESETS)}")
         return {**PRESETS[name], **{field: inner for field, inner in value.items() if field != "preset"}}
 

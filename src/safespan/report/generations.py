@@ -1,10 +1,11 @@
 """What the models said, for the browser on the page."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from safespan.errors import DataError
-from safespan.results import RunFolder, read_jsonl
+from safespan.results import RunFolder, is_plain_name, read_jsonl
 
 COLUMNS = ("model", "kind", "prompt", "response", "target", "score", "refused", "reason", "judge")
 _LONGEST = 2000
@@ -26,14 +27,15 @@ def said(run: RunFolder, models: list[str]) -> tuple[list[list[Any]], int]:
 
 def _by_kind(run: RunFolder, model: str) -> dict[str, list[list[Any]]]:
     path = run.generations(model)
-    if not path.is_file():
+    if not is_plain_name(model) or not run.has(path):  # a table may name any file
         return {}
     kinds: dict[str, list[list[Any]]] = {}
     try:
         for row in read_jsonl(path):
             cells = [model, *(_cell(row.get(name)) for name in COLUMNS[1:])]
+            json.dumps(cells, ensure_ascii=False).encode()  # half a surrogate pair, which no page can hold, fails here
             kinds.setdefault(str(row["kind"]), []).append(cells)
-    except (ValueError, KeyError, AttributeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise DataError(f"{path} is no file of generations ({problem!r}): run the study again") from None
     return kinds
 

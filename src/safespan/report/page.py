@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel, Field, ValidationError
 
 from safespan.errors import DataError
 from safespan.report import charts, tables
@@ -17,6 +18,33 @@ from safespan.report.sections import Section, sections
 from safespan.report.static import write_figures
 from safespan.report.verdict import MEASURES, reported, signed, summary
 from safespan.results import SCHEMAS, RunFolder, write_text
+
+
+class _Stage(BaseModel):
+    name: str
+    seconds: Annotated[float, Field(allow_inf_nan=False)]
+    reused: bool
+
+
+class _Prompts(BaseModel):
+    rows: int
+    sha256: str
+
+
+class _Manifest(BaseModel):
+    """The fields of a manifest that a page shows."""
+
+    name: str
+    command: str
+    config: dict[str, Any]
+    seed: int | None
+    created: str
+    versions: dict[str, str]
+    hardware: dict[str, str | int | float | None]
+    stages: list[_Stage]
+    inputs: dict[str, str]
+    prompts: dict[str, _Prompts]
+
 
 _FINETUNE = "contaminated"
 """The facts' fine-tune: the only one that moves utility and harm both."""
@@ -94,7 +122,7 @@ def read_results(run: RunFolder) -> dict[str, pl.DataFrame]:
     Raises:
         DataError: no table at all, or one that cannot be read.
     """
-    found = {name: _read(run, name) for name in SCHEMAS if run.table(name).is_file()}
+    found = {name: _read(run, name) for name in SCHEMAS if run.has(run.table(name))}
     if not found:
         raise DataError(f"{run.root} holds no table of results: expected {run.table('models')} (run a study first)")
     return {name: found.get(name, pl.DataFrame(schema=schema)) for name, schema in SCHEMAS.items()}
@@ -102,11 +130,15 @@ def read_results(run: RunFolder) -> dict[str, pl.DataFrame]:
 
 def _read(run: RunFolder, name: str) -> pl.DataFrame:
     try:
-        return run.read_table(name)
-    except pl.exceptions.PolarsError as problem:
+        table = run.read_table(name)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
         expected = ", ".join(SCHEMAS[name])
-        first = str(problem).splitlines()[0]
+        first = str(problem).partition("\n")[0]
         raise DataError(f"{run.table(name)} is not a {name} table ({first}): expected columns {expected}") from None
+    for column in table.select(pl.selectors.float()):
+        if not column.is_finite().all():  # a run writes what is not defined as an empty cell
+            raise DataError(f"{run.table(name)} holds NaN or Inf in column {column.name}: run the study again")
+    return table
 
 
 def read_manifest(run: RunFolder) -> dict[str, Any]:
@@ -117,17 +149,25 @@ def read_manifest(run: RunFolder) -> dict[str, Any]:
     """
     empty: dict[str, Any] = {"name": run.root.name, "command": "", "config": {}, "seed": None, "created": ""}
     empty |= {"versions": {}, "hardware": {}, "stages": [], "inputs": {}, "prompts": {}}
-    if not run.manifest.is_file():
+    if not run.has(run.manifest):
         return empty
     try:
-        return empty | json.loads(run.manifest.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as problem:
+        found = empty | json.loads(run.manifest.read_text(encoding="utf-8"))
+        json.dumps(found, ensure_ascii=False).encode()
+        _Manifest.model_validate(found)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise DataError(f"{run.manifest} has a wrong {field} ({first['msg']}): run the study again") from None
+    except (ValueError, TypeError, RecursionError) as problem:
         raise DataError(f"{run.manifest} is not JSON ({problem}): run the study again") from None
+    return found
 
 
 def margin_of(manifest: Mapping[str, Any]) -> float | None:
     """The margin of the verdict, from the configuration."""
-    margin = (manifest["config"].get("verdict") or {}).get("margin")
+    verdict = manifest["config"].get("verdict")
+    margin = verdict.get("margin") if isinstance(verdict, dict) else None
     return float(margin) if isinstance(margin, int | float) else None
 
 

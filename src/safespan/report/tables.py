@@ -39,8 +39,8 @@ def model_rows(models: pl.DataFrame) -> list[tuple[str, list[Cell], str]]:
         for name, count in _RATES.items():
             rate, n = row[name], row[count] or 0
             if count == "n_harmful":
-                n -= row["n_judge_failed"]  # rates are over what was judged
-            if rate is None or not n:
+                n -= row["n_judge_failed"] or 0  # rates are over what was judged
+            if rate is None or n <= 0 or not 0 <= rate <= 1:
                 cells.append(Cell("–", ""))
                 continue
             low, high = wilson(round(rate * n), n)

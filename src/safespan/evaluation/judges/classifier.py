@@ -12,7 +12,7 @@ from safespan.errors import ConfigError
 from safespan.evaluation.judges.config import ClassifierConfig
 from safespan.evaluation.judges.protocol import Exchange, Judgement
 from safespan.evaluation.judges.rules import is_refusal
-from safespan.loading import load_causal_lm
+from safespan.loading import PLAIN, load_causal_lm, refused
 from safespan.progress import counted
 
 
@@ -34,16 +34,19 @@ class ClassifierJudge:
         self._config = config
         self._special_tokens = config.template is not None  # a chat template writes its own
         folder = open_checkpoint(config.model).folder
-        architectures = AutoConfig.from_pretrained(folder, local_files_only=True).architectures or [""]
+        unloadable = f"judge {self.name}: cannot be loaded"
+        with refused(unloadable):
+            architectures = AutoConfig.from_pretrained(folder, **PLAIN).architectures or [""]
         self._sequence = "SequenceClassification" in architectures[0]
         self._model: Any
         self._tokenizer: Any
         if self._sequence:
-            self._model = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype="auto", use_safetensors=True, local_files_only=True
-            )
+            with refused(unloadable):
+                self._model = AutoModelForSequenceClassification.from_pretrained(
+                    folder, dtype="auto", use_safetensors=True, **PLAIN
+                )
+                self._tokenizer = AutoTokenizer.from_pretrained(folder, **PLAIN)
             self._model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         else:
             self._model, self._tokenizer = load_causal_lm(folder)
         if self._tokenizer.pad_token is None:

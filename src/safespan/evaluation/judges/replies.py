@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from safespan.durable import append
 
 
@@ -16,6 +18,9 @@ class Reply:
     text: str
     input_tokens: int = 0
     output_tokens: int = 0
+
+
+_REPLY = TypeAdapter(Reply)
 
 
 def sha256_of(*asked: Any) -> str:
@@ -40,8 +45,8 @@ class Replies:
             try:
                 row = json.loads(line)
                 key = row.pop("key")
-                self._known[key] = Reply(**row)
-            except (ValueError, KeyError, TypeError, AttributeError):
+                self._known[key] = _REPLY.validate_python(row)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue
 
     def get(self, key: str) -> Reply | None:
