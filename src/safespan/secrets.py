@@ -15,10 +15,12 @@ _VARIABLES = re.compile(r".*(?:KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)", 
 """Names of environment variables whose values are secret."""
 _VALUES = re.compile(
     r"\b(?:sk-[\w-]{16,}|hf_\w{20,}|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|gh[pousr]_\w{30,}|xox[bap]-[\w-]{10,})"
-    r"|(?<=bearer )\S{8,}|(?<=://)[^/\s@'\"]+(?=@)",
+    r"|(?<=bearer )\S{8,}",
     re.IGNORECASE,
 )
-"""What keys of common providers look like, and the name and password in front of a URL's host."""
+"""What keys of common providers look like."""
+_IN_URL = re.compile(r"(:/{1,2})[^/\s@'\"]+@")
+"""Name and password in front of a URL's host; a path has one stroke of the two."""
 _SHORTEST = 6
 """Letters of a value that is looked for; shorter ones are in every other word."""
 
@@ -42,7 +44,7 @@ def _found(value: Any, field: str) -> Iterator[str]:
     elif isinstance(value, str) and value:
         parents, _, last = field.rpartition(".")
         named = _FIELDS.fullmatch(last) and not parents.endswith("where")  # which names fields of data sets
-        if named or _VALUES.search(value) or _in_pairs(value):
+        if named or _VALUES.search(value) or _IN_URL.search(value) or _in_pairs(value):
             yield field
 
 
@@ -56,4 +58,4 @@ def redacted(text: str) -> str:
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and _VARIABLES.fullmatch(name):
             text = text.replace(value, "***")
-    return _VALUES.sub("***", text)
+    return _IN_URL.sub(r"\1***@", _VALUES.sub("***", text))

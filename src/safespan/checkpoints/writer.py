@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from safespan.checkpoints.reader import INDEX, SINGLE
+from safespan.errors import CheckpointError
 from safespan.results import atomic_path, write_json
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
@@ -29,6 +30,9 @@ def write_checkpoint(
         like: the model folder whose config, tokenizer and other small files are copied.
         provenance: written as `safespan.json`: what these weights are and what they were made from.
         shard_bytes: size at which a new shard begins.
+
+    Raises:
+        CheckpointError: a file to copy is a link out of its folder.
     """
     with atomic_path(out) as part:
         fill_checkpoint(part, tensors, like, provenance, shard_bytes)
@@ -45,6 +49,7 @@ def fill_checkpoint(
     folder.mkdir()
     for path in sorted(like.iterdir()):
         if path.is_file() and path.suffix not in _WEIGHT_SUFFIXES and path.name != INDEX:
+            _check_own(path)
             shutil.copy2(path, folder / path.name)
     weight_map: dict[str, int] = {}
     shard: dict[str, torch.Tensor] = {}
@@ -64,6 +69,14 @@ def fill_checkpoint(
         names = {name: _shard_name(number) for name, number in weight_map.items()}
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
     write_json(folder / "safespan.json", provenance)
+
+
+def _check_own(path: Path) -> None:
+    """Refuse a link that would copy some other file of this machine; those of the hub's cache lead to its blobs."""
+    file, folder = path.resolve(), path.parent.resolve()
+    in_cache = folder.parent.name == "snapshots" and file.parent == folder.parent.parent / "blobs"
+    if not in_cache and not file.is_relative_to(folder):
+        raise CheckpointError(f"{path} is a link out of its folder, to {file}: put a copy of the file in its place")
 
 
 def _shard_name(number: int) -> str:

@@ -1,6 +1,8 @@
 """The command line: parse, call one function, print. Heavy imports live inside the commands."""
 
 import sys
+import traceback
+from types import TracebackType
 
 import typer
 
@@ -9,6 +11,12 @@ from safespan.cli.app import app
 from safespan.cli.interruption import interruptible
 from safespan.durable import writing
 from safespan.errors import SafespanError
+from safespan.secrets import redacted
+
+
+def _without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, but for keys and passwords that a library put into its message."""
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
 def main() -> None:
@@ -16,9 +24,10 @@ def main() -> None:
 
     A disk that is full anywhere is bad input too.
     """
+    sys.excepthook = _without_secrets
     try:
         with interruptible(), writing("a temporary or cached file"):
             app()
     except SafespanError as error:
-        typer.echo(f"safespan: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"safespan: {redacted(' '.join(str(error).split()))}", err=True)
         sys.exit(2)

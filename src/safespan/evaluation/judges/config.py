@@ -1,5 +1,6 @@
 """Which judge a study asks for, and making it. The judges' libraries are imported when one is made."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,6 +37,13 @@ class LLMConfig(BaseModel):
     structured_output: bool = Field(True, description="ask for JSON by schema; false for servers that refuse that")
     input_price: float | None = Field(None, ge=0, description="dollars per million input tokens, to count the cost")
     output_price: float | None = Field(None, ge=0, description="dollars per million output tokens")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("expected the name of an environment variable, not the key itself")
+        return name
 
     @field_validator("base_url")
     @classmethod

@@ -16,6 +16,7 @@ from safespan.evaluation.judges.replies import Replies, Reply, sha256_of
 from safespan.evaluation.judges.rubric import RUBRIC, question, read_reply
 from safespan.progress import Tick, counting
 from safespan.results import write_json
+from safespan.secrets import redacted
 
 try:
     from inspect_ai import Task
@@ -163,7 +164,7 @@ class LLMJudge:
 
     def _without_key(self, text: str) -> str:
         key = str(self._model.api.api_key or "")
-        return text.replace(key, "***") if key not in ("", _NO_KEY) else text
+        return redacted(text.replace(key, "***") if key not in ("", _NO_KEY) else text)
 
 
 @contextmanager
