@@ -101,6 +101,8 @@ class LLMJudge:
 
     def _ask(self, waiting: Mapping[str, str]) -> dict[str, str]:
         """Ask what no reply is kept for; key -> what went wrong."""
+        # inspect-ai's trace, a file in the user's home, would repeat what servers say, a key in it included.
+        os.environ.setdefault("INSPECT_TRACE_LEVEL", "CRITICAL")
         dataset = MemoryDataset([_sample(key, text) for key, text in waiting.items()])
         full: list[DiskFullError] = []
         with _logging_as_before(), counting("replies") as tick:
