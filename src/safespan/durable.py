@@ -21,7 +21,7 @@ _SUFFIX = ".safespan"
 _SCRATCH = re.compile(r"\.(.+)\.[a-z0-9_]{8}" + re.escape(_SUFFIX))
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SAID = (*map(os.strerror, _FULL), "PytorchStreamWriter failed writing", "unexpected pos")
+_SAID = (*map(os.strerror, _FULL), "PytorchStreamWriter failed writing", "iostream error")
 """What libraries with errors of their own say of a full disk; the last two are torch's."""
 
 

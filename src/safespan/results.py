@@ -192,8 +192,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON in one step."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    """Write `value` as indented JSON in one step, its fields in their order."""
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
 def content_hash(path: Path) -> str | None:

@@ -1,5 +1,7 @@
 """The LLM judge: a language model behind any provider that inspect-ai knows, or any OpenAI-compatible server."""
 
+import asyncio
+import json
 import logging
 import os
 import re
@@ -110,7 +112,7 @@ class LLMJudge:
                 Task(
                     name="safespan-judge",
                     dataset=dataset,
-                    solver=_keep_reply(self._replies, tick, len(waiting), full),
+                    solver=_keep_reply(self._replies, tick, len(waiting), self._config.retries, full),
                 ),
                 model=self._model,
                 log_dir=str(self._folder / "logs"),
@@ -208,14 +210,21 @@ def _sample(key: str, text: str) -> Sample:
 
 
 @solver
-def _keep_reply(replies: Replies, tick: Tick, asked: int, full: list[DiskFullError]) -> Solver:
+def _keep_reply(replies: Replies, tick: Tick, asked: int, retries: int, full: list[DiskFullError]) -> Solver:
     before = len(replies)
     tick(0, asked)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         if full:  # what cannot be kept is not paid for
             raise full[0]
-        state = await generate(state)
+        for left in reversed(range(retries + 1)):
+            try:
+                state = await generate(state)
+                break
+            except json.JSONDecodeError:  # a gateway's page with status 200, which inspect-ai asks for but once
+                if not left:
+                    raise
+                await asyncio.sleep(1)
         usage = state.output.usage
         tokens = (usage.input_tokens, usage.output_tokens) if usage else (0, 0)
         try:

@@ -1,0 +1,312 @@
+"""A small study disturbed again and again: killed, without disk space, with a judge that misbehaves, on dying workers.
+
+Each trial is a fork of this process, which has imported everything, and runs the command line as it is. After the
+disturbance the same command is run until it ends well; then its run folder is compared with an undisturbed one.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from safespan.results import RunFolder, write_text
+
+from .judge import told
+
+MOST_RUNS = 30
+"""Of one command, before a trial is taken not to end."""
+
+
+@dataclass
+class Ended:
+    """How a command ended: its exit code (negative: by a signal), how long it took, its standard error."""
+
+    code: int
+    seconds: float
+    said: str
+
+
+@dataclass
+class Trial:
+    """What one disturbance led to.
+
+    Attributes:
+        kind: of the disturbance.
+        where: the stage that it came in, or what was disturbed.
+        seconds: of all runs together.
+        equal: tables and generations are those of the undisturbed run, byte for byte.
+        done_twice: stages and points that stood at the disturbance and were done again.
+        lost: replies of the judge that stood at the disturbance and are gone.
+        paid_twice: replies that stood, and were asked for again.
+        unheard: replies that were paid for and had not arrived when the process died.
+        wrong: whatever else should not be, in words.
+    """
+
+    kind: str
+    where: str
+    seconds: float = 0.0
+    equal: bool = False
+    done_twice: list[str] = field(default_factory=list)
+    lost: int = 0
+    paid_twice: int = 0
+    unheard: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def well(self) -> bool:
+        """Nothing went wrong but what cannot be helped: a reply on its way to a process that dies."""
+        return self.equal and not (self.done_twice or self.lost or self.paid_twice or self.wrong)
+
+
+@dataclass
+class Bench:
+    """The study, the judge's server and the undisturbed run that all others are compared with."""
+
+    study: Path
+    judge: str
+    folder: Path
+    whole: Path
+    seconds: float
+
+
+def prepare(study: Path, judge: str, folder: Path) -> Bench:
+    """Import what the study needs, by doing some of it, and run it undisturbed.
+
+    The report is left out, which is drawn from the tables anew by every run, and takes longer than all the rest.
+    """
+    import torch
+
+    from safespan import study as module
+    from safespan.activations import separation_by_layer
+    from safespan.checkpoints import Checkpoint
+    from safespan.config import load_study
+    from safespan.evaluation import Evaluator, model_of
+    from safespan.training.sft import fine_tune
+
+    torch.set_num_threads(1)
+    module.write_report = _no_report
+    config, warm = load_study(study), folder / "warm"
+    # No tables: Polars' threads would be lacking in the forks.
+    fine_tune(config.models["aligned"].model, warm / "useful", config.models["useful"].train, 0)
+    with model_of(config.evaluation.engine, Checkpoint(warm / "useful"), warm) as model:
+        Evaluator(config.evaluation, warm).evaluate(model)
+    layer = torch.randn(12, 4)
+    separation_by_layer({1: layer}, {1: layer + 1}, 0)
+    told(judge)
+    ended = run([str(study)], folder / "whole")
+    if ended.code:
+        raise RuntimeError(f"the undisturbed study ended with {ended.code}: {ended.said}")
+    paid = told(judge)["paid"]
+    if set(paid.values()) != {1}:
+        raise RuntimeError("the undisturbed study paid for a reply twice")
+    return Bench(study, judge, folder, folder / "whole", ended.seconds)
+
+
+def _no_report(run: RunFolder) -> Path:
+    write_text(run.report, "left out")
+    return run.report
+
+
+def run(words: list[str], out: Path, disturb: Callable[[int], None] | None = None) -> Ended:
+    """`safespan run WORDS --out OUT` in a fork; `disturb` is called with its process number."""
+    start = time.monotonic()
+    with tempfile.TemporaryFile("w+") as said:
+        child = os.fork()
+        if child == 0:
+            _be_the_command(["safespan", "run", *words, "--out", str(out), "--quiet"], said.fileno())
+        if disturb:
+            disturb(child)
+        status = os.waitpid(child, 0)[1]
+        said.seek(0)
+        return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - start, said.read())
+
+
+def _be_the_command(words: list[str], said: int) -> None:
+    code = 1
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for number, stream in ((null, 0), (null, 1), (said, 2)):
+            os.dup2(number, stream)
+        sys.stdin, sys.stdout, sys.stderr = (open(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))  # noqa: SIM115
+        sys.argv = words
+        from safespan.cli import main
+
+        main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def killed(bench: Bench, seed: int) -> Trial:
+    """Killed once, at a moment drawn from the time that the study takes."""
+    draw, out = random.Random(f"kill {seed}"), bench.folder / f"kill-{seed}"
+    moment = draw.uniform(0, bench.seconds)
+
+    def kill(child: int) -> None:
+        _sleep(moment, child)
+        os.kill(child, signal.SIGKILL)
+
+    return _trial(bench, "killed", out, [run([str(bench.study)], out, kill)], {-signal.SIGKILL, 0})
+
+
+def misjudged(bench: Bench, seed: int) -> Trial:
+    """Judged by a server of which one answer in five goes wrong."""
+    out = bench.folder / f"judge-{seed}"
+    told(bench.judge, 0.2, seed)
+    ended = [run([str(bench.study)], out)]
+    while ended[-1].code == 2 and len(ended) < MOST_RUNS:
+        ended.append(run([str(bench.study)], out))
+    return _trial(bench, "judge misbehaves", out, ended, {0, 2})
+
+
+def without_space(bench: Bench, seed: int) -> Trial:
+    """On a disk that is full at a size drawn below that of the run folder, and then grows."""
+    needed = sum(path.stat().st_blocks * 512 for path in bench.whole.rglob("*"))
+    size = random.Random(f"disk {seed}").randrange(needed // 50, needed)
+    place = bench.folder / f"disk-{seed}"
+    with tmpfs(place, size):
+        first = run([str(bench.study)], place / "run")
+        subprocess.run(["mount", "-o", f"remount,size={4 * needed}", place], check=True)
+        found = _trial(bench, "disk full", place / "run", [first], {0, 2})
+        if first.code == 2 and not ("cannot be written" in first.said and "make space" in first.said):
+            found.wrong.append(f"said of the full disk: {first.said.strip()[-200:]}")
+        return found
+
+
+def worker_killed(bench: Bench, seed: int) -> Trial:
+    """On Ray, whose workers are killed at moments drawn from the time that the study takes."""
+    draw, out = random.Random(f"ray {seed}"), bench.folder / f"ray-{seed}"
+    dead: list[str] = []
+
+    def kill_workers(child: int) -> None:
+        deadline = time.monotonic() + 600
+        while len(dead) < 2 and time.monotonic() < deadline and _lives(child):
+            _sleep(draw.uniform(0.2, 3), child)
+            with suppress(psutil.Error):
+                workers = [p for p in psutil.Process(child).children(recursive=True) if p.name().startswith("ray::")]
+                busy = [p for p in workers if "IDLE" not in p.name()]
+                if busy:
+                    victim = draw.choice(busy)
+                    dead.append(victim.name())
+                    victim.kill()
+
+    words = [str(bench.study), "--engine", "ray", "--set", "execution.workers=2"]
+    first = run(words, out, kill_workers)
+    found = _trial(bench, "worker killed", out, [first], {0}, words)
+    found.where = ", ".join(sorted({name.partition(".")[0] for name in dead})) or "none in time"
+    return found
+
+
+def _trial(
+    bench: Bench, kind: str, out: Path, ended: list[Ended], codes: set[int], words: list[str] | None = None
+) -> Trial:
+    """Note what stands, run the command to its end, and compare."""
+    standing, seconds = _standing(out), sum(one.seconds for one in ended)
+    found = Trial(kind, _stage(bench, out))
+    found.wrong += [f"ended with {one.code}: {one.said.strip()[-300:]}" for one in ended if one.code not in codes]
+    refused = [one.said.strip() for one in ended if one.code == 2]
+    found.wrong += [f"not one line: {said[:300]}" for said in refused if "\n" in said]
+    if ended[-1].code != 0:
+        before = told(bench.judge)["paid"]
+        last = run(words or [str(bench.study)], out)
+        seconds += last.seconds
+        if last.code:
+            found.wrong.append(f"the second run ended with {last.code}: {last.said.strip()[-300:]}")
+    else:
+        before = {}
+    paid = Counter(before) + Counter(told(bench.judge)["paid"])
+    after, kept = _standing(out), standing.replies
+    found.seconds = seconds
+    found.done_twice = [name for name, state in standing.done.items() if after.done.get(name) != state]
+    found.lost = len(kept - after.replies)
+    again = {question: _key(question) for question, times in paid.items() if times > 1}
+    found.paid_twice = sum(key in kept and paid[question] > before.get(question, 0) for question, key in again.items())
+    found.unheard = len(again) - found.paid_twice
+    found.equal = _contents(out) == _contents(bench.whole)
+    if left := [path.name for path in out.rglob("*.safespan")]:
+        found.wrong.append(f"left behind: {', '.join(left)}")
+    if found.well:
+        shutil.rmtree(out)
+    return found
+
+
+def _key(question: str) -> str:
+    from safespan.evaluation.judges.replies import sha256_of
+
+    return sha256_of(question)
+
+
+@dataclass
+class _Standing:
+    """What a run folder holds at a moment: finished stages and points with their time of writing, and replies."""
+
+    done: dict[str, object]
+    replies: set[str]
+
+
+def _standing(out: Path) -> _Standing:
+    done: dict[str, object] = {}
+    with suppress(FileNotFoundError):
+        stages = json.loads((out / "stages.json").read_text())
+        done |= {f"stage {name}": (stage["key"], stage["seconds"]) for name, stage in stages.items()}
+    done |= {str(path.relative_to(out)): path.stat().st_mtime_ns for path in (out / "results").glob("points/**/*.json")}
+    replies = set()
+    for path in (out / "judge").glob("*/replies.jsonl"):
+        for line in path.read_text().splitlines():
+            with suppress(ValueError):
+                replies.add(json.loads(line)["key"])
+    return _Standing(done, replies)
+
+
+def _stage(bench: Bench, out: Path) -> str:
+    """The stage that was being done."""
+    names = [stage["name"] for stage in json.loads((bench.whole / "manifest.json").read_text())["stages"]]
+    done = [name.removeprefix("stage ") for name in _standing(out).done if name.startswith("stage ")]
+    return next((name for name in names if name not in done), "report")
+
+
+def _contents(out: Path) -> dict[str, bytes]:
+    files = [*out.glob("results/*.csv"), *out.glob("generations/**/*.jsonl")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+@contextmanager
+def tmpfs(place: Path, size: int) -> Iterator[None]:
+    """A disk in memory of so many bytes, which takes root to mount."""
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def _lives(child: int) -> bool:
+    with suppress(psutil.Error):
+        return psutil.Process(child).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _sleep(seconds: float, child: int) -> None:
+    """Until then, or until the process has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and _lives(child):
+        time.sleep(min(0.02, max(0.0, end - time.monotonic())))
