@@ -35,7 +35,8 @@ def inner_product(x: torch.Tensor, y: torch.Tensor) -> float:
     if not x.is_cpu:
         return float(torch.dot(x.reshape(-1).double(), y.reshape(-1).double()))
     left, right = x.reshape(-1).numpy(), y.reshape(-1).numpy()
-    return sum((float(np.dot(left[i : i + _PART], right[i : i + _PART])) for i in range(0, len(left), _PART)), 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller sees Inf or NaN, and says it in words
+        return sum((float(np.dot(left[i : i + _PART], right[i : i + _PART])) for i in range(0, len(left), _PART)), 0.0)
 
 
 def squared_norm(tensor: torch.Tensor) -> float:

@@ -49,6 +49,7 @@ def load_causal_lm(
         raise CheckpointError(f"{folder}: the weights lack {lacking[0]} ({len(lacking)} tensors missing in all)")
     if adapter is not None:
         model = _merged(model, folder, adapter)
+    _check_finite(model, folder)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
 
 
@@ -100,6 +101,13 @@ def check_sizes(config: Any, tensors: int, weights: int, where: str) -> None:
     asked = sum(part.numel() for part in model.parameters())
     if asked > weights:
         raise CheckpointError(f"{where}: its configuration asks for {asked} weights, its files hold {weights} at most")
+
+
+def _check_finite(model: Any, folder: Path) -> None:
+    """A model with NaN or Inf in it answers all the same: with nonsense, which would be taken for refusals."""
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.itemsize > 1 and not bool(torch.isfinite(weight).all()):
+            raise CheckpointError(f"{folder}: tensor {name} holds NaN or Inf; such a model cannot be evaluated")
 
 
 def _held(folder: Path) -> tuple[int, int]:

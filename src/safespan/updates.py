@@ -67,7 +67,7 @@ def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
     Between a base and the same base with an adapter it is the adapter's own B·A, which no rounding has touched.
 
     Raises:
-        CheckpointError: the tensor cannot be read, or holds NaN or Inf.
+        CheckpointError: the tensor cannot be read, holds NaN or Inf, or differs by more than float32 can square.
     """
     if isinstance(end, AdaptedCheckpoint) and start.adapter is None and start.folder.samefile(end.folder):
         if name not in end.changed:
@@ -81,7 +81,25 @@ def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
     if not math.isfinite(squared_norm(delta)):  # far cheaper than a look at every weight of both
         start.load(name)
         end.load(name)
+        raise CheckpointError(
+            f"the update of {name} from {start.name} to {end.name} is too large: its squared norm overflows float32; "
+            "such weights are broken"
+        )
     return delta
+
+
+def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor in the dtype it is stored in.
+
+    Raises:
+        CheckpointError: one of its numbers is too large for it, as only those of fp16 are.
+    """
+    stored = tensor.to(dtype)
+    if dtype == torch.float16 != tensor.dtype and not bool(torch.isfinite(stored).all()):
+        raise CheckpointError(
+            f"{name} does not fit into float16: a number is beyond 65504; store bfloat16 or float32"
+        )
+    return stored
 
 
 def matrices(tensor: torch.Tensor) -> Iterator[Matrix]:

@@ -99,7 +99,11 @@ def last_token_states(
     ids: Int[torch.Tensor, "B T"],
     mask: Int[torch.Tensor, "B T"],
 ) -> dict[int, Float[torch.Tensor, "B d"]]:
-    """Output of each wanted block at the last attended position of each row, by hooks that keep nothing else."""
+    """Output of each wanted block at the last attended position of each row, by hooks that keep nothing else.
+
+    Raises:
+        CheckpointError: it is not finite.
+    """
     position_ids = (mask.cumsum(1) - 1).clamp(min=0)
     last = (mask * torch.arange(mask.shape[1])).argmax(1)
     states: dict[int, torch.Tensor] = {}
@@ -111,6 +115,12 @@ def last_token_states(
             position_ids=position_ids.to(model.device),
             use_cache=False,
         )
+    for layer, vectors in states.items():
+        if not bool(torch.isfinite(vectors).all()):
+            raise CheckpointError(
+                f"the activations of layer {layer} hold NaN or Inf: in {model.dtype} they overflow; store the model in "
+                "bfloat16 or float32"
+            )
     return states
 
 

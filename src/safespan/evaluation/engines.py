@@ -18,6 +18,7 @@ from safespan.errors import ConfigError
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash, load_model
 from safespan.loading import PLAIN
+from safespan.updates import rounded
 
 Weights = Iterable[tuple[str, torch.Tensor]]
 """(name, tensor) of every weight of a model."""
@@ -98,7 +99,7 @@ def model_of(engine: EngineConfig, checkpoint: Checkpoint, scratch: Path) -> Ite
 def _written(like: Checkpoint, weights: Weights, scratch: Path, digest: "hashlib._Hash") -> Iterator[Path]:
     def stored() -> Weights:
         for name, tensor in weights:
-            cast = tensor.to(base.load(name).dtype).cpu()
+            cast = rounded(name, tensor, base.load(name).dtype).cpu()
             add_to_hash(digest, name, cast)
             yield name, cast
 

@@ -14,6 +14,7 @@ from safespan.checkpoints import Checkpoint
 from safespan.errors import CheckpointError
 from safespan.evaluation.harness import prepare_harness
 from safespan.loading import load_causal_lm
+from safespan.updates import rounded
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class WeightSwitch:
             SHA-256 of these tensors as the model now holds them: equal where two models are the same bytes.
 
         Raises:
-            CheckpointError: the model has no tensor of that name, or one of another shape.
+            CheckpointError: the model has no tensor of that name, or one of another shape, or in fp16 and too small.
         """
         before, self._replaced = self._replaced, set()
         digest = hashlib.sha256()
@@ -95,7 +96,7 @@ class WeightSwitch:
                 raise CheckpointError(f"{name}: given shape {given}, the model's is {expected}")
             if name not in self._own:
                 self._own[name] = target.clone()
-            target.copy_(tensor)
+            target.copy_(rounded(name, tensor, target.dtype))
             self._replaced.add(name)
             add_to_hash(digest, name, target)
         self._give_back(before - self._replaced)

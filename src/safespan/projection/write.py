@@ -14,7 +14,7 @@ from safespan.progress import counted
 from safespan.projection.family import Family, ProjectionGrid
 from safespan.projection.tensor import applied, directions, projections
 from safespan.subspaces import Decompose, decompose
-from safespan.updates import check_memory, update
+from safespan.updates import check_memory, rounded, update
 
 
 def write_projected(
@@ -60,15 +60,15 @@ def write_projected(
         [(_, projection)] = projections(delta, known)
         change = applied(method, delta, projection.parallel(fraction))
         exact = change + family.aligned.load(name, finite=False).to(change)
-        rounded = exact.to(stored.load(name, finite=False).dtype)
-        return rounded.cpu(), squared_norm(exact - rounded), squared_norm(change)
+        kept = rounded(name, exact, stored.load(name, finite=False).dtype)
+        return kept.cpu(), squared_norm(exact - kept), squared_norm(change)
 
     def stream() -> Iterator[tuple[str, torch.Tensor]]:
         spreading = counted("tensors", side_by_side(projected, names), len(names))
-        for name, (rounded, error, size) in zip(names, spreading, strict=True):
+        for name, (kept, error, size) in zip(names, spreading, strict=True):
             errors["rounding"] += error
             errors["applied"] += size
-            yield name, rounded
+            yield name, kept
         provenance["rounding_error"] = rounding_error()
 
     def rounding_error() -> float:
