@@ -96,9 +96,7 @@ def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
     """
     stored = tensor.to(dtype)
     if dtype == torch.float16 != tensor.dtype and not bool(torch.isfinite(stored).all()):
-        raise CheckpointError(
-            f"{name} does not fit into float16: a number is beyond 65504; store bfloat16 or float32"
-        )
+        raise CheckpointError(f"{name} does not fit into float16: a number is beyond 65504; store bfloat16 or float32")
     return stored
 
 
