@@ -151,6 +151,8 @@ def _be_the_command(words: list[str], said: int) -> None:
 
         traceback.print_exc()
     finally:
+        if ray := sys.modules.get("ray"):  # at exit it would do so itself
+            ray.shutdown()
         sys.stderr.flush()
         os._exit(code)
 
@@ -174,7 +176,9 @@ def misjudged(bench: Bench, seed: int) -> Trial:
     ended = [run([str(bench.study)], out)]
     while ended[-1].code == 2 and len(ended) < MOST_RUNS:
         ended.append(run([str(bench.study)], out))
-    return _trial(bench, "judge misbehaves", out, ended, {0, 2})
+    found = _trial(bench, "judge misbehaves", out, ended, {0, 2})
+    found.where = "judgement"
+    return found
 
 
 def without_space(bench: Bench, seed: int) -> Trial:
@@ -201,10 +205,9 @@ def worker_killed(bench: Bench, seed: int) -> Trial:
         while len(dead) < 2 and time.monotonic() < deadline and _lives(child):
             _sleep(draw.uniform(0.2, 3), child)
             with suppress(psutil.Error):
-                workers = [p for p in psutil.Process(child).children(recursive=True) if p.name().startswith("ray::")]
-                busy = [p for p in workers if "IDLE" not in p.name()]
-                if busy:
-                    victim = draw.choice(busy)
+                below = psutil.Process(child).children(recursive=True)
+                if workers := [process for process in below if process.name().startswith("ray::_")]:
+                    victim = draw.choice(workers)
                     dead.append(victim.name())
                     victim.kill()
 
