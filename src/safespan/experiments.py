@@ -69,7 +69,7 @@ def evaluate_models(
     execution: Execution,
 ) -> None:
     """Table `models`: every model as it is. One that was evaluated before under the same key is taken as it stands."""
-    done = {role: found["outcomes"] for role in checkpoints if (found := _answered(run, role, key))}
+    done = {role: found["outcomes"] for role in checkpoints if (found := answered_point(run, role, key))}
     roles = {checkpoint: role for role, checkpoint in checkpoints.items() if role not in done}
     with asking(evaluator, run, len(roles)) as scratch, counting("models") as tick:
         tick(len(done), len(checkpoints))
@@ -97,7 +97,7 @@ def evaluate_points(
     assert config.projection is not None
     rows, removed = sweep(family, config.projection, config.seed, decompose, execution.spread)
     points = [Point(*(row[field] for field in Point._fields)) for row in rows]
-    before = {point.name: found for point in points if (found := _answered(run, f"projection/{point.name}", key))}
+    before = {point.name: found for point in points if (found := answered_point(run, f"projection/{point.name}", key))}
     done = {name: found["outcomes"] for name, found in before.items()}
     known = {found["weights"]: name for name, found in before.items()}
     # Neighbours share a basis, and P grows from one to the next.
@@ -244,7 +244,7 @@ def finished_point(run: RunFolder, name: str, key: str) -> dict[str, Any] | None
     return found if found["key"] == key else None
 
 
-def _answered(run: RunFolder, name: str, key: str) -> dict[str, Any] | None:
+def answered_point(run: RunFolder, name: str, key: str) -> dict[str, Any] | None:
     """The same, if what the model said stands too: another study may have written over it and not come to its end."""
     found, said = finished_point(run, name, key), content_hash(run.generations(name))
     # An earlier version noted no hash.

@@ -64,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
             "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
         }
         data = json.dumps(answer if status == 200 else {"error": {"message": reply}}).encode()
+        if reply.startswith("<html>"):  # of a gateway before the server
+            data = reply.encode()
         self.send_response(status)
         for name, value in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():
             self.send_header(name, value)

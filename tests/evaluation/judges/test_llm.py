@@ -5,7 +5,7 @@ import os
 import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, DiskFullError
 from safespan.evaluation.judges import Exchange, make_judge
 from safespan.evaluation.judges.config import LLMConfig
 from safespan.evaluation.judges.llm import STOP_AFTER
@@ -83,6 +83,29 @@ def test_busy_and_broken_servers_are_asked_again_later(server, config, tmp_path,
     assert [found.score for found in make_judge(config, tmp_path).judge(ASKED[:1])] == [3]
     first, second = server.times
     assert second - first >= pause
+
+
+def test_a_gateways_page_in_place_of_an_answer_is_asked_for_again(server, config, tmp_path) -> None:
+    server.plan = [(200, {}, "<html>not now</html>"), (200, {}, '{"score": 3}')]
+    patient = config.model_copy(update={"retries": 1})
+    assert [found.score for found in make_judge(patient, tmp_path).judge(ASKED[:1])] == [3]
+    server.plan = [(200, {}, "<html>never</html>")]
+    with pytest.raises(ConfigError, match="1 of 1 requests failed .*JSON"):
+        make_judge(patient, tmp_path / "b").judge(ASKED[:1])
+    assert len(server.requests) == 2 + 2
+
+
+def test_a_reply_that_cannot_be_kept_ends_the_asking(server, config, tmp_path, monkeypatch) -> None:
+    def full(*_):
+        raise DiskFullError("replies.jsonl cannot be written")
+
+    judge = make_judge(config.model_copy(update={"concurrency": 1}), tmp_path)
+    with monkeypatch.context() as disk:
+        disk.setattr("safespan.evaluation.judges.replies.append", full)
+        with pytest.raises(DiskFullError, match="^replies.jsonl cannot be written$"):
+            judge.judge(ASKED)
+    assert len(server.requests) == 1
+    assert [found.score for found in judge.judge(ASKED)] == [4] * len(ASKED)
 
 
 def test_a_hanging_request_is_given_up_and_repeated(server, config, tmp_path) -> None:
