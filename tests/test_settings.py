@@ -2,7 +2,7 @@ import pytest
 from pydantic import BaseModel
 
 from safespan.errors import ConfigError
-from safespan.settings import check_settings, load_settings
+from safespan.settings import check_settings, load_settings, read_fields
 
 
 class Inner(BaseModel):
@@ -36,3 +36,33 @@ def test_settings_leave_the_given_fields_as_they_were():
     given = {"inner": {"a": 1, "b": 2}}
     assert check_settings(given, Outer, ["inner.a=7"], "here").inner.a == 7
     assert given == {"inner": {"a": 1, "b": 2}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\na: 2", "'a' is given twice in line 1"),
+        ("a: &a [*a]", "recursive|nested deeper|more than"),
+        (
+            "a0: &a0 [x, x]\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30)),
+            "aliases written",
+        ),
+        ("a: " + "[" * 60 + "]" * 60, "nested deeper than 50"),
+        ("a: " + "[" * 5000, "cannot read"),
+        ("a: 2001-99-99", "month must be"),
+        ('a: "\\ud800"', "surrogates"),
+        ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
+    ],
+)
+def test_hostile_yaml(text, said, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_fields(path)
+
+
+def test_a_file_that_extends_itself_by_another_way_round(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.yaml").write_text("extends: ../in/a.yaml")
+    with pytest.raises(ConfigError, match="extends it in turn"):
+        read_fields(tmp_path / "in" / "a.yaml")

@@ -86,8 +86,8 @@ def _jsonl(path: Path) -> list[Row]:
 def _csv(path: Path) -> list[Row]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines, strict=True)
+        named = reader.fieldnames or ()
         rows = list(reader)
-    named = reader.fieldnames or ()
     if twice := [name for name in named if named.count(name) > 1]:
         raise DataError(f"{path}: the header has {twice[0]!r} more than once; name every column once")
     for number, row in enumerate(rows, start=1):

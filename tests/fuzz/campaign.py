@@ -115,9 +115,12 @@ def table(found: dict[str, Tally]) -> str:
 
 
 def _warm(kind: Kind, box: Path) -> None:
-    """Import what a kind needs, so that no input is charged with it."""
-    for number in range(3):
-        one(kind, Random(f"warm {number}"), box, Tally(), "warm")
+    """Import what a kind needs, so that no input is charged with it: read inputs until one is read to its end."""
+    tally = Tally()
+    for number in range(40):
+        one(kind, Random(f"warm {number}"), box, tally, "warm")
+        if tally.successes:
+            break
 
 
 def _listing(box: Path) -> Any:

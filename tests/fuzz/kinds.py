@@ -424,7 +424,7 @@ _MODELS_HEAD = (
 def _model_rows(random: Random) -> list[dict[str, Any]]:
     bad = ("../../secret", "../secret", "/etc/passwd", *TEXTS)
     names = ["aligned", "useful", random.choice(bad) if random.random() < 0.4 else "base"]
-    numbers = (0.5,) * 8 + (None, float("nan"), float("inf"), -1.0, 1e308)
+    numbers = (0.5,) * 60 + (None, float("nan"), float("inf"), -1.0, 1e308)
     return [
         {"model": name, "utility": random.choice(numbers), "n_utility": random.choice((10, 0, None, -5, 2**62)),
          "attack_success_rate": random.choice(numbers), "n_harmful": random.choice((10, 0, None))}
@@ -457,20 +457,20 @@ def _run_folder(random: Random, folder: Path) -> None:
     table = pl.DataFrame(rows, schema=SCHEMAS["models"]).write_csv().encode()
     name = random.choice(sorted(SCHEMAS))
     other = ",".join(SCHEMAS[name]) + "\n" + ",".join(str(hostile_value(random)) for _ in SCHEMAS[name]) + "\n"
-    if random.random() < 0.4:
+    if random.random() < 0.2:
         (folder / "results" / f"{name}.csv").write_bytes(other.encode(errors="surrogatepass"))
     if random.random() < 0.8:
-        table = broken_bytes(random, table) if random.random() < 0.3 else table
+        table = broken_bytes(random, table) if random.random() < 0.15 else table
         (folder / "results" / "models.csv").write_bytes(table)
-    manifest = broken_json(random, _MANIFEST) if random.random() < 0.5 else _MANIFEST
+    manifest = broken_json(random, _MANIFEST) if random.random() < 0.25 else _MANIFEST
     if random.random() < 0.7:
         (folder / "manifest.json").write_bytes(json_text(random, manifest))
-    said = [json_text(random, broken_json(random, _SAID) if random.random() < 0.3 else _SAID) for _ in range(3)]
+    said = [json_text(random, broken_json(random, _SAID) if random.random() < 0.08 else _SAID) for _ in range(3)]
     (folder / "generations" / "useful.jsonl").write_bytes(b"\n".join(said))
     if random.random() < 0.1:
         (folder / "generations" / "aligned.jsonl").symlink_to("../../secret.jsonl")
     stages = {"data": {"key": "k", "seconds": 1}}
-    stages = broken_json(random, stages) if random.random() < 0.4 else stages
+    stages = broken_json(random, stages) if random.random() < 0.15 else stages
     (folder / "stages.json").write_bytes(json_text(random, stages))
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from safespan.results import is_plain_name
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_FORMULA = re.compile(r"[=+\-@]|.*[\x00-\x1f]", re.DOTALL)
+"""What a spreadsheet would run, or a table could not hold on one line; names of tensors go into tables."""
 TIED = ("lm_head.weight", "embed_tokens.weight")
 """How the names of an output head and of the embedding that it may be tied to end."""
 
@@ -134,6 +137,8 @@ class Checkpoint:
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - not a dict
+                    if _FORMULA.match(name):
+                        raise CheckpointError(f"{path}: {name!r} is no name of a tensor; copy the checkpoint again")
                     if self._file_of.get(name) == shard:
                         view = file.get_slice(name)
                         self.shapes[name] = tuple(view.get_shape())

@@ -87,7 +87,12 @@ draw();
 
 // The data behind each chart: a table on demand, and a file.
 function csv(columns, rows) {
-  const cell = value => value === null || value === undefined ? "" : /[",\n\r]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value);
+  const cell = given => {
+    if (given === null || given === undefined) return "";
+    // A spreadsheet would take a text that begins so for a formula.
+    const text = typeof given === "string" && /^[=+\-@\t\r]/.test(given) ? "'" + given : String(given);
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
   return [columns, ...rows.map(row => columns.map(name => row[name]))].map(line => line.map(cell).join(",")).join("\n") + "\n";
 }
 
