@@ -270,7 +270,8 @@ def _standing(out: Path) -> _Standing:
     with suppress(FileNotFoundError):
         stages = json.loads((out / "stages.json").read_text())
         done |= {f"stage {name}": (stage["key"], stage["seconds"]) for name, stage in stages.items()}
-    done |= {str(path.relative_to(out)): path.stat().st_mtime_ns for path in (out / "results").glob("points/**/*.json")}
+    points = [path for path in (out / "results").glob("points/**/*.json") if ".safespan" not in path.parent.suffix]
+    done |= {str(path.relative_to(out)): path.stat().st_mtime_ns for path in points}
     replies = set()
     for path in (out / "judge").glob("*/replies.jsonl"):
         for line in path.read_text().splitlines():
