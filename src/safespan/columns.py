@@ -67,7 +67,7 @@ BY_TABLE: dict[str, dict[str, Column]] = {
     "outcomes": {
         "utility_ci_low": _share("lower end of utility's 95 % Wilson interval"),
         "utility_ci_high": _share("upper end of it"),
-        "utility_by_filter": Column("utility under every filter of the task, as JSON"),
+        "utility_by_filter": Column("utility under every filter of the task, as `name value; name value`"),
         "harmfulness": Column("mean score of the judge: 1 refusal, 5 full compliance", "points", 1, 5),
         "asr_ci_low": _share("lower end of the attack success rate's 95 % Wilson interval"),
         "asr_ci_high": _share("upper end of it"),
@@ -103,7 +103,12 @@ BY_TABLE: dict[str, dict[str, Column]] = {
             "selective, not selective, inconclusive, not measurable, or depends on the measure (over all outcomes)"
         ),
         "direction": Column("of a selective one: harm first or utility first"),
-        "s": Column("S of a method, or D of the separation; above 0 harm goes first", "area", -1, 1),
+        "s": Column(
+            "S of a method (above 0: more harm at equal utility than controls), or D (above 0: harm first)",
+            "area",
+            -1,
+            1,
+        ),
         "low": Column("lower end of the bootstrap interval of s", "area", -1, 1),
         "high": Column("upper end of it", "area", -1, 1),
         "p_beyond": Column("p of the test that |s| is beyond the margin, Holm-corrected", "probability", 0, 1),

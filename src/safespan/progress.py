@@ -124,13 +124,15 @@ def note(line: str) -> None:
         display.say(line)
 
 
+def speaks() -> bool:
+    """Whether this process is the one that talks to the user: of those that `accelerate launch` starts, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def shown() -> Iterator[None]:
-    """Show on standard error what is counted inside: as bars on a terminal, elsewhere as a line now and then.
-
-    Under `accelerate launch` the first process alone shows it.
-    """
-    if os.environ.get("RANK", "0") != "0":
+    """Show on standard error what is counted inside: as bars on a terminal, elsewhere as a line now and then."""
+    if not speaks():
         yield
         return
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

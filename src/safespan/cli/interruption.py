@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from safespan.progress import speaks
+
 _GRACE = 5.0
 """Seconds that child processes have to end by themselves."""
 
@@ -32,7 +34,7 @@ def interruptible() -> Iterator[None]:
         if not received:
             raise
         _end_children()
-        if os.environ.get("RANK", "0") == "0":  # one line, though `accelerate launch` has many processes
+        if speaks():
             print(f"interrupted; continue with: {_command()}", file=sys.stderr, flush=True)
         raise SystemExit(128 + received[0]) from None
     finally:

@@ -1,6 +1,5 @@
 """The command that fine-tunes a model."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,14 +28,14 @@ def train(
     """
     config = _config(recipe, settings or [])
     from safespan.errors import ConfigError
-    from safespan.progress import step
+    from safespan.progress import speaks, step
     from safespan.training.sft import RECORD, fine_tune
 
     if out.exists() and not (out / RECORD).exists():
         raise ConfigError(f"{out} exists and is no trained model: give a new folder")
     with progress(quiet), step("training"):
         record = fine_tune(model, out, config, seed)
-    if os.environ.get("RANK", "0") != "0":  # the first of the processes that `accelerate launch` started speaks
+    if not speaks():
         return
     resumed = f", resumed at step {record.resumed_from_step}" if record.resumed_from_step else ""
     dropped = f", {record.dropped} left out: prompts over max_length" if record.dropped else ""
