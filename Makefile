@@ -35,8 +35,8 @@ test: install  ## layers, style, types, dependencies, security, tests
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 	$(BIN)/python -m pytest $(PARALLEL)
 
-fuzz: install  ## a hundred thousand hostile files, and what came of them
-	$(BIN)/python tests/fuzz/campaign.py --inputs 100000
+fuzz: install  ## a hundred thousand hostile files, and what came of them: a table of docs/reliability.md
+	$(BIN)/python -m tests.fuzz --write
 
 audit:  ## known vulnerabilities of the pinned dependencies; asks pypi.org, so it is no part of test
 	$(PYTHON) -m venv .venv-audit

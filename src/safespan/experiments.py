@@ -1,11 +1,12 @@
 """What each stage of a study does: reads artefacts, writes one table."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,21 @@ from safespan.config import ORGANISM, StudyConfig
 from safespan.data import Prompt, read_prompts, rows_hash
 from safespan.durable import scratch_folder
 from safespan.errors import ConfigError
-from safespan.evaluation import Answered, Evaluator, Measures, ModelWorker, PointWorker, Repeat
+from safespan.evaluation import (
+    Answered,
+    Evaluator,
+    Measures,
+    ModelWorker,
+    PointWorker,
+    Repeat,
+    judged_outcomes,
+    rejudge,
+)
 from safespan.execution import Execution
 from safespan.organism.english import write_english
 from safespan.organism.family import plant, write_data
 from safespan.overlap import update_overlap
-from safespan.progress import counted, counting
+from safespan.progress import counted, counting, step
 from safespan.projection import Family, Point, PointWeights, sweep
 from safespan.results import SCHEMAS, RunFolder, content_hash, read_jsonl, write_json, write_jsonl, write_table
 from safespan.subspaces import Decompose
@@ -220,6 +230,53 @@ def _keep(evaluator: Evaluator, answered: Answered, run: RunFolder, name: str, k
     }
     write_json(point_file(run, name), kept)
     return outcomes
+
+
+def ask_judge_again(evaluator: Evaluator, run: RunFolder, key: str, table: Path) -> None:
+    """Have the responses judged whose judgement failed in an earlier run, as when the judge's server was out.
+
+    What the judge did reply then is kept, and not asked for again. Where a judgement has come to be, the table is
+    removed, so that it is made anew of the points.
+
+    Args:
+        evaluator: of the study.
+        run: its folder.
+        key: of the models or points that count.
+        table: that they are in.
+    """
+    failed = [name for name in _points(run) if (found := answered_point(run, name, key)) and _unjudged(found)]
+    if not failed:
+        return
+    before = {name: read_jsonl(run.generations(name)) for name in failed}
+    with step(f"judgements of {table.stem} that failed before"):
+        try:
+            assert evaluator.judge is not None
+            judged, _ = rejudge([row for said in before.values() for row in said], evaluator.judge, str(run.root))
+        except ConfigError as error:
+            logging.getLogger(__name__).warning(str(error))
+            return
+    rest = iter(judged)
+    for name, said in before.items():
+        after = list(islice(rest, len(said)))
+        if after != said:
+            table.unlink(missing_ok=True)
+            write_jsonl(run.generations(name), after)
+            found = json.loads(point_file(run, name).read_text(encoding="utf-8"))
+            found |= {
+                "said": content_hash(run.generations(name)),
+                "outcomes": {**found["outcomes"], **judged_outcomes(after)},
+            }
+            write_json(point_file(run, name), found)
+
+
+def _unjudged(found: Mapping[str, Any]) -> bool:
+    return bool(found["outcomes"]["n_judge_failed"])
+
+
+def _points(run: RunFolder) -> list[str]:
+    """Models and points of which something is kept."""
+    place = point_file(run, "").parent
+    return [str(file.relative_to(place).with_suffix("")) for file in sorted(place.rglob("*.json"))]
 
 
 def _copy(run: RunFolder, of: str, name: str) -> dict[str, Any]:

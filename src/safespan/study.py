@@ -16,6 +16,7 @@ from safespan.evaluation.judges import make_judge
 from safespan.execution import execution
 from safespan.experiments import (
     activations,
+    ask_judge_again,
     evaluate_models,
     evaluate_points,
     make_data,
@@ -107,6 +108,7 @@ def _run(config: StudyConfig, here: StudyConfig, run: RunFolder, command: str) -
     # 2. Outcomes of the models as they are.
     judged = {**inputs, **file_hashes(here.evaluation)}
     key = key_of(config.evaluation, judged)
+    ask_judge_again(evaluator, run, key, run.table("models"))
     stages.stage(
         "outcomes", key, [run.table("models")], partial(evaluate_models, evaluator, checkpoints, run, key, runs)
     )
@@ -114,6 +116,7 @@ def _run(config: StudyConfig, here: StudyConfig, run: RunFolder, command: str) -
     # 3. Experiments 1 and 2: every update projected on and off every subspace (METHODS §2).
     if here.projection:
         key = key_of(config.evaluation, config.projection, config.seed, judged)
+        ask_judge_again(evaluator, run, key, run.table("projection"))
         tables = [run.table("projection"), run.table("removed_energy")]
         work = partial(evaluate_points, here, family, evaluator, run, key, runs, decomposed)
         stages.stage("projection", key, tables, work)

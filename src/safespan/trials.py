@@ -14,7 +14,7 @@ from safespan.checkpoints import Checkpoint
 from safespan.config import StudyConfig, VerdictConfig
 from safespan.data import read_prompts
 from safespan.errors import ConfigError
-from safespan.evaluation import Answered, Evaluator, Measured, Measures, ModelWorker, PointWorker, Repeat
+from safespan.evaluation import Answered, Evaluator, Measures, ModelWorker, PointWorker, Repeat
 from safespan.execution import Execution
 from safespan.experiments import asking, finished_point, point_file
 from safespan.kernels import squared_norm
@@ -74,19 +74,19 @@ def run_trials(
     asked = len(waiting) + len(models.keys() - found.keys())
     with asking(measures, run, asked) as scratch, counting("points") as tick:
         tick(len(points) - len(waiting), len(points))
-        make = partial(ModelWorker, measures, evaluator.config.engine, scratch)
+        make = partial(ModelWorker, measures.ask, evaluator.config.engine, scratch)
         roles = {checkpoint: role for role, checkpoint in models.items() if role not in found}
         for checkpoint, answered in execution.serve(make, list(roles), group=lambda checkpoint: roles[checkpoint]):
-            found[roles[checkpoint]] = _keep(run, roles[checkpoint], key, answered)
+            found[roles[checkpoint]] = _keep(measures, run, roles[checkpoint], key, answered)
         source = partial(
             TrialWeights, family, finetunes, settings.fractions, settings.side, config.seed, scratch, decompose
         )
-        worker = partial(PointWorker, measures, source, evaluator.config.engine, family.aligned, scratch, known)
+        worker = partial(PointWorker, measures.ask, source, evaluator.config.engine, family.aligned, scratch, known)
         for point, answered in execution.serve(worker, waiting, _group):
             found[point.name] = (
                 _copy(run, point.name, found[answered.of])
                 if isinstance(answered, Repeat)
-                else _keep(run, point.name, key, answered)
+                else _keep(measures, run, point.name, key, answered)
             )
             tick(sum(p.name in found for p in points), len(points))
     write_tables(config, hypotheses, points, found, _norms(family, finetunes), run)
@@ -225,8 +225,8 @@ def _group(point: TrialPoint) -> tuple[str, str, str]:
     return point.finetune, point.hypothesis, point.method
 
 
-def _keep(run: RunFolder, name: str, key: str, answered: Answered) -> dict[str, Any]:
-    measured: Measured = answered.said
+def _keep(measures: Measures, run: RunFolder, name: str, key: str, answered: Answered) -> dict[str, Any]:
+    measured = measures.score(answered.said)
     kept = {
         "key": key,
         "weights": answered.weights,

@@ -1,13 +1,17 @@
-"""A judge's server on loopback that speaks the OpenAI protocol and misbehaves as told."""
+"""A judge's server on loopback that speaks the OpenAI protocol and misbehaves as told; a study that asks a judge."""
 
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+from tiny_model import save_tiny_model
 
 
 class JudgeServer(ThreadingHTTPServer):
@@ -81,3 +85,21 @@ def server() -> Iterator[JudgeServer]:
     running.released.set()
     running.shutdown()
     running.server_close()
+
+
+@pytest.fixture
+def judged_study() -> Callable[[Path, dict[str, Any]], Path]:
+    """Writes three tiny models, two prompts and a study of one point, judged as given; returns the study's file."""
+
+    def write(folder: Path, judge: dict[str, Any]) -> Path:
+        for seed, role in enumerate(("base", "aligned", "useful")):
+            save_tiny_model(folder / role, seed)
+        (folder / "harmful.txt").write_text("a b\nc d\n")
+        models = {role: {"model": str(folder / role)} for role in ("base", "aligned", "useful")}
+        harm = {"prompts": {"file": str(folder / "harmful.txt")}, "judge": judge, "max_new_tokens": 4}
+        grid = {"fractions": [0.5], "subspaces": ["alignment"], "methods": ["parallel"]}
+        study = {"name": "S", "models": models, "evaluation": {"harmfulness": harm}, "projection": grid}
+        (folder / "study.yaml").write_text(yaml.safe_dump({**study, "overlap": None}))
+        return folder / "study.yaml"
+
+    return write

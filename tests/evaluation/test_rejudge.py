@@ -4,6 +4,10 @@ import pytest
 import yaml
 
 from safespan.cli import main
+from safespan.config import load_study
+from safespan.evaluation import Evaluator
+from safespan.results import RunFolder
+from safespan.study import run_study
 
 ROWS = [
     {"kind": "utility", "prompt": "1 + 1", "response": "2", "score": 1, "judge": "lm-eval"},
@@ -75,3 +79,36 @@ def test_rows_without_a_response_get_one_line(run, tmp_path):
     code, said = run(rows="bad.csv")
     assert code == 2
     assert "row 1 has no text in the field 'response' (fields there: prompt, answer)" in said.err
+
+
+@pytest.mark.long
+def test_what_a_judge_failed_to_judge_is_asked_again_and_nothing_else(
+    server, judged_study, tmp_path, monkeypatch, caplog
+) -> None:
+    judge = {"kind": "llm", "model": "m", "base_url": server.url, "retries": 0, "concurrency": 1}
+    study = load_study(judged_study(tmp_path, judge))
+    run_study(study, tmp_path / "whole")
+    whole, asked = RunFolder(tmp_path / "whole"), len(server.requests)
+    reply = server.plan[-1]
+    server.plan = [(400, {}, "not now"), reply, (400, {}, "not now"), reply]
+    run_study(study, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    assert sum(run.read_table("models")["n_judge_failed"]) == 2
+    assert len(server.requests) == 2 * asked
+
+    monkeypatch.setattr(Evaluator, "ask", None)  # no model has to answer again
+    server.plan = [(400, {}, "still not")]
+    before = run.table("models").read_bytes()
+    run_study(study, tmp_path / "run")
+    assert "2 of 2 requests failed" in caplog.text
+    assert run.table("models").read_bytes() == before
+    server.plan = [reply]
+    server.requests.clear()
+    run_study(study, tmp_path / "run")
+    assert len(server.requests) == 2
+    for name in ("models", "projection"):
+        assert run.table(name).read_bytes() == whole.table(name).read_bytes()
+    for path in whole.root.glob("generations/**/*.jsonl"):
+        assert (run.root / path.relative_to(whole.root)).read_bytes() == path.read_bytes()
+    run_study(study, tmp_path / "run")
+    assert len(server.requests) == 2

@@ -15,7 +15,6 @@ from safespan.evaluation.judges import Exchange, make_judge
 from safespan.evaluation.judges.config import LLMConfig
 from safespan.secrets import redacted, secret_field
 from safespan.settings import load_settings
-from tiny_model import save_tiny_model
 
 CANARIES = {
     "MY_JUDGE_KEY": "canary-judge-5f1c22",
@@ -38,18 +37,6 @@ def leaks(*folders: Path) -> list[str]:
     return found
 
 
-def study(folder: Path, judge: dict) -> Path:
-    for seed, role in enumerate(("base", "aligned", "useful")):
-        save_tiny_model(folder / role, seed)
-    (folder / "harmful.txt").write_text("a b\nc d\n")
-    models = {role: {"model": str(folder / role)} for role in ("base", "aligned", "useful")}
-    harm = {"prompts": {"file": str(folder / "harmful.txt")}, "judge": judge, "max_new_tokens": 4}
-    grid = {"fractions": [0.5], "subspaces": ["alignment"], "methods": ["parallel"]}
-    written = {"name": "S", "models": models, "evaluation": {"harmfulness": harm}, "projection": grid, "overlap": None}
-    (folder / "study.yaml").write_text(yaml.safe_dump(written))
-    return folder / "study.yaml"
-
-
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     home = folder / "home"
     home.mkdir(exist_ok=True)
@@ -67,9 +54,9 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.long
-def test_no_key_is_in_any_file_or_stream_of_a_run(server, tmp_path) -> None:
+def test_no_key_is_in_any_file_or_stream_of_a_run(server, judged_study, tmp_path) -> None:
     judge = {"kind": "llm", "model": "m", "base_url": server.url, "api_key_env": "MY_JUDGE_KEY", "retries": 0}
-    path = study(tmp_path, judge)
+    path = judged_study(tmp_path, judge)
     done = run(tmp_path, "run", str(path), "--out", "run")
     assert done.returncode == 0, done.stderr
     assert server.keys == {f"Bearer {CANARIES['MY_JUDGE_KEY']}"}

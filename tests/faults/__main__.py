@@ -10,14 +10,13 @@ from pathlib import Path
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from made import RELIABILITY, put_into
 from tiny_model import save_tiny_model
 
 from .campaign import Bench, Trial, killed, misjudged, prepare, without_space, worker_killed
 from .judge import judge_server
 from .study import write_study
-from .table import table, written_into
-
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+from .table import table
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def main() -> None:
     found = table(trials, bench.seconds)
     print(found)
     if given.write:
-        written_into(PAGE, found)
+        put_into(RELIABILITY, "python -m tests.faults --write", found)
     sys.exit(not all(trial.well for trial in trials))
 
 

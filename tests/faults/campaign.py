@@ -24,6 +24,7 @@ import psutil
 from safespan.results import RunFolder, write_text
 
 from .judge import told
+from .study import CONCURRENCY
 
 MOST_RUNS = 30
 """Of one command, before a trial is taken not to end."""
@@ -51,6 +52,7 @@ class Trial:
         lost: replies of the judge that stood at the disturbance and are gone.
         paid_twice: replies that stood, and were asked for again.
         unheard: replies that were paid for and had not arrived when the process died.
+        ways: how often the judge's server went wrong, by way.
         wrong: whatever else should not be, in words.
     """
 
@@ -62,6 +64,7 @@ class Trial:
     lost: int = 0
     paid_twice: int = 0
     unheard: int = 0
+    ways: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -170,11 +173,11 @@ def killed(bench: Bench, seed: int) -> Trial:
 
 
 def misjudged(bench: Bench, seed: int) -> Trial:
-    """Judged by a server of which one answer in five goes wrong."""
+    """Judged by a server of which one answer in five goes wrong; run until it ends well with nothing unjudged."""
     out = bench.folder / f"judge-{seed}"
     told(bench.judge, 0.2, seed)
     ended = [run([str(bench.study)], out)]
-    while ended[-1].code == 2 and len(ended) < MOST_RUNS:
+    while len(ended) < MOST_RUNS and (ended[-1].code == 2 or _unjudged(out) != _unjudged(bench.whole)):
         ended.append(run([str(bench.study)], out))
     found = _trial(bench, "judge misbehaves", out, ended, {0, 2})
     found.where = "judgement"
@@ -227,15 +230,16 @@ def _trial(
     found.wrong += [f"ended with {one.code}: {one.said.strip()[-300:]}" for one in ended if one.code not in codes]
     refused = [one.said.strip() for one in ended if one.code == 2]
     found.wrong += [f"not one line: {said[:300]}" for said in refused if "\n" in said]
+    heard = [told(bench.judge)]
     if ended[-1].code != 0:
-        before = told(bench.judge)["paid"]
         last = run(words or [str(bench.study)], out)
         seconds += last.seconds
         if last.code:
             found.wrong.append(f"the second run ended with {last.code}: {last.said.strip()[-300:]}")
-    else:
-        before = {}
-    paid = Counter(before) + Counter(told(bench.judge)["paid"])
+        heard.append(told(bench.judge))
+    before = heard[0]["paid"] if heard[1:] else {}
+    paid = sum((Counter(one["paid"]) for one in heard), Counter())
+    found.ways = sum((Counter(one["wrong"]) for one in heard), Counter())
     after, kept = _standing(out), standing.replies
     found.seconds = seconds
     found.done_twice = [name for name, state in standing.done.items() if after.done.get(name) != state]
@@ -243,12 +247,20 @@ def _trial(
     again = {question: _key(question) for question, times in paid.items() if times > 1}
     found.paid_twice = sum(key in kept and paid[question] > before.get(question, 0) for question, key in again.items())
     found.unheard = len(again) - found.paid_twice
+    if found.unheard > CONCURRENCY * sum(one.code != 0 for one in ended):
+        found.wrong.append(f"{found.unheard} replies were on their way, though {CONCURRENCY} requests go at once")
     found.equal = _contents(out) == _contents(bench.whole)
     if left := [path.name for path in out.rglob("*.safespan")]:
         found.wrong.append(f"left behind: {', '.join(left)}")
     if found.well:
         shutil.rmtree(out)
     return found
+
+
+def _unjudged(out: Path) -> int:
+    """Responses whose judgement failed; of some the judge has nothing to say."""
+    rows = [json.loads(line) for path in out.glob("generations/**/*.jsonl") for line in path.read_text().splitlines()]
+    return sum(bool(row["error"]) for row in rows)
 
 
 def _key(question: str) -> str:

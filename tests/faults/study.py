@@ -11,6 +11,9 @@ from safespan.results import write_jsonl
 
 LETTERS = "abcdefghijklmnop"
 
+CONCURRENCY = 2
+"""Requests to the judge at once."""
+
 
 def write_study(folder: Path, save_tiny_model, judge: str) -> Path:
     """Models, rows, prompts, a task and the study file, which is returned.
@@ -59,8 +62,8 @@ def write_study(folder: Path, save_tiny_model, judge: str) -> Path:
                 "prompts": harmful,
                 "max_new_tokens": 3,
                 "judge": {
-                    "kind": "llm", "model": "judge", "base_url": judge, "concurrency": 2, "timeout": 2, "retries": 3,
-                    "max_tokens": 16,
+                    "kind": "llm", "model": "judge", "base_url": judge, "concurrency": CONCURRENCY, "timeout": 2,
+                    "retries": 3, "max_tokens": 16,
                 },
             },
         },

@@ -1,12 +1,10 @@
 """The campaign's table."""
 
+from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from statistics import median
 
 from .campaign import Trial
-
-BEGIN, END = "<!-- made by python -m tests.faults --write -->", "<!-- end -->"
 
 
 def table(trials: list[Trial], undisturbed: float) -> str:
@@ -23,6 +21,8 @@ def table(trials: list[Trial], undisturbed: float) -> str:
     seconds = median(trial.seconds for trial in trials)
     times = f"undisturbed the study takes {undisturbed:.1f} s, a trial in the median {seconds:.1f} s"
     lines += ["", f"{len(trials)} trials; {times}."]
+    if ways := sum((trial.ways for trial in trials), Counter()):
+        lines[-1] += f" The judge's server went wrong {ways.total()} times: {_listed(ways)}."
     return "\n".join(lines)
 
 
@@ -40,8 +40,5 @@ def _row(kind: str, where: str, trials: Iterable[Trial]) -> str:
     return f"| {kind} | {where} | {' | '.join(map(str, figures))} |"
 
 
-def written_into(page: Path, found: str) -> None:
-    """Put a table between the page's marks."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}", encoding="utf-8")
+def _listed(ways: Counter[str]) -> str:
+    return ", ".join(f"{way} ({ways[way]})" for way in sorted(ways))

@@ -5,7 +5,7 @@ from safespan.evaluation.harmfulness import HarmfulnessConfig, OverRefusalConfig
 from safespan.evaluation.measures import MeasureConfig, Measured, Measures
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, load_model
 from safespan.evaluation.outcomes import PAPER, EvaluationConfig, Evaluator, Said
-from safespan.evaluation.rejudge import JudgeFile, rejudge
+from safespan.evaluation.rejudge import JudgeFile, judged_outcomes, rejudge
 from safespan.evaluation.utility import UtilityConfig
 from safespan.evaluation.workers import Answered, ModelWorker, PointWorker, Repeat
 
@@ -29,6 +29,7 @@ __all__ = [
     "SwitchedModel",
     "UtilityConfig",
     "WeightSwitch",
+    "judged_outcomes",
     "load_model",
     "model_of",
     "rejudge",

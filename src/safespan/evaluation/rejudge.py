@@ -55,9 +55,13 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
         {**row, **asdict(scored[number]), "judge": judge.name} if number in scored else dict(row)
         for number, row in enumerate(rows)
     ]
-    return found, _summary(judged)
+    return found, judged_outcomes(found)
 
 
-def _summary(judged: Sequence[Judgement]) -> dict[str, Any]:
-    measured = outcomes({}, judged, [])
+def judged_outcomes(rows: Sequence[Row]) -> dict[str, Any]:
+    """The outcomes that a judge alone decides, of rows that `rejudge` returned."""
+    scored = [row for row in rows if row.get("kind", "harmful") == "harmful"]
+    measured = outcomes(
+        {}, [Judgement(row["score"], row["refused"], row["reason"], row["error"]) for row in scored], []
+    )
     return {name: measured[name] for name in _HARMFULNESS}

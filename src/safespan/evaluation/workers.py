@@ -13,7 +13,7 @@ from safespan.evaluation.engines import EngineConfig, SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
 
 Ask = Callable[[ModelUnderTest], Any]
-"""What is asked of a model, and gives what it said: `Evaluator.ask` or `Measures`."""
+"""What is asked of a model, and gives what it said: `Evaluator.ask` or `Measures.ask`."""
 
 
 @dataclass(frozen=True)

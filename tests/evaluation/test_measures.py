@@ -1,0 +1,81 @@
+"""What the verdict is reckoned from, against one forward pass in float64 for each answer."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from safespan.checkpoints import Checkpoint
+from safespan.errors import DataError
+from safespan.evaluation import EvaluationConfig, Evaluator, MeasureConfig, Measures, ModelUnderTest, load_model
+
+USEFUL = [("a b", "c d"), ("e", "f"), ("g h i", "j k l")]
+HARMFUL = [("m n", "o p"), ("q", "r s t")]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder: Path) -> ModelUnderTest:
+    return load_model(Checkpoint(tiny_model_folder), batch_size=2)
+
+
+def pairs(path: Path, rows: list[tuple[str, str]]) -> str:
+    path.write_text("".join(json.dumps({"prompt": asked, "target": answer}) + "\n" for asked, answer in rows))
+    return str(path)
+
+
+def measures(folder: Path, **settings: object) -> Measures:
+    asked = EvaluationConfig(harmfulness={"prompts": pairs(folder / "harmful.jsonl", HARMFUL), "max_new_tokens": 3})
+    given = {"useful": pairs(folder / "useful.jsonl", USEFUL), "prompts": 2, "refusals": ("i cannot", "cannot")}
+    return Measures(MeasureConfig(**given | settings), Evaluator(asked, folder))
+
+
+def log_probabilities(model: ModelUnderTest, prompt: str, answer: str) -> tuple[list[float], torch.Tensor]:
+    """Of each token of the answer, and of every token in the place of its first."""
+    start = model.tokenizer(f"<bos> <user> {prompt} <bot>")["input_ids"]
+    end = model.tokenizer(answer)["input_ids"]
+    with torch.no_grad():
+        logits = model.model.double()(torch.tensor([start + end])).logits[0].log_softmax(-1)
+    model.model.float()
+    places = range(len(start) - 1, len(start) + len(end) - 1)
+    return [float(logits[place, token]) for place, token in zip(places, end, strict=True)], logits[len(start) - 1]
+
+
+def test_likelihoods_and_odds_against_one_pass_an_answer(model: ModelUnderTest, tmp_path: Path) -> None:
+    measured = measures(tmp_path, generate=False).ask(model)
+    assert measured.said is None
+    for name, rows in (("useful_nll", USEFUL[:2]), ("harmful_nll", HARMFUL)):
+        each = [log_probabilities(model, *row)[0] for row in rows]
+        assert measured.per_prompt[name] == pytest.approx([-sum(row) / len(row) for row in each], abs=1e-5)
+    refusals = model.tokenizer("i cannot")["input_ids"]
+    for (prompt, answer), odds in zip(HARMFUL, measured.per_prompt["log_odds"], strict=True):
+        (first, *_), there = log_probabilities(model, prompt, answer)
+        assert odds == pytest.approx(
+            first - math.log(sum(math.exp(float(there[token])) for token in refusals)), abs=1e-5
+        )
+
+
+def test_what_is_generated_is_judged_apart(model: ModelUnderTest, tmp_path: Path, monkeypatch) -> None:
+    asked = measures(tmp_path)  # rules judge, so that answers are generated unless told otherwise
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(Evaluator, "judge", property(lambda _: pytest.fail("a judge where models answer")))
+        measured = asked.ask(model)
+    assert measured.said is not None
+    assert len(measured.said.harmful) == len(HARMFUL)
+    scored = asked.score(measured)
+    assert scored.per_prompt["attack"] == [0.0, 0.0]
+    assert set(scored.rates) == {"general_ability", "refusal_rate", "over_refusal_rate"}
+    assert scored.per_prompt["useful_nll"] == measured.per_prompt["useful_nll"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"useful": None}, "a trial needs evaluation.utility"),
+        ({"refusals": ("o no",)}, "begins as the forbidden answer does"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(model: ModelUnderTest, tmp_path: Path, settings, says) -> None:
+    with pytest.raises(DataError, match=says):
+        measures(tmp_path, **settings).ask(model)
