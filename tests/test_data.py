@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
 
@@ -59,6 +60,7 @@ def test_targets_are_taken_from_the_named_field_or_from_target(tmp_path: Path) -
         ("empty.txt", "\n \n", "holds no rows"),
         ("empty.csv", "prompt\n", "holds no rows"),
         ("field.csv", "question\nwhy\n", "no text in the field 'prompt'"),
+        ("twice.csv", "prompt,prompt\nwhy,then\n", "has the column 'prompt' more than once"),
         ("comma.csv", "prompt\nwhy, then\n", "row 1 has more fields"),
         ("blank.jsonl", '{"prompt": "a"}\n{"prompt": " "}\n', "row 2 has no text"),
         ("number.jsonl", '{"prompt": 3}\n', "row 1 has no text"),
@@ -76,6 +78,12 @@ def test_a_bad_file_is_named(tmp_path: Path, name: str, content: str, says: str)
     with pytest.raises(DataError, match=says) as caught:
         prompts(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_parquet_file_with_a_column_twice(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table([["a"], ["b"]], names=["prompt", "prompt"]), tmp_path / "p.parquet")
+    with pytest.raises(DataError, match="has the column 'prompt' more than once"):
+        prompts(tmp_path / "p.parquet")
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
@@ -13,6 +14,10 @@ from safespan.errors import CheckpointError
 from safespan.loading import PLAIN, check_sizes, hide_progress_bars, refused
 from safespan.progress import counted
 from safespan.results import atomic_path
+
+_TEXT, _ARRAY = 8, 9
+_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""Size of a value of each kind that has one size."""
 
 
 def convert_gguf(path: Path, cache: Path | None = None) -> Path:
@@ -31,10 +36,14 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
     if not os.path.isfile(path):
         raise CheckpointError(f"{path}: no such file; a .gguf file was expected here")
     with path.open("rb") as file:
-        start = file.read(16)
-        if start[:4] != b"GGUF":
+        if file.read(4) != b"GGUF":
             raise CheckpointError(f"{path} is not a GGUF file: it does not begin with GGUF; copy it again")
-        tensors = int.from_bytes(start[8:], "little")
+        try:
+            tensors = _tensors(file, path.stat().st_size)
+        except (struct.error, ValueError, KeyError, RecursionError):
+            raise CheckpointError(
+                f"{path} is not a whole GGUF file: its header is broken, or leads beyond its end; copy it again"
+            ) from None
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     place = cache or Path(os.environ.get("SAFESPAN_CACHE") or Path.home() / ".cache" / "safespan")
@@ -66,3 +75,51 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
     return folder
+
+
+def _tensors(file: BinaryIO, size: int) -> int:
+    """How many tensors a file lists, once every length before their list is known to end within the file.
+
+    The package gguf believes lengths, and takes memory and time for them.
+
+    Args:
+        file: opened, after its first four bytes.
+        size: of the file, in bytes.
+
+    Raises:
+        struct.error: the file ends too early.
+        ValueError: a length leads beyond the end.
+        KeyError: a kind of value that does not exist.
+        RecursionError: lists in lists, without an end.
+    """
+    order = "<"
+
+    def number(form: str) -> int:
+        value: int = struct.unpack(order + form, file.read(struct.calcsize(form)))[0]
+        return value
+
+    def skip(length: int) -> None:
+        if length > size - file.tell():
+            raise ValueError("beyond the end")
+        file.seek(length, os.SEEK_CUR)
+
+    def value(kind: int) -> None:
+        if kind == _TEXT:
+            skip(number("Q"))
+        elif kind == _ARRAY:
+            inner, count = number("I"), number("Q")
+            if inner in _BYTES:
+                skip(count * _BYTES[inner])
+                return
+            for _ in range(count):
+                value(inner)
+        else:
+            skip(_BYTES[kind])
+
+    if number("I") >= 2**16:  # the version, by which big-endian files are known
+        order = ">"
+    tensors, entries = number("Q"), number("Q")
+    for _ in range(entries):
+        value(_TEXT)
+        value(number("I"))
+    return tensors

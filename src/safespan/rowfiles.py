@@ -3,10 +3,9 @@
 import csv
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from safespan.errors import DataError
 
@@ -88,8 +87,7 @@ def _csv(path: Path) -> list[Row]:
         reader = csv.DictReader(lines, strict=True)
         named = reader.fieldnames or ()
         rows = list(reader)
-    if twice := [name for name in named if named.count(name) > 1]:
-        raise DataError(f"{path}: the header has {twice[0]!r} more than once; name every column once")
+    _check_named_once(path, named)
     for number, row in enumerate(rows, start=1):
         if None in row:  # where csv puts what the header has no name for
             raise DataError(f"{path}: row {number} has more fields than the header; quote a text that holds commas")
@@ -97,7 +95,19 @@ def _csv(path: Path) -> list[Row]:
 
 
 def _parquet(path: Path) -> list[Row]:
+    from pyarrow import ArrowException  # its import takes as long as all the others
+    from pyarrow.parquet import ParquetFile
+
     try:
-        return pl.read_parquet(path).to_dicts()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        with ParquetFile(path) as file:
+            table = file.read()
+        _check_named_once(path, table.column_names)
+        rows: list[Row] = table.to_pylist()
+    except (ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: is not a Parquet file ({str(error).partition(chr(10))[0]})") from error
+    return rows
+
+
+def _check_named_once(path: Path, names: Sequence[str]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path}: has the column {twice[0]!r} more than once; name every column once")

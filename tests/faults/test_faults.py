@@ -46,8 +46,8 @@ def test_faults_are_counted_and_what_cannot_be_helped_is_none():
         "|  | verdict | 2 | 1 | 1 | 0 | 0 | 0 | 0 |",
         "| disk full | all | 3 | 3 | 0 | 1 | 1 | 0 | 1 |",
         "",
-        "6 trials; undisturbed the study takes 1.0 s, a trial in the median 4.0 s. The judge's server went wrong 3 times: "
-        "500 (1), hangs (2).",
+        "6 trials; undisturbed the study takes 1.0 s, a trial in the median 4.0 s. "
+        "The judge's server went wrong 3 times: 500 (1), hangs (2).",
     ]
 
 

@@ -169,10 +169,12 @@ def _adapter(random: Random, folder: Path) -> None:
 @cache
 def _seeds() -> Path:
     """A folder of valid things that inputs are made from; made once a process."""
+    from tiny_gguf import write_gguf
     from tiny_model import save_tiny_model
 
     place = Path(mkdtemp(prefix="safespan-fuzz-seeds."))
     save_tiny_model(place / "model")
+    write_gguf(place / "tiny.gguf")
     base = place / "base"
     base.mkdir()
     header, data = safetensors_header(SHAPES)
@@ -267,7 +269,13 @@ def _gguf_bytes(random: Random) -> bytes:
 
 
 def _gguf(random: Random, folder: Path) -> None:
-    folder.joinpath("model.gguf").write_bytes(_gguf_bytes(random))
+    """One written by hand, or a whole model with accidents in its header or anywhere."""
+    data = _gguf_bytes(random)
+    if random.random() < 0.5:
+        whole = (_seeds() / "tiny.gguf").read_bytes()
+        head = random.choice((2000, len(whole)))
+        data = broken_bytes(random, whole[:head]) + whole[head:]
+    folder.joinpath("model.gguf").write_bytes(data)
 
 
 def _read_gguf(folder: Path) -> str:

@@ -157,6 +157,11 @@ def test_a_table_of_models_names_no_file_outside_the_run_folder(tmp_path, model)
     assert said(run_folder(tmp_path, model), [model]) == ([], 0)
 
 
+def test_a_table_of_models_has_no_row_without_a_name(tmp_path) -> None:
+    with pytest.raises(DataError, match="has a row without model"):
+        read_results(run_folder(tmp_path, None))
+
+
 def test_links_out_of_a_run_folder_are_not_followed(tmp_path) -> None:
     run = run_folder(tmp_path, "useful")
     run.generations("useful").symlink_to(tmp_path / "secret.jsonl")

@@ -133,8 +133,10 @@ def _read(run: RunFolder, name: str) -> pl.DataFrame:
         table = run.read_table(name)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
         expected = ", ".join(SCHEMAS[name])
-        first = str(problem).partition("\n")[0]
-        raise DataError(f"{run.table(name)} is not a {name} table ({first}): expected columns {expected}") from None
+        reason = str(problem).partition("\n")[0]
+        raise DataError(f"{run.table(name)} is not a {name} table ({reason}): expected columns {expected}") from None
+    if (first := table.to_series(0)).null_count():
+        raise DataError(f"{run.table(name)} has a row without {first.name}: run the study again")
     for column in table.select(pl.selectors.float()):
         if not column.is_finite().all():  # a run writes what is not defined as an empty cell
             raise DataError(f"{run.table(name)} holds NaN or Inf in column {column.name}: run the study again")
