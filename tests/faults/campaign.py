@@ -161,25 +161,32 @@ def _be_the_command(words: list[str], said: int) -> None:
 
 
 def killed(bench: Bench, seed: int) -> Trial:
-    """Killed once, at a moment drawn from the time that the study takes."""
+    """Killed at a moment drawn from the time that the study takes; sometimes again in the run after that."""
     draw, out = random.Random(f"kill {seed}"), bench.folder / f"kill-{seed}"
-    moment = draw.uniform(0, bench.seconds)
 
     def kill(child: int) -> None:
-        _sleep(moment, child)
+        _sleep(draw.uniform(0, bench.seconds), child)
         os.kill(child, signal.SIGKILL)
 
-    return _trial(bench, "killed", out, [run([str(bench.study)], out, kill)], {-signal.SIGKILL, 0})
+    def runs() -> Iterator[Ended]:
+        for _ in range(draw.choice((1, 1, 2))):
+            yield run([str(bench.study)], out, kill)
+
+    return _trial(bench, "killed", out, runs(), {-signal.SIGKILL, 0})
 
 
 def misjudged(bench: Bench, seed: int) -> Trial:
     """Judged by a server of which one answer in five goes wrong; run until it ends well with nothing unjudged."""
     out = bench.folder / f"judge-{seed}"
-    told(bench.judge, 0.2, seed)
-    ended = [run([str(bench.study)], out)]
-    while len(ended) < MOST_RUNS and (ended[-1].code == 2 or _unjudged(out) != _unjudged(bench.whole)):
-        ended.append(run([str(bench.study)], out))
-    found = _trial(bench, "judge misbehaves", out, ended, {0, 2})
+
+    def runs() -> Iterator[Ended]:
+        for number in range(MOST_RUNS):
+            told(bench.judge, 0.2, MOST_RUNS * seed + number)
+            yield (ended := run([str(bench.study)], out))
+            if ended.code == 0 and _unjudged(out) == _unjudged(bench.whole):
+                return
+
+    found = _trial(bench, "judge misbehaves", out, runs(), {0, 2})
     found.where = "judgement"
     return found
 
@@ -189,12 +196,18 @@ def without_space(bench: Bench, seed: int) -> Trial:
     needed = sum(path.stat().st_blocks * 512 for path in bench.whole.rglob("*"))
     size = random.Random(f"disk {seed}").randrange(needed // 50, needed)
     place = bench.folder / f"disk-{seed}"
-    with tmpfs(place, size):
-        first = run([str(bench.study)], place / "run")
+    said = ""
+
+    def runs() -> Iterator[Ended]:
+        nonlocal said
+        yield (ended := run([str(bench.study)], place / "run"))
+        if ended.code == 2 and not ("cannot be written" in ended.said and "make space" in ended.said):
+            said = f"said of the full disk: {ended.said.strip()[-200:]}"
         subprocess.run(["mount", "-o", f"remount,size={4 * needed}", place], check=True)
-        found = _trial(bench, "disk full", place / "run", [first], {0, 2})
-        if first.code == 2 and not ("cannot be written" in first.said and "make space" in first.said):
-            found.wrong.append(f"said of the full disk: {first.said.strip()[-200:]}")
+
+    with tmpfs(place, size):
+        found = _trial(bench, "disk full", place / "run", runs(), {0, 2})
+        found.wrong += [said] if said else []
         return found
 
 
@@ -215,39 +228,43 @@ def worker_killed(bench: Bench, seed: int) -> Trial:
                     victim.kill()
 
     words = [str(bench.study), "--engine", "ray", "--set", "execution.workers=2"]
-    first = run(words, out, kill_workers)
-    found = _trial(bench, "worker killed", out, [first], {0}, words)
+    found = _trial(bench, "worker killed", out, (run(words, out, kill_workers) for _ in range(1)), {0})
     found.where = ", ".join(sorted({name.partition(".")[0] for name in dead})) or "none in time"
     return found
 
 
-def _trial(
-    bench: Bench, kind: str, out: Path, ended: list[Ended], codes: set[int], words: list[str] | None = None
-) -> Trial:
-    """Note what stands, run the command to its end, and compare."""
-    standing, seconds = _standing(out), sum(one.seconds for one in ended)
-    found = Trial(kind, _stage(bench, out))
-    found.wrong += [f"ended with {one.code}: {one.said.strip()[-300:]}" for one in ended if one.code not in codes]
-    refused = [one.said.strip() for one in ended if one.code == 2]
-    found.wrong += [f"not one line: {said[:300]}" for said in refused if "\n" in said]
-    heard = [told(bench.judge)]
-    if ended[-1].code != 0:
-        last = run(words or [str(bench.study)], out)
-        seconds += last.seconds
-        if last.code:
-            found.wrong.append(f"the second run ended with {last.code}: {last.said.strip()[-300:]}")
-        heard.append(told(bench.judge))
-    before = heard[0]["paid"] if heard[1:] else {}
-    paid = sum((Counter(one["paid"]) for one in heard), Counter())
-    found.ways = sum((Counter(one["wrong"]) for one in heard), Counter())
-    after, kept = _standing(out), standing.replies
-    found.seconds = seconds
-    found.done_twice = [name for name, state in standing.done.items() if after.done.get(name) != state]
-    found.lost = len(kept - after.replies)
-    again = {question: _key(question) for question, times in paid.items() if times > 1}
-    found.paid_twice = sum(key in kept and paid[question] > before.get(question, 0) for question, key in again.items())
-    found.unheard = len(again) - found.paid_twice
-    if found.unheard > CONCURRENCY * sum(one.code != 0 for one in ended):
+def _trial(bench: Bench, kind: str, out: Path, disturbed: Iterator[Ended], codes: set[int]) -> Trial:
+    """Disturb the command, run it to its end, note after each run what became of what stood before, and compare."""
+    found, standing, paid = Trial(kind, ""), _standing(out), Counter[str]()
+    ended, broken = Ended(0, 0.0, ""), 0
+
+    def note() -> None:
+        nonlocal standing
+        heard, before, standing = told(bench.judge), standing, _standing(out)
+        found.seconds += ended.seconds
+        found.ways.update(heard["wrong"])
+        found.done_twice += [name for name, state in before.done.items() if standing.done.get(name) != state]
+        found.lost += len(before.replies - standing.replies)
+        for question, times in heard["paid"].items():
+            stood = _key(question) in before.replies
+            found.paid_twice += times - (not stood)
+            found.unheard += question in paid and not stood
+        paid.update(heard["paid"])
+
+    for ended in disturbed:
+        note()
+        found.where = found.where or _stage(bench, out)
+        broken += ended.code != 0
+        if ended.code not in codes:
+            found.wrong.append(f"ended with {ended.code}: {ended.said.strip()[-300:]}")
+        if ended.code == 2 and "\n" in ended.said.strip():
+            found.wrong.append(f"not one line: {ended.said.strip()[:300]}")
+    if ended.code != 0:
+        ended = run([str(bench.study)], out)
+        note()
+        if ended.code != 0:
+            found.wrong.append(f"the last run ended with {ended.code}: {ended.said.strip()[-300:]}")
+    if found.unheard > CONCURRENCY * broken:
         found.wrong.append(f"{found.unheard} replies were on their way, though {CONCURRENCY} requests go at once")
     found.equal = _contents(out) == _contents(bench.whole)
     if left := [path.name for path in out.rglob("*.safespan")]:

@@ -82,8 +82,12 @@ def test_a_fault_is_seen(tmp_path, monkeypatch):
         monkeypatch.setattr(campaign, "told", lambda _: heard.pop(0))
         out = tmp_path / "out"
         shutil.rmtree(out, ignore_errors=True)
-        folder(out, ["kept", "lost"], 1)
-        return campaign._trial(bench, "killed", out, [Ended(-9, 1.0, "")], {-9})
+
+        def killed():
+            folder(out, ["kept", "lost"], 1)
+            yield Ended(-9, 1.0, "")
+
+        return campaign._trial(bench, "killed", out, killed(), {-9})
 
     folder(tmp_path / "whole", [], 1)
     bench = Bench(Path(), "", tmp_path, tmp_path / "whole", 1.0)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from safespan.data import TrainingData
+from safespan.durable import held
+from safespan.errors import ConfigError
 from safespan.results import write_jsonl
 from safespan.training.recipe import LoraConfig, TrainingConfig
 from safespan.training.sft import fine_tune
@@ -138,3 +140,10 @@ def test_an_error_leaves_checkpoints_only_where_they_are_asked_for(
         with pytest.raises(KeyboardInterrupt):
             fine_tune(tiny_model_folder, tmp_path / "runs" / "out", changed, 3)
         assert [path.name for path in (tmp_path / "runs").iterdir()] == left
+
+
+def test_two_runs_do_not_train_into_one_folder(tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig) -> None:
+    working = tmp_path / ".out.training"
+    with held(working), pytest.raises(ConfigError, match=r"\.out\.training is in use by process \d+ on"):
+        fine_tune(tiny_model_folder, tmp_path / "out", config, 3)
+    assert [path.name for path in working.iterdir()] == [".lock"]

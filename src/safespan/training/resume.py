@@ -4,14 +4,14 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from transformers import TrainerCallback
 
-from safespan.durable import sync
+from safespan.durable import held, sync
 from safespan.results import write_json
 
 COMPLETE = "complete"
@@ -22,26 +22,31 @@ COMPLETE = "complete"
 def work_folder(folder: Path, identity: Mapping[str, Any] | None) -> Iterator[Path | None]:
     """Prepare the folder a run works in, and yield the last whole checkpoint that an interrupted run left there.
 
-    The folder is removed in the end; a run that has an identity leaves it behind when it is interrupted. The trainer's
-    arguments must have been made before: where there is no GPU, Accelerate knows of other processes only from them.
+    The folder is removed in the end; a run that has an identity leaves it behind when it is interrupted. Meanwhile
+    it is held. The trainer's arguments must have been made before: where there is no GPU, Accelerate knows of other
+    processes only from them.
 
     Args:
         folder: the trainer's output folder.
         identity: what the run does. Checkpoints of a run with another identity are not gone on from; None: of no run.
+
+    Raises:
+        ConfigError: another run works there.
     """
     processes = PartialState()
-    if processes.is_main_process:
-        _prepare(folder, identity)
-    processes.wait_for_everyone()
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    processes.wait_for_everyone()
-    done = False
-    try:
-        yield max(whole, key=_step, default=None)
-        done = True
-    finally:
-        if processes.is_main_process and (done or identity is None):
-            shutil.rmtree(folder, ignore_errors=True)
+    with held(folder) if processes.is_main_process else nullcontext():
+        if processes.is_main_process:
+            _prepare(folder, identity)
+        processes.wait_for_everyone()
+        whole = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+        processes.wait_for_everyone()
+        done = False
+        try:
+            yield max(whole, key=_step, default=None)
+            done = True
+        finally:
+            if processes.is_main_process and (done or identity is None):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class MarkComplete(TrainerCallback):
@@ -62,19 +67,16 @@ class MarkComplete(TrainerCallback):
 
 
 def _prepare(folder: Path, identity: Mapping[str, Any] | None) -> None:
-    """Make the folder; clear away what another run or a half-written checkpoint left in it."""
+    """Clear away what another run or a half-written checkpoint left."""
     left = folder / "identity.json"
-    if left.exists() and json.loads(left.read_text(encoding="utf-8")) != identity:
+    other = not left.exists() or json.loads(left.read_text(encoding="utf-8")) != identity
+    if other and left.exists():
         logging.getLogger(__name__).warning(
             "%s: an interrupted run with other settings, seed, data or start left this; training starts anew", folder
         )
-        shutil.rmtree(folder)
-    elif not left.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-    for path in folder.glob("checkpoint-*"):
-        if not (path / COMPLETE).exists():
+    for path in [path for path in folder.iterdir() if path.is_dir()]:
+        if other or not (path / COMPLETE).exists():
             shutil.rmtree(path)
-    folder.mkdir(parents=True, exist_ok=True)
     if identity is not None:
         write_json(left, identity)
 
