@@ -1,6 +1,7 @@
 """The fuzz campaign: hostile files of every kind, a table of what came of them, and each that ended as it may not."""
 
 import argparse
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fuzz.campaign import run, table
+from fuzz.guided import FILES, guided
 from fuzz.kinds import KINDS
 from made import RELIABILITY, put_into
 
@@ -19,9 +21,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="that every input is made from, with its number")
     parser.add_argument("--only", choices=list(KINDS), help="one kind alone")
     parser.add_argument("--first", type=int, default=0, help="number of the first input, to repeat one")
+    parser.add_argument("--guided", type=int, default=5000, help="inputs of each kind that atheris is to find")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     given = parser.parse_args()
+    if given.guided and importlib.util.find_spec("atheris") is None:
+        parser.error("--guided needs the package atheris, which is for Linux: pip install atheris, or give --guided 0")
     found = run(given.inputs, given.seed, given.only, given.first)
+    if given.guided:
+        kinds = [kind for kind in FILES if given.only in (None, kind)]
+        found |= {f"{kind}, guided": guided(kind, given.guided, given.seed + 1) for kind in kinds}
     print(table(found))
     others = [line for tally in found.values() for line in tally.others]
     print(*others[:200], sep="\n")

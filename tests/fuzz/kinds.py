@@ -415,7 +415,7 @@ def _read_prompts(folder: Path) -> str:
     from safespan.data import PromptSource, read_prompts, rows_hash
     from safespan.results import write_jsonl
 
-    [path] = folder.iterdir()
+    [path] = folder.glob("rows.*")
     prompts = [vars(prompt) for prompt in read_prompts(PromptSource(file=str(path)))]
     rows_hash(prompts)
     write_jsonl(folder / "out.jsonl", prompts)

@@ -1,5 +1,6 @@
 """A short campaign with every kind of hostile input, inputs that hypothesis makes, and that a campaign can fail."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from fuzz import campaign
 from fuzz.campaign import Tally, one, run
+from fuzz.guided import guided
 from fuzz.kinds import KINDS, Kind
 from safespan.errors import SafespanError
 
@@ -30,6 +32,14 @@ def test_inputs_that_hypothesis_makes(name, tmp_path_factory, random) -> None:
     tally = Tally()
     one(KINDS[name], random, tmp_path_factory.mktemp("fuzz") / "box", tally, name)
     assert tally.others == []
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is installed on Linux only, where it has wheels")
+@pytest.mark.parametrize("kind", ["safetensors file", "PEFT adapter"])
+def test_inputs_that_atheris_finds(kind) -> None:
+    tally = guided(kind, 500)
+    assert tally.others == []
+    assert (tally.inputs, bool(tally.successes), bool(tally.refusals)) == (500, True, True)
 
 
 def _crash(folder: Path) -> str:
