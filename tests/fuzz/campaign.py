@@ -16,7 +16,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz.kinds import KINDS, SECRET, Kind, remove_seeds
+from fuzz.checkpoints import remove_seeds
+from fuzz.kinds import KINDS, Kind
+from fuzz.mutations import SECRET
 
 SECONDS = 10
 ROOM = 64 * 2**20

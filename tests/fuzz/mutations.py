@@ -6,6 +6,8 @@ import struct
 from random import Random
 from typing import Any
 
+SECRET = "a line of the secret file outside the folder"
+
 DEEP, DIGITS = "@deep@", "@digits@"
 """Stand in a JSON value for what json.dumps cannot write: 100,000 open brackets, and an integer of 5,000 digits."""
 
