@@ -275,7 +275,7 @@ def _unjudged(found: Mapping[str, Any]) -> bool:
 
 def _points(run: RunFolder) -> list[str]:
     """Models and points of which something is kept."""
-    place = point_file(run, "").parent
+    place = _place(run)
     return [str(file.relative_to(place).with_suffix("")) for file in sorted(place.rglob("*.json"))]
 
 
@@ -289,7 +289,11 @@ def _copy(run: RunFolder, of: str, name: str) -> dict[str, Any]:
 
 def point_file(run: RunFolder, name: str) -> Path:
     """Where what was found of one model or point is kept."""
-    return run.root / "results" / "points" / f"{name}.json"
+    return _place(run) / f"{name}.json"
+
+
+def _place(run: RunFolder) -> Path:
+    return run.root / "results" / "points"
 
 
 def finished_point(run: RunFolder, name: str, key: str) -> dict[str, Any] | None:
