@@ -12,16 +12,16 @@ from safetensors.torch import save_file
 
 from faults.campaign import tmpfs
 from safespan import durable
-from safespan.durable import clear_leftovers, held, put, scratch_folder, writing
+from safespan.durable import append, clear_leftovers, held, make_folder, put, scratch_folder, writing
 from safespan.errors import ConfigError, DiskFullError
-from safespan.results import atomic_path
+from safespan.results import atomic_path, write_text
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
 
 HALF = """
 import sys, time
 from pathlib import Path
-from safespan.results import atomic_path
+from safespan.results import atomic_path, write_text
 with atomic_path(Path(sys.argv[1])) as part:
     part.write_text("half")
     print("there", flush=True)
@@ -169,6 +169,33 @@ def test_a_full_disk_is_one_line_wherever_it_is_in_the_chain(tmp_path, number):
 def test_other_errors_are_left_as_they_are(tmp_path):
     with pytest.raises(RuntimeError, match="^something else$"), writing(tmp_path):
         raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        pytest.param(lambda place: make_folder(place / "file" / "new"), "file", id="a folder below a file"),
+        pytest.param(lambda place: write_text(place / "file" / "new", "x"), "file", id="a file below a file"),
+        pytest.param(lambda place: write_text(place / "folder", "x"), "folder", id="a file over a folder"),
+        pytest.param(lambda place: append(place / "folder", "x"), "folder", id="a line at the end of a folder"),
+        pytest.param(lambda place: write_folder(place / "file"), "file", id="a folder over a file"),
+        pytest.param(lambda place: write_text(place / ("x" * 300), "x"), "x" * 300, id="a long name"),
+        pytest.param(lambda place: held(place / "file").__enter__(), "file", id="a run in a file"),
+        pytest.param(lambda _: write_text(Path("/proc/x"), "x"), "/proc/x", id="where nothing can be made"),
+    ],
+)
+def test_where_nothing_can_be_written_is_one_line(tmp_path, write, name):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match=f"{name} cannot be written: .+; give another place"):
+        write(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def write_folder(target: Path) -> None:
+    with atomic_path(target) as part:
+        part.mkdir()
 
 
 @root

@@ -35,10 +35,15 @@ def sync(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, so that they outlast a power cut."""
+    """Make a folder, and those above it, so that they outlast a power cut.
+
+    Raises:
+        ConfigError: no folder can be made there.
+    """
     if not folder.is_dir():
         make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        with _allowed(folder):
+            folder.mkdir(exist_ok=True)
         _flush(folder.parent)
 
 
@@ -46,9 +51,10 @@ def append(path: Path, text: str) -> None:
     """Add to the end of a file, which is made if need be; the text is on the disk when this returns.
 
     Raises:
+        ConfigError: the file cannot be written to.
         DiskFullError: there is no space for it; some of it may have been written.
     """
-    with writing(path):
+    with writing(path), _allowed(path):
         make_folder(path.parent)
         new = not path.exists()
         with path.open("a", encoding="utf-8") as file:
@@ -64,12 +70,16 @@ def scratch_folder(place: Path, name: str) -> Iterator[Path]:
     """A folder in `place` for work in hand, removed in the end.
 
     That of a process that was killed is removed by the next that makes one of the same name; see `clear_leftovers`.
+
+    Raises:
+        ConfigError: no folder can be made there.
     """
     make_folder(place)
     for leftover in _scratch_folders(place):
         if _target(leftover) == place / name:
             _clear(leftover)
-    scratch, lock = _new_scratch(place, name)
+    with _allowed(place / name):
+        scratch, lock = _new_scratch(place, name)
     with lock:
         try:
             yield scratch
@@ -81,11 +91,15 @@ def put(part: Path, target: Path) -> None:
     """Rename what lies in a scratch folder to its target, for good; a folder that stands there is replaced.
 
     A folder cannot be replaced in one step: where a kill comes between the two, `clear_leftovers` does the second.
+
+    Raises:
+        ConfigError: a file stands where a folder is to be, or the other way round.
     """
     sync(part)
-    if target.is_dir() and part.is_dir():
-        target.rename(part.with_name(_REPLACED))
-    os.replace(part, target)
+    with _allowed(target):
+        if target.is_dir() and part.is_dir():
+            target.rename(part.with_name(_REPLACED))
+        os.replace(part, target)
     _flush(target.parent)
 
 
@@ -102,10 +116,12 @@ def held(folder: Path) -> Iterator[None]:
     """Have a folder to oneself; it is made, and leftovers in it are cleared.
 
     Raises:
-        ConfigError: another process has it; says which.
+        ConfigError: another process has it, and which; or nothing can be written there.
     """
     make_folder(folder)
-    with (folder / _LOCK).open("a+", encoding="utf-8") as lock:
+    with _allowed(folder):
+        lock = (folder / _LOCK).open("a+", encoding="utf-8")
+    with lock:
         try:
             locked = _lock(lock)
         except BlockingIOError:
@@ -142,6 +158,17 @@ def writing(what: Path | str) -> Iterator[None]:
         named = getattr(full, "filename", None)
         place = Path(named) if isinstance(named, str) else what
         raise DiskFullError(f"{place} cannot be written: {_reason(full)}{_free(place)}; {_NEXT}") from None
+
+
+@contextmanager
+def _allowed(place: Path) -> Iterator[None]:
+    """Say in one line that nothing can be written to a place; that a disk is full is left to `writing`."""
+    try:
+        yield
+    except OSError as error:
+        if _is_full(error):
+            raise
+        raise ConfigError(f"{place} cannot be written: {error.strerror}; give another place") from None
 
 
 _NEXT = "make space and run the same command again: what is finished stays"

@@ -173,6 +173,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     exception nothing is left behind.
 
     Raises:
+        ConfigError: nothing can be written there.
         DiskFullError: there is no space for it.
     """
     with writing(target), scratch_folder(target.parent, target.name) as scratch:
