@@ -142,6 +142,29 @@ def test_an_error_leaves_checkpoints_only_where_they_are_asked_for(
         assert [path.name for path in (tmp_path / "runs").iterdir()] == left
 
 
+def test_a_run_killed_while_its_checkpoints_are_removed_does_not_go_on_from_half_of_one(
+    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def stop_half_way(folder: Path, **settings: bool) -> None:
+        if not str(folder).endswith(".training"):
+            return remove(folder, **settings)
+        for part in folder.rglob("optimizer.pt"):
+            part.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", stop_half_way)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(tiny_model_folder, tmp_path / "out", config, 3)
+    assert list((tmp_path / ".out.training").glob("checkpoint-*"))
+    assert fine_tune(tiny_model_folder, tmp_path / "out", config, 3).resumed_from_step == 0
+    fine_tune(tiny_model_folder, tmp_path / "whole", config, 3)
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("out", "whole")]
+    assert weights[0] == weights[1]
+
+
 def test_two_runs_do_not_train_into_one_folder(tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig) -> None:
     working = tmp_path / ".out.training"
     with held(working), pytest.raises(ConfigError, match=r"\.out\.training is in use by process \d+ on"):

@@ -46,7 +46,7 @@ def work_folder(folder: Path, identity: Mapping[str, Any] | None) -> Iterator[Pa
             done = True
         finally:
             if processes.is_main_process and (done or identity is None):
-                shutil.rmtree(folder, ignore_errors=True)
+                _discard(folder)
 
 
 class MarkComplete(TrainerCallback):
@@ -76,9 +76,16 @@ def _prepare(folder: Path, identity: Mapping[str, Any] | None) -> None:
         )
     for path in [path for path in folder.iterdir() if path.is_dir()]:
         if other or not (path / COMPLETE).exists():
-            shutil.rmtree(path)
+            _discard(path)
     if identity is not None:
         write_json(left, identity)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder, the marks in it first: a kill in between must leave no checkpoint marked that is half there."""
+    for mark in folder.rglob(COMPLETE):
+        mark.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _step(checkpoint: Path) -> int:
