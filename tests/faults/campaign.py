@@ -169,7 +169,13 @@ def killed(bench: Bench, seed: int) -> Trial:
         os.kill(child, signal.SIGKILL)
 
     def runs() -> Iterator[Ended]:
-        for _ in range(draw.choice((1, 1, 2))):
+        while (ended := run([str(bench.study)], out, kill)).code == 0:
+            # It ended first: the machine is quicker than when the study was timed.
+            bench.seconds = min(bench.seconds, ended.seconds)
+            shutil.rmtree(out)
+            told(bench.judge)
+        yield ended
+        if draw.random() < 1 / 3:
             yield run([str(bench.study)], out, kill)
 
     return _trial(bench, "killed", out, runs(), {-signal.SIGKILL, 0})
