@@ -168,7 +168,7 @@ def _allowed(place: Path) -> Iterator[None]:
     except OSError as error:
         if _is_full(error):
             raise
-        raise ConfigError(f"{place} cannot be written: {error.strerror}; give another place") from None
+        raise ConfigError(f"{place} cannot be written: {error.strerror or error}; give another place") from None
 
 
 _NEXT = "make space and run the same command again: what is finished stays"

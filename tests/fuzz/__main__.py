@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     given = parser.parse_args()
     if given.guided and importlib.util.find_spec("atheris") is None:
-        parser.error("--guided needs the package atheris, which is for Linux: pip install atheris, or give --guided 0")
+        parser.error("--guided needs the package atheris, which is for Linux: install it, or give --guided 0")
     found = run(given.inputs, given.seed, given.only, given.first)
     if given.guided:
         kinds = [kind for kind in FILES if given.only in (None, kind)]

@@ -34,7 +34,7 @@ def test_inputs_that_hypothesis_makes(name, tmp_path_factory, random) -> None:
     assert tally.others == []
 
 
-@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is installed on Linux only, where it has wheels")
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is installed on Linux on x86-64 only: wheels")
 @pytest.mark.parametrize("kind", ["safetensors file", "PEFT adapter"])
 def test_inputs_that_atheris_finds(kind) -> None:
     tally = guided(kind, 500)
