@@ -10,11 +10,9 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,20 +21,12 @@ import psutil
 
 from safespan.results import RunFolder, write_text
 
+from .command import Ended, run
 from .judge import told
 from .study import CONCURRENCY
 
 MOST_RUNS = 30
 """Of one command, before a trial is taken not to end."""
-
-
-@dataclass
-class Ended:
-    """How a command ended: its exit code (negative: by a signal), how long it took, its standard error."""
-
-    code: int
-    seconds: float
-    said: str
 
 
 @dataclass
@@ -120,44 +110,6 @@ def prepare(study: Path, judge: str, folder: Path) -> Bench:
 def _no_report(run: RunFolder) -> Path:
     write_text(run.report, "left out")
     return run.report
-
-
-def run(words: list[str], out: Path, disturb: Callable[[int], None] | None = None) -> Ended:
-    """`safespan run WORDS --out OUT` in a fork; `disturb` is called with its process number."""
-    start = time.monotonic()
-    with tempfile.TemporaryFile("w+") as said:
-        child = os.fork()
-        if child == 0:
-            _be_the_command(["safespan", "run", *words, "--out", str(out), "--quiet"], said.fileno())
-        if disturb:
-            disturb(child)
-        status = os.waitpid(child, 0)[1]
-        said.seek(0)
-        return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - start, said.read())
-
-
-def _be_the_command(words: list[str], said: int) -> None:
-    code = 1
-    try:
-        null = os.open(os.devnull, os.O_RDWR)
-        for number, stream in ((null, 0), (null, 1), (said, 2)):
-            os.dup2(number, stream)
-        sys.stdin, sys.stdout, sys.stderr = (open(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))  # noqa: SIM115
-        sys.argv = words
-        from safespan.cli import main
-
-        main()
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        if ray := sys.modules.get("ray"):  # at exit it would do so itself
-            ray.shutdown()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 def killed(bench: Bench, seed: int) -> Trial:
