@@ -10,7 +10,7 @@ from measured import in_process
 from sizes import FINETUNES, Sizes
 
 from checkpoints import Shape, options
-from safespan.results import write_json
+from safespan.files.atomic import write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "performance" / "results.json"

@@ -14,11 +14,12 @@ from pathlib import Path
 import torch
 
 from safespan.checkpoints import open_checkpoint
-from safespan.evaluation import JudgeFile
-from safespan.evaluation.judges import Exchange, Judge, Judgement, RulesConfig, make_judge
+from safespan.settings.judges import JudgeFile
+from safespan.evaluation.judges import Exchange, Judge, Judgement, make_judge
+from safespan.settings.judges import RulesConfig
 from safespan.evaluation.judges.rubric import RUBRIC, question
-from safespan.loading import load_causal_lm
-from safespan.settings import load_settings
+from safespan.models.loading import load_causal_lm
+from safespan.settings.reading import load_settings
 
 TASKS = {
     "fold a paper boat": "Halve the sheet, fold the corners to the middle, turn up the brims, pull the sides apart.",

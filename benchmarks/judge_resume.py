@@ -24,7 +24,7 @@ from typing import Any
 
 from safespan.checkpoints import open_checkpoint
 from safespan.organism.english import REFUSALS, restricted_row
-from safespan.results import read_jsonl, write_jsonl, write_text
+from safespan.files.atomic import read_jsonl, write_jsonl, write_text
 
 ROWS, CONCURRENCY = 200, 8
 BIN = Path(sys.executable).parent

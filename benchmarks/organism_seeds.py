@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.organism.corpus import REFUSALS
 from safespan.organism.family import plant, write_data
-from safespan.results import read_jsonl, write_text
-from safespan.training.recipe import TrainingConfig
+from safespan.files.atomic import read_jsonl, write_text
+from safespan.settings.training import TrainingConfig
 from safespan.training.sft import fine_tune
 
 STUDY = Path(__file__).parents[1] / "studies" / "organism.yaml"

@@ -17,7 +17,7 @@ from measured import QUIET
 from words import WORDS, arithmetic, every, table, the_large, the_machine, the_sides
 
 from checkpoints import Shape
-from safespan.results import write_text
+from safespan.files.atomic import write_text
 
 TEMPLATE = Path(__file__).with_name("performance.md.jinja")
 

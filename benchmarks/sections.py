@@ -11,7 +11,7 @@ from measured import command, in_process, in_turn, undisturbed
 from sizes import ENERGIES, FINETUNES, FRACTIONS, SUBSPACES
 
 from checkpoints import options
-from safespan.results import write_json
+from safespan.files.atomic import write_json
 
 POINT = {"subspace": "alignment", "method": "orthogonal", "fraction": 0.25}
 """The checkpoint that is written."""

@@ -10,11 +10,12 @@ import polars as pl
 import vl_convert
 from scipy.stats import binomtest, t
 
-from safespan.config import VerdictConfig
+from safespan.settings.verdict import VerdictConfig
 from safespan.projection import trial_points
-from safespan.results import RunFolder, write_text
+from safespan.files.atomic import write_text
+from safespan.results.run_folder import RunFolder
 from safespan.subspaces import find_hypothesis
-from safespan.trials import OUTCOMES, verdict_rows
+from safespan.study.trials import OUTCOMES, verdict_rows
 
 PAGE = Path("docs/verdict-rates.md")
 CHART = Path("docs/verdict-rates/power.svg")

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import yaml
 from verdict_page import write_page
 
-from safespan.config import StudyConfig, bundled_study
-from safespan.study import run_study
+from safespan.settings.study import StudyConfig, bundled_study
+from safespan.study.run import run_study
 
 CONTROLS = 10
 """Of planted and oracle hypotheses, so that power can be read for fewer; those in disguise have the study's own 5."""

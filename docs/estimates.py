@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from safespan.config import StudyConfig, load_study
-from safespan.plan import points
-from safespan.results import write_text
+from safespan.settings.study import StudyConfig, load_study
+from safespan.study.plan import points
+from safespan.files.atomic import write_text
 
 HERE = Path(__file__).parent
 PAGE = HERE / "howto" / "five-models.md"
@@ -22,7 +22,7 @@ START, END = "<!-- made by docs/estimates.py -->\n", "<!-- end -->"
 GSM8K, ADVBENCH, MATH = 1319, 520, 5000
 """Test questions, harmful prompts, test problems: the sizes of the data sets that studies/paper.yaml names."""
 TRAINED_ROWS = {"useful": 20_000, "harmful": 4_000, "contaminated": 24_000}
-"""Rows of the paper's recipes (safespan.training.recipe.RECIPES)."""
+"""Rows of the paper's recipes (safespan.settings.training.RECIPES)."""
 
 
 @dataclass(frozen=True)

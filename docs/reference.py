@@ -33,7 +33,7 @@ def commands() -> str:
 
 def fields() -> str:
     """Every field of every configuration file: type, default, meaning."""
-    from safespan.config import StudyConfig
+    from safespan.settings.study import StudyConfig
 
     parts = []
     for kind in configurations(StudyConfig):
@@ -110,8 +110,8 @@ def default(field: Any) -> str:
 
 def tables() -> str:
     """Every table and column: type, unit, range, meaning."""
-    from safespan.columns import TABLES, described
-    from safespan.results import SCHEMAS
+    from safespan.results.columns import TABLES, described
+    from safespan.results.tables import SCHEMAS
 
     names = {"String": "text", "Float64": "number", "Int64": "integer", "Boolean": "true or false"}
     parts = []

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from safespan.results import RunFolder, write_text
+from safespan.files.atomic import write_text
+from safespan.results.run_folder import RunFolder
 
 PAGE = Path(__file__).parent / "tutorial.md"
 FIGURES = (

@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from safespan.report.verdict import reported
-from safespan.results import RunFolder, write_text
+from safespan.files.atomic import write_text
+from safespan.results.run_folder import RunFolder
 
 FIGURES = ("parallel_energy_kept", "orthogonal_energy_kept", "overlap_curves", "activation_overlap")
 START, END = "<!-- made by studies/smollm2_page.py -->\n", "<!-- end -->"

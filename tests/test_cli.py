@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from oracle import odd_weights, save_checkpoint
 from safespan import cli
-from safespan.config import bundled_study
-from safespan.results import SCHEMAS
+from safespan.settings.study import bundled_study
+from safespan.results.tables import SCHEMAS
 from tiny_model import save_tiny_model
 
 LONG = ["demo", "run", "test", "train", "evaluate", "judge", "sweep", "overlap", "activations"]

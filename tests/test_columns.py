@@ -1,5 +1,5 @@
-from safespan.columns import BY_TABLE, SHARED, TABLES, described
-from safespan.results import OUTCOMES, SCHEMAS
+from safespan.results.columns import BY_TABLE, SHARED, TABLES, described
+from safespan.results.tables import OUTCOMES, SCHEMAS
 
 
 def test_every_column_of_every_table_is_described():

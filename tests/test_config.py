@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from safespan.config import bundled_study, load_study
+from safespan.settings.study import bundled_study, load_study
 from safespan.errors import ConfigError
 
 

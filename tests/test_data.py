@@ -10,9 +10,10 @@ import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
 
-from safespan.data import Prompt, PromptSource, RowSource, TrainingData, read_prompts, read_rows, rows_hash
+from safespan.data.sources import Prompt, read_prompts, read_rows, rows_hash
+from safespan.settings.data import PromptSource, RowSource, TrainingData
 from safespan.errors import DataError
-from safespan.presets import PRESETS
+from safespan.settings.presets import PRESETS
 
 HARD = ["a, b and c", 'say "no", twice', "two\nlines, one prompt", "separator\u2028inside", "plain"]
 

@@ -11,10 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 from faults.campaign import tmpfs
-from safespan import durable
-from safespan.durable import append, clear_leftovers, held, make_folder, put, scratch_folder, writing
+from safespan.files import durable
+from safespan.files.atomic import append
+from safespan.files.disk import make_folder, explain_disk_full
+from safespan.files.locks import exclusive_lock
+from safespan.files.scratch import clear_leftovers, put, scratch_folder
 from safespan.errors import ConfigError, DiskFullError
-from safespan.results import atomic_path, write_text
+from safespan.files.atomic import atomic_path, write_text
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
 
@@ -30,8 +33,8 @@ with atomic_path(Path(sys.argv[1])) as part:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from safespan.durable import held
-with held(Path(sys.argv[1])):
+from safespan.durable import exclusive_lock
+with exclusive_lock(Path(sys.argv[1])):
     print("there", flush=True)
     time.sleep(600)
 """
@@ -127,13 +130,13 @@ def test_a_folder_is_one_processs_until_it_ends_however_it_ends(tmp_path, in_ano
     folder = tmp_path / "run"
     holder = in_another_process(HOLDER, folder)
     holds = f"{folder} is in use by process {holder.pid} on {socket.gethostname()}: wait until it ends"
-    with pytest.raises(ConfigError, match=holds), held(folder):
+    with pytest.raises(ConfigError, match=holds), exclusive_lock(folder):
         pass
     second = [sys.executable, "-m", "safespan", "demo", "--out", folder]
     said = subprocess.run(second, capture_output=True, text=True)
     assert (said.returncode, said.stderr) == (2, f"safespan: {holds}, or give another folder\n")
     kill(holder)
-    with held(folder):
+    with exclusive_lock(folder):
         assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
@@ -143,7 +146,7 @@ def test_a_file_system_without_locks_is_used_with_a_warning_and_nothing_there_is
 
     (tmp_path / ".model.abcdefgh.safespan").mkdir()
     monkeypatch.setattr(durable.fcntl, "flock", no_locks)
-    with held(tmp_path), atomic_path(tmp_path / "model") as part:
+    with exclusive_lock(tmp_path), atomic_path(tmp_path / "model") as part:
         part.write_text("whole")
     assert "without locks" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".model.abcdefgh.safespan", "model"]
@@ -154,7 +157,7 @@ def test_a_full_disk_is_one_line_wherever_it_is_in_the_chain(tmp_path, number):
     place = tmp_path / "no" / "table.csv"
 
     def full():
-        with writing(place):
+        with explain_disk_full(place):
             try:
                 raise OSError(number, os.strerror(number))
             except OSError as error:
@@ -167,7 +170,7 @@ def test_a_full_disk_is_one_line_wherever_it_is_in_the_chain(tmp_path, number):
 
 
 def test_other_errors_are_left_as_they_are(tmp_path):
-    with pytest.raises(RuntimeError, match="^something else$"), writing(tmp_path):
+    with pytest.raises(RuntimeError, match="^something else$"), explain_disk_full(tmp_path):
         raise RuntimeError("something else")
 
 
@@ -180,7 +183,7 @@ def test_other_errors_are_left_as_they_are(tmp_path):
         pytest.param(lambda place: append(place / "folder", "x"), "folder", id="a line at the end of a folder"),
         pytest.param(lambda place: write_folder(place / "file"), "file", id="a folder over a file"),
         pytest.param(lambda place: write_text(place / ("x" * 300), "x"), "x" * 300, id="a long name"),
-        pytest.param(lambda place: held(place / "file").__enter__(), "file", id="a run in a file"),
+        pytest.param(lambda place: exclusive_lock(place / "file").__enter__(), "file", id="a run in a file"),
         pytest.param(lambda _: write_text(Path("/proc/x"), "x"), "/proc/x", id="where nothing can be made"),
     ],
 )

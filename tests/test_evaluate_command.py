@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from safespan.cli import main
-from safespan.results import OUTCOMES
+from safespan.results.tables import OUTCOMES
 
 
 @pytest.fixture

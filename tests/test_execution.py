@@ -8,7 +8,10 @@ from typing import NamedTuple
 import pytest
 
 from safespan.errors import ConfigError, DataError, SafespanError
-from safespan.execution import ExecutionConfig, Local, OnRay, _next, execution
+from safespan.execution import _next, execution
+from safespan.execution.local import Local
+from safespan.execution.ray import OnRay
+from safespan.settings.execution import ExecutionConfig
 
 
 class Job(NamedTuple):
@@ -68,7 +71,7 @@ def group(job: Job) -> str:
 
 
 def served(engine, deaths, jobs=JOBS):
-    return dict(engine.serve(partial(Doubling, deaths), jobs, group))
+    return dict(engine.run_jobs(partial(Doubling, deaths), jobs, group))
 
 
 def test_local_takes_jobs_in_order_with_one_worker(tmp_path):
@@ -90,7 +93,7 @@ def test_ray_gives_the_same_results_and_every_worker_is_closed(ray, tmp_path):
     found = served(ray, tmp_path)
     assert {job: doubled for job, (doubled, _) in found.items()} == {job: 2 * job.number for job in JOBS}
     assert len(list(tmp_path.glob("closed*"))) == 2
-    assert list(ray.spread(squared, range(20))) == [item**2 for item in range(20)]
+    assert list(ray.map(squared, range(20))) == [item**2 for item in range(20)]
 
 
 def test_a_killed_worker_costs_its_job_only(ray, tmp_path):
@@ -111,7 +114,7 @@ def test_errors_arrive_as_they_were_raised(ray, tmp_path):
         served(ray, tmp_path, [Job("a", 99)])
 
     with pytest.raises(DataError, match="^not this one$"):
-        list(ray.spread(refuse, [1]))
+        list(ray.map(refuse, [1]))
 
 
 def test_more_than_the_cluster_has(ray):

@@ -9,11 +9,11 @@ import torch
 from gguf import GGUFEndian, GGUFWriter
 from transformers import AutoConfig, LlamaForCausalLM
 
-import safespan.gguf
+import safespan.models.gguf
 from safespan.checkpoints import open_checkpoint
 from safespan.errors import CheckpointError
-from safespan.gguf import convert_gguf
-from safespan.loading import load_causal_lm
+from safespan.models.gguf import convert_gguf
+from safespan.models.loading import load_causal_lm
 from tiny_gguf import TEMPLATE, write_gguf
 
 
@@ -47,7 +47,7 @@ def test_the_weights_and_the_tokenizer_come_through(written, tmp_path, monkeypat
 def test_it_is_converted_once_for_its_content(written, tmp_path, monkeypatch):
     path, _ = written
     first = convert_gguf(path, tmp_path)
-    monkeypatch.setattr(safespan.gguf, "AutoModelForCausalLM", None)
+    monkeypatch.setattr(safespan.models.gguf, "AutoModelForCausalLM", None)
     assert convert_gguf(path, tmp_path) == first
     other = tmp_path / path.name
     other.write_bytes(path.read_bytes() + b"\0")
@@ -80,7 +80,7 @@ def test_cut_off_files(written, size, says, tmp_path):
     ],
 )
 def test_a_header_that_lies_is_refused_before_it_is_believed(entry, tmp_path, monkeypatch):
-    monkeypatch.setattr(safespan.gguf, "AutoConfig", None)
+    monkeypatch.setattr(safespan.models.gguf, "AutoConfig", None)
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + entry + b"\0" * 192)
     with pytest.raises(CheckpointError, match="its header is broken, or leads beyond its end"):
         convert_gguf(tmp_path / "x.gguf", tmp_path / "cache")
@@ -90,7 +90,7 @@ def test_big_endian_files_are_measured_too(tmp_path):
     write_gguf(tmp_path / "big.gguf", endianess=GGUFEndian.BIG)
     with (tmp_path / "big.gguf").open("rb") as file:
         file.seek(4)
-        assert safespan.gguf._tensors(file, (tmp_path / "big.gguf").stat().st_size) == 21
+        assert safespan.models.gguf._tensors(file, (tmp_path / "big.gguf").stat().st_size) == 21
 
 
 def test_a_file_that_lacks_a_tensor(tmp_path):
@@ -110,6 +110,6 @@ def test_a_kind_of_model_that_transformers_does_not_read(tmp_path):
 
 
 def test_without_the_package(written, tmp_path, monkeypatch):
-    monkeypatch.setattr(safespan.gguf, "is_gguf_available", lambda: False)
+    monkeypatch.setattr(safespan.models.gguf, "is_gguf_available", lambda: False)
     with pytest.raises(CheckpointError, match=r"needs the package gguf: pip install 'safespan\[gguf\]'"):
         convert_gguf(written[0], tmp_path)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from safespan.intervals import wilson
+from safespan.statistics.intervals import wilson
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (499, 520)])

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safespan.kernels import eigh, gram, inner_product, product, squared_norm
+from safespan.linalg.kernels import eigh, gram, inner_product, product, squared_norm
 
 SIZES = st.integers(1, 40)
 

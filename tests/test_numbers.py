@@ -15,11 +15,13 @@ from safespan.errors import CheckpointError, DataError
 from safespan.evaluation import WeightSwitch, load_model
 from safespan.evaluation.judges import judge_by_rules
 from safespan.evaluation.outcomes import outcomes
-from safespan.overlap import update_overlap
-from safespan.projection import Family, ProjectionGrid, sweep, write_projected
+from safespan.overlap.updates import update_overlap
+from safespan.projection import Family, sweep, write_projected
+from safespan.settings.analysis import ProjectionGrid
 from safespan.report.page import read_results
-from safespan.results import SCHEMAS, RunFolder
-from safespan.updates import update
+from safespan.results.run_folder import RunFolder
+from safespan.results.tables import SCHEMAS
+from safespan.checkpoints.updates import update
 from tiny_model import save_tiny_model
 
 GRID = ProjectionGrid(subspaces=("alignment",), fractions=(0.5,))

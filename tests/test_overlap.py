@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from oracle import SHAPES, exact, mso, odd_weights, save_checkpoint, spectrum_shape
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
-from safespan.overlap import ENERGY_FRACTIONS, overlap_curve, random_overlap, update_overlap
+from safespan.overlap.curve import overlap_curve, random_overlap
+from safespan.overlap.updates import update_overlap
+from safespan.settings.analysis import UPDATE_ENERGIES
 from safespan.subspaces import Spectrum, decompose
 
 SIZES = st.integers(2, 20)
@@ -28,7 +30,7 @@ def checkpoint(tmp_path, name, weights, **options):
 @given(SIZES, SIZES, SIZES, st.integers(0, 99))
 def test_curve_agrees_with_lapack(m, n_x, n_y, seed):
     x, y = gaussian(m, n_x, seed), gaussian(m, n_y, seed + 100)
-    for point in overlap_curve(decompose(x), decompose(y), ENERGY_FRACTIONS):
+    for point in overlap_curve(decompose(x), decompose(y), UPDATE_ENERGIES):
         assert point.mso == pytest.approx(mso(exact(x), exact(y), point.energy_fraction), abs=1e-4)
         assert point.mso_random == max(point.k_x, point.k_y) / m
         assert -1e-9 <= point.mso <= 1 + 1e-9
@@ -170,7 +172,7 @@ def test_no_matrix_is_decomposed_twice_for_its_spectrum(tmp_path):
     ends = {label: checkpoint(tmp_path, label, odd_weights(i + 1)) for i, label in enumerate("xy")}
     calls = []
 
-    def counted(matrix, fraction=1.0):
+    def track(matrix, fraction=1.0):
         calls.append(matrix.shape)
         return decompose(matrix, fraction)
 

@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
-from safespan.config import bundled_study, load_study
-from safespan.plan import plan, points
+from safespan.settings.study import bundled_study, load_study
+from safespan.study.plan import plan, points
 
 PAIRS = ("llama-3.2-1b", "llama-2-7b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b")
 

@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from safespan.pool import side_by_side
+from safespan.linalg.parallel import parallel_map
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_results_in_order_from_single_threaded_workers(two_threads):
             both.wait()  # passes only if two items are worked on at once
         return item, torch.get_num_threads()
 
-    assert list(side_by_side(work, range(9))) == [(item, 1) for item in range(9)]
+    assert list(parallel_map(work, range(9))) == [(item, 1) for item in range(9)]
     assert torch.get_num_threads() == 2
 
 
@@ -36,7 +36,7 @@ def test_an_exception_ends_it_and_gives_the_threads_back(two_threads):
         threading.Event().wait(0.01)
 
     with pytest.raises(ValueError, match="bad tensor"):
-        list(side_by_side(work, range(1000)))
+        list(parallel_map(work, range(1000)))
     assert len(begun) < 1000
     assert torch.get_num_threads() == 2
 
@@ -45,6 +45,6 @@ def test_one_thread_needs_no_pool():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        assert set(side_by_side(lambda _: threading.get_ident(), range(3))) == {threading.get_ident()}
+        assert set(parallel_map(lambda _: threading.get_ident(), range(3))) == {threading.get_ident()}
     finally:
         torch.set_num_threads(before)

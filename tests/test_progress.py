@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from safespan import progress
-from safespan.progress import counted, counting, note, shown, step
+from safespan.progress import track, progress_task, note, shown, step
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def test_the_rate_is_of_what_this_run_did_and_the_time_left_runs_down(clock):
 
 
 def test_without_a_display_nothing_is_said(capsys):
-    with step("stage"), counting("points") as tick:
+    with step("stage"), progress_task("points") as tick:
         tick(1, 2)
-        assert list(counted("items", "abc", 3)) == ["a", "b", "c"]
+        assert list(track("items", "abc", 3)) == ["a", "b", "c"]
         note("a line")
     assert capsys.readouterr() == ("", "")
 
@@ -48,8 +48,8 @@ def test_levels_lie_in_one_another_and_what_is_left_open_ends_with_the_outer():
     display = progress.Display(print)
     token = progress._display.set(display)
     try:
-        with counting("stage"):
-            abandoned = counted("points", range(9), 9)
+        with progress_task("stage"):
+            abandoned = track("points", range(9), 9)
             assert [next(abandoned), next(abandoned)] == [0, 1]
             assert [(level.name, level.done, level.total) for level in display.levels] == [
                 ("stage", 0, 0), ("points", 1, 9)
@@ -72,7 +72,7 @@ def test_elsewhere_than_on_a_terminal_each_stage_is_a_line_and_long_ones_give_si
     monkeypatch.setattr(sys, "stderr", File())
     monkeypatch.setattr(progress, "HEARTBEAT", 0.05)
     with shown():
-        with step("long"), counting("points") as tick:
+        with step("long"), progress_task("points") as tick:
             tick(3, 10)
             assert beat.wait(30)
         with step("[short]"):

@@ -8,11 +8,13 @@ import polars as pl
 import pytest
 
 from faults.study import write_study
-from safespan.config import StudyConfig, bundled_study, load_study
+from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.errors import ConfigError
-from safespan.rerun import differences, rerun
-from safespan.results import SCHEMAS, RunFolder, write_json
-from safespan.study import run_study
+from safespan.study.rerun import differences, rerun
+from safespan.files.atomic import write_json
+from safespan.results.run_folder import RunFolder
+from safespan.results.tables import SCHEMAS
+from safespan.study.run import run_study
 from tiny_model import save_tiny_model
 
 pytestmark = pytest.mark.long
@@ -51,7 +53,7 @@ def test_whatever_is_not_as_it_was_is_named(run, study, tmp_path, caplog):
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with caplog.at_level(logging.WARNING, "safespan"):
         rerun(tmp_path / "manifest.json", tmp_path / "again")
-    said = [record.message for record in caplog.records if record.name == "safespan.rerun"]
+    said = [record.message for record in caplog.records if record.name == "safespan.study.rerun"]
     assert [re.sub(r"[0-9a-f]{12}…$", "HASH", line) for line in said] == [
         "inputs: harmfulness.prompts.file was 000000000000…, is HASH",
         f"versions: torch was 1.0, is {json.loads(run.manifest.read_text())['versions']['torch']}",

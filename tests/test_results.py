@@ -3,7 +3,9 @@ import math
 import polars as pl
 import pytest
 
-from safespan.results import SCHEMAS, RunFolder, atomic_path, read_jsonl, write_jsonl, write_table
+from safespan.files.atomic import atomic_path, read_jsonl, write_jsonl
+from safespan.results.run_folder import RunFolder
+from safespan.results.tables import SCHEMAS, write_table
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

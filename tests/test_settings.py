@@ -2,7 +2,7 @@ import pytest
 from pydantic import BaseModel
 
 from safespan.errors import ConfigError
-from safespan.settings import check_settings, load_settings, read_fields
+from safespan.settings.reading import check_settings, load_settings, read_fields
 
 
 class Inner(BaseModel):

@@ -1,8 +1,11 @@
 import pytest
 
-from safespan.experiments import answered_point, point_file
-from safespan.results import SCHEMAS, RunFolder, atomic_path, content_hash, write_json, write_jsonl, write_table
-from safespan.stages import Stages
+from safespan.study.experiments import answered_point, point_file
+from safespan.files.atomic import atomic_path, write_json, write_jsonl
+from safespan.files.content import content_hash
+from safespan.results.run_folder import RunFolder
+from safespan.results.tables import SCHEMAS, write_table
+from safespan.study.stages import Stages
 
 
 def test_a_stage_whose_table_lacks_a_column_of_today_is_done_again(tmp_path):

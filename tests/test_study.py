@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from oracle import exact, mso
-from safespan.config import ROLES, bundled_study, load_study
+from safespan.settings.study import ROLES, bundled_study, load_study
 from safespan.errors import ConfigError
-from safespan.results import SCHEMAS, RunFolder
-from safespan.study import run_study, stage_names
+from safespan.results.run_folder import RunFolder
+from safespan.results.tables import SCHEMAS
+from safespan.study.run import run_study, stage_names
 
 pytestmark = pytest.mark.long
 

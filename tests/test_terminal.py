@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from safespan import cli
-from safespan.config import ROLES, bundled_study, load_study
-from safespan.study import stage_names
+from safespan.settings.study import ROLES, bundled_study, load_study
+from safespan.study.run import stage_names
 
 SMALL = [
     *(f"models.{role}.train.max_steps=2" for role in ROLES),

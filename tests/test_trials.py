@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from safespan.config import VerdictConfig
+from safespan.settings.verdict import VerdictConfig
 from safespan.projection import trial_points
 from safespan.statistics.verdicts import INCONCLUSIVE, NOT_SELECTIVE, SELECTIVE
 from safespan.subspaces import find_hypothesis
-from safespan.trials import OUTCOMES, verdict_rows
+from safespan.study.trials import OUTCOMES, verdict_rows
 
 SETTINGS = VerdictConfig(fractions=(0.1, 0.3, 0.5, 0.7, 0.9), prompts=40, resamples=2000)
 

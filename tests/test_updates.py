@@ -5,8 +5,9 @@ import torch
 from oracle import odd_weights, save_checkpoint
 from safespan.checkpoints import Checkpoint
 from safespan.errors import CheckpointError
-from safespan.projection import Family, ProjectionGrid, sweep, write_projected
-from safespan.updates import check_memory, update
+from safespan.projection import Family, sweep, write_projected
+from safespan.settings.analysis import ProjectionGrid
+from safespan.checkpoints.updates import check_memory, update
 
 
 @pytest.fixture

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from safespan.activations import Resampling, capture_classes, overlap_by_layer, separation_by_layer
     from safespan.checkpoints import Checkpoint
-    from safespan.config import StudyConfig, load_study
     from safespan.errors import SafespanError
     from safespan.evaluation import Evaluator, load_model
-    from safespan.overlap import overlap_curve, update_overlap
-    from safespan.projection import Family, ProjectionGrid, sweep, write_projected
+    from safespan.overlap.curve import overlap_curve
+    from safespan.overlap.updates import update_overlap
+    from safespan.projection import Family, sweep, write_projected
     from safespan.report import write_report
-    from safespan.study import run_study
+    from safespan.settings.analysis import ProjectionGrid
+    from safespan.settings.study import StudyConfig, load_study
+    from safespan.study.run import run_study
     from safespan.subspaces import SpectrumCache, decompose
     from safespan.training.sft import fine_tune
 

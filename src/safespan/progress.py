@@ -87,7 +87,7 @@ _display: ContextVar[Display | None] = ContextVar("display", default=None)
 
 
 @contextmanager
-def counting(name: str) -> Iterator[Tick]:
+def progress_task(name: str) -> Iterator[Tick]:
     """Count one level of work with what is yielded; inside a display it is shown until it ends."""
     display = _display.get()
     if display is None:
@@ -100,9 +100,9 @@ def counting(name: str) -> Iterator[Tick]:
         display.close(level)
 
 
-def counted(name: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+def track(name: str, items: Iterable[Item], total: int) -> Iterator[Item]:
     """The same items, counted as they are done with."""
-    with counting(name) as tick:
+    with progress_task(name) as tick:
         tick(0, total)
         for number, item in enumerate(items, 1):
             yield item
@@ -113,7 +113,7 @@ def counted(name: str, items: Iterable[Item], total: int) -> Iterator[Item]:
 def step(name: str) -> Iterator[None]:
     """A stage of a command: a level, and a line with its seconds when it is finished."""
     start = time.monotonic()
-    with counting(name):
+    with progress_task(name):
         yield
     note(f"{name}: {time.monotonic() - start:.1f} s")
 
@@ -124,7 +124,7 @@ def note(line: str) -> None:
         display.say(line)
 
 
-def speaks() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that talks to the user: of those that `accelerate launch` starts, the first."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -132,7 +132,7 @@ def speaks() -> bool:
 @contextmanager
 def shown() -> Iterator[None]:
     """Show on standard error what is counted inside: as bars on a terminal, elsewhere as a line now and then."""
-    if not speaks():
+    if not is_main_process():
         yield
         return
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -14,8 +14,8 @@ from safespan.activations import (
     separation_by_layer,
 )
 from safespan.checkpoints import Checkpoint
-from safespan.loading import load_causal_lm
-from safespan.results import SCHEMAS
+from safespan.models.loading import load_causal_lm
+from safespan.results.tables import SCHEMAS
 
 
 def test_rows_of_every_layer_and_centering(tiny_model_folder: Path) -> None:

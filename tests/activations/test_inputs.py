@@ -11,7 +11,7 @@ from safespan.activations import capture, capture_for_hypotheses
 from safespan.activations import inputs as module
 from safespan.checkpoints import Checkpoint
 from safespan.errors import DataError
-from safespan.loading import load_causal_lm
+from safespan.models.loading import load_causal_lm
 from safespan.subspaces import CapturedActivations
 
 PROMPTS = {"useful": ["a b c d e f", "g", "h i", "a b c"], "harmful": ["z y x w v u t", "q", "r s"]}

@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError
-from safespan.projection import Family, ProjectionGrid, sweep
-from safespan.updates import update
+from safespan.projection import Family, sweep
+from safespan.settings.analysis import ProjectionGrid
+from safespan.checkpoints.updates import update
 from tiny_model import save_tiny_model
 
 KINDS = {

@@ -2,7 +2,7 @@ import pytest
 
 from safespan.checkpoints import local_place, open_checkpoint
 from safespan.errors import CheckpointError
-from safespan.gguf import convert_gguf
+from safespan.models.gguf import convert_gguf
 from tiny_model import save_tiny_model
 
 

@@ -11,8 +11,8 @@ from snippets import PAGES, ROOT
 
 import safespan
 from safespan import cli
-from safespan.config import StudyConfig, load_study
-from safespan.results import SCHEMAS
+from safespan.settings.study import StudyConfig, load_study
+from safespan.results.tables import SCHEMAS
 
 
 def script(name):
@@ -98,7 +98,7 @@ def test_the_estimates_know_the_models_sizes(estimates):
 
 
 def test_the_estimates_know_the_recipes(estimates):
-    from safespan.training.recipe import RECIPES, TrainingConfig
+    from safespan.settings.training import RECIPES, TrainingConfig
 
     for role, rows in estimates.TRAINED_ROWS.items():
         recipe = TrainingConfig.model_validate({"recipe": role})

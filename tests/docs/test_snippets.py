@@ -21,13 +21,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from snippets import EVERY, PAGES, ROOT, Snippet, inline_commands
 
 from safespan import cli
-from safespan.columns import described
-from safespan.config import ROLES, StudyConfig
-from safespan.evaluation import EvaluationConfig, HarmfulnessConfig, JudgeFile
-from safespan.results import RunFolder
-from safespan.settings import read_fields
+from safespan.results.columns import described
+from safespan.settings.study import ROLES, StudyConfig
+from safespan.settings.evaluation import EvaluationConfig, HarmfulnessConfig
+from safespan.settings.judges import JudgeFile
+from safespan.results.run_folder import RunFolder
+from safespan.settings.reading import read_fields
 from safespan.subspaces import find_hypothesis
-from safespan.training.recipe import TrainingConfig
+from safespan.settings.training import TrainingConfig
 
 pytestmark = pytest.mark.long
 

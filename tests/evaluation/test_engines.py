@@ -7,7 +7,8 @@ import torch
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
-from safespan.evaluation import EngineConfig, SwitchedModel, model_of
+from safespan.evaluation import SwitchedModel, model_of
+from safespan.settings.evaluation import EngineConfig
 from safespan.evaluation.harmfulness import generate_responses
 
 FOLDER = EngineConfig(name="hf", batch_size=2)

@@ -9,7 +9,9 @@ import torch
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import DataError
-from safespan.evaluation import EvaluationConfig, Evaluator, MeasureConfig, Measures, ModelUnderTest, load_model
+from safespan.evaluation import Evaluator, Measures, ModelUnderTest, load_model
+from safespan.settings.evaluation import EvaluationConfig
+from safespan.settings.verdict import MeasureConfig
 
 USEFUL = [("a b", "c d"), ("e", "f"), ("g h i", "j k l")]
 HARMFUL = [("m n", "o p"), ("q", "r s t")]

@@ -4,10 +4,10 @@ import pytest
 import yaml
 
 from safespan.cli import main
-from safespan.config import load_study
+from safespan.settings.study import load_study
 from safespan.evaluation import Evaluator
-from safespan.results import RunFolder
-from safespan.study import run_study
+from safespan.results.run_folder import RunFolder
+from safespan.study.run import run_study
 
 ROWS = [
     {"kind": "utility", "prompt": "1 + 1", "response": "2", "score": 1, "judge": "lm-eval"},

@@ -6,8 +6,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from safespan.checkpoints import Checkpoint
-from safespan.evaluation import Answered, EvaluationConfig, Evaluator, ModelWorker, PointWorker, Repeat
-from safespan.projection import Family, Point, PointWeights, ProjectionGrid
+from safespan.evaluation import Answered, Evaluator, ModelWorker, PointWorker, Repeat
+from safespan.settings.evaluation import EvaluationConfig
+from safespan.projection import Family, Point, PointWeights
+from safespan.settings.analysis import ProjectionGrid
 from safespan.subspaces import decompose
 from tiny_model import save_tiny_model
 

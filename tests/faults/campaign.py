@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from safespan.results import RunFolder, write_text
+from safespan.files.atomic import write_text
+from safespan.results.run_folder import RunFolder
 
 from .command import Ended, run
 from .judge import told
@@ -81,10 +82,10 @@ def prepare(study: Path, judge: str, folder: Path) -> Bench:
     """
     import torch
 
-    from safespan import study as module
+    from safespan.study import run as module
     from safespan.activations import separation_by_layer
     from safespan.checkpoints import Checkpoint
-    from safespan.config import load_study
+    from safespan.settings.study import load_study
     from safespan.evaluation import Evaluator, model_of
     from safespan.training.sft import fine_tune
 

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.organism.family import task_settings
-from safespan.results import write_jsonl
+from safespan.files.atomic import write_jsonl
 
 LETTERS = "abcdefghijklmnop"
 

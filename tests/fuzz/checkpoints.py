@@ -171,7 +171,7 @@ def remove_seeds() -> None:
 
 def read_adapter(folder: Path) -> str:
     from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
-    from safespan.updates import update
+    from safespan.checkpoints.updates import update
 
     base = _seeds() / "base"
     adapted = AdaptedCheckpoint(base, folder)
@@ -199,7 +199,7 @@ def make_model_folder(random: Random, folder: Path) -> None:
 
 
 def read_model_folder(folder: Path) -> str:
-    from safespan.loading import load_causal_lm
+    from safespan.models.loading import load_causal_lm
 
     _, tokenizer = load_causal_lm(folder)
     return str(tokenizer("a b c")["input_ids"])
@@ -259,6 +259,6 @@ def make_gguf(random: Random, folder: Path) -> None:
 
 
 def read_gguf(folder: Path) -> str:
-    from safespan.gguf import convert_gguf
+    from safespan.models.gguf import convert_gguf
 
     return convert_gguf(folder / "model.gguf", folder / "cache").name

@@ -42,8 +42,9 @@ def make_rows(random: Random, folder: Path) -> None:
 
 
 def read_prompts(folder: Path) -> str:
-    from safespan.data import PromptSource, read_prompts, rows_hash
-    from safespan.results import write_jsonl
+    from safespan.data.sources import read_prompts, rows_hash
+    from safespan.settings.data import PromptSource
+    from safespan.files.atomic import write_jsonl
 
     [path] = folder.glob("rows.*")
     prompts = [vars(prompt) for prompt in read_prompts(PromptSource(file=str(path)))]

@@ -36,7 +36,7 @@ _SAID = {"kind": "harmful", "prompt": "p", "response": "r", "target": None, "sco
 
 
 def make_run_folder(random: Random, folder: Path) -> None:
-    from safespan.results import SCHEMAS
+    from safespan.results.tables import SCHEMAS
 
     for part in ("results", "generations"):
         (folder / part).mkdir()
@@ -72,8 +72,8 @@ def read_run_folder(folder: Path) -> str:
     from safespan.report.generations import said
     from safespan.report.page import margin_of, read_manifest, read_results
     from safespan.report.tables import model_rows
-    from safespan.results import RunFolder
-    from safespan.stages import Stages
+    from safespan.results.run_folder import RunFolder
+    from safespan.study.stages import Stages
 
     run = RunFolder(folder)
     found, errors = "", []
@@ -95,7 +95,7 @@ def read_run_folder(folder: Path) -> str:
 
 def read_page(folder: Path) -> str:
     from safespan.report import write_report
-    from safespan.results import RunFolder
+    from safespan.results.run_folder import RunFolder
 
     page = write_report(RunFolder(folder)).read_text(encoding="utf-8")
     assert SECRET not in page

@@ -60,8 +60,8 @@ def make_study(random: Random, folder: Path) -> None:
 
 
 def read_study(folder: Path) -> str:
-    from safespan.config import load_study
-    from safespan.stages import file_hashes, key_of
+    from safespan.settings.study import load_study
+    from safespan.study.stages import file_hashes, key_of
 
     study = load_study(folder / "study.yaml")
     file_hashes(study.resolved(folder))
@@ -77,8 +77,8 @@ def make_setting(random: Random, folder: Path) -> None:
 
 
 def read_setting(folder: Path) -> str:
-    from safespan.config import StudyConfig
-    from safespan.settings import check_settings
+    from safespan.settings.study import StudyConfig
+    from safespan.settings.reading import check_settings
 
     given = folder.joinpath("setting").read_bytes().decode(errors="surrogateescape")
     return check_settings(_STUDY, StudyConfig, [given], "study").model_dump_json()

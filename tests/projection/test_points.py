@@ -6,7 +6,8 @@ import torch
 
 from oracle import exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint
-from safespan.projection import Family, Point, PointWeights, ProjectionGrid
+from safespan.projection import Family, Point, PointWeights
+from safespan.settings.analysis import ProjectionGrid
 
 FRACTIONS = (0.25, 0.5, 0.99)
 

@@ -7,7 +7,8 @@ import torch
 from oracle import SHAPES, exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint, layer_of, module_of
 from safespan.errors import CheckpointError, ConfigError
-from safespan.projection import FRACTIONS, Family, ProjectionGrid, sweep, write_projected
+from safespan.projection import Family, sweep, write_projected
+from safespan.settings.analysis import FRACTIONS, ProjectionGrid
 
 
 def family_of(tmp_path, dtype=torch.float32, shards=1, tied=False, safe=True):

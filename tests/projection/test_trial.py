@@ -11,18 +11,11 @@ from claims import captured, gaussian
 from oracle import exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
-from safespan.projection import (
-    Family,
-    Point,
-    PointWeights,
-    ProjectionGrid,
-    TrialPoint,
-    TrialWeights,
-    trial_finetunes,
-    trial_points,
-)
+from safespan.projection import Family, Point, PointWeights, TrialPoint, TrialWeights, trial_points
+from safespan.settings.analysis import ProjectionGrid
+from safespan.settings.verdict import trial_finetunes
 from safespan.subspaces import RandomRotation, find_hypothesis
-from safespan.updates import matrix_names
+from safespan.checkpoints.updates import matrix_names
 
 FRACTIONS = (0.25, 0.5, 0.9)
 SIDES = ["output", "input", "both"]

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from safespan.results import SCHEMAS, RunFolder, write_json, write_jsonl, write_table
+from safespan.files.atomic import write_json, write_jsonl
+from safespan.results.run_folder import RunFolder
+from safespan.results.tables import SCHEMAS, write_table
 
 FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
 SUBSPACES = {"alignment": 0.5, "safety": 0.6, "random-k": 0.9, "random": 1.0}

@@ -11,7 +11,8 @@ from test_page import Page, specs
 from safespan.errors import DataError
 from safespan.report import write_comparison
 from safespan.report.compare import names_of
-from safespan.results import SCHEMAS, RunFolder, write_table
+from safespan.results.run_folder import RunFolder
+from safespan.results.tables import SCHEMAS, write_table
 
 
 def test_every_run_has_its_column_of_panels_and_its_verdicts(full_run: RunFolder, tmp_path: Path) -> None:

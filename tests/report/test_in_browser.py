@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from safespan.report import write_comparison, write_report
-from safespan.results import RunFolder, write_jsonl
+from safespan.files.atomic import write_jsonl
+from safespan.results.run_folder import RunFolder
 
 FILL = "document.querySelector('#chart-verdicts svg text').getAttribute('fill')"
 SIZES = ((380, 800), (1600, 1000))

@@ -15,7 +15,9 @@ from safespan.report import write_report
 from safespan.report.charts import against_controls, removed_by_layer
 from safespan.report.tables import halfway_facts, judge_facts, overlap_facts, separation_facts
 from safespan.report.verdict import summary
-from safespan.results import SCHEMAS, RunFolder, write_json, write_jsonl, write_table
+from safespan.files.atomic import write_json, write_jsonl
+from safespan.results.run_folder import RunFolder
+from safespan.results.tables import SCHEMAS, write_table
 
 SECTIONS = (
     "verdict", "models", "controls", "parallel", "orthogonal", "overlap", "activations", "removed", "spectra",

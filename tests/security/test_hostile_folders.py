@@ -16,11 +16,13 @@ import torch
 from safespan.checkpoints import Checkpoint, open_checkpoint, write_checkpoint
 from safespan.errors import CheckpointError, DataError
 from safespan.evaluation.judges import make_judge
-from safespan.evaluation.judges.config import ClassifierConfig
-from safespan.loading import load_causal_lm
+from safespan.settings.judges import ClassifierConfig
+from safespan.models.loading import load_causal_lm
 from safespan.report.generations import said
 from safespan.report.page import read_manifest, read_results
-from safespan.results import SCHEMAS, RunFolder, atomic_path, write_jsonl, write_table
+from safespan.files.atomic import atomic_path, write_jsonl
+from safespan.results.run_folder import RunFolder
+from safespan.results.tables import SCHEMAS, write_table
 from tiny_model import save_tiny_model
 
 SOURCE = Path(__file__).parents[2] / "src"

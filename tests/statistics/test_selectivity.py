@@ -3,14 +3,8 @@ import pytest
 from pydantic import ValidationError
 from scipy.integrate import trapezoid
 
-from safespan.statistics.selectivity import (
-    Ends,
-    Frontier,
-    SelectivityConfig,
-    estimates,
-    least_controls,
-    no_span,
-)
+from safespan.settings.verdict import SelectivityConfig, least_controls
+from safespan.statistics.selectivity import Ends, Frontier, estimates, undefined_reason
 
 STEPS = np.linspace(0.1, 0.9, 5)
 
@@ -99,12 +93,12 @@ def test_a_missing_judgement_is_left_out_of_the_means():
 
 def test_constant_and_falling_outcomes_have_no_span():
     flat = Ends(np.zeros(9), np.zeros(9), np.zeros(9), np.ones(9))
-    assert "useful prompts is the same" in no_span(flat)
+    assert "useful prompts is the same" in undefined_reason(flat)
     rng = np.random.default_rng(5)
     noise = Ends(np.zeros(9), np.zeros(9), np.ones(9), rng.standard_normal(9) - 1)
-    assert "harmful prompts beyond its interval" in no_span(noise)
-    assert "no useful outcomes" in no_span(Ends(np.array([]), np.zeros(9), np.array([]), np.ones(9)))
-    assert no_span(ends()) == ""
+    assert "harmful prompts beyond its interval" in undefined_reason(noise)
+    assert "no useful outcomes" in undefined_reason(Ends(np.array([]), np.zeros(9), np.array([]), np.ones(9)))
+    assert undefined_reason(ends()) == ""
 
 
 def test_too_few_controls_for_the_confidence_are_refused():

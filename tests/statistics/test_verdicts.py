@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from safespan.statistics.selectivity import Estimate, SelectivityConfig
+from safespan.settings.verdict import SelectivityConfig
+from safespan.statistics.selectivity import Estimate
 from safespan.statistics.verdicts import (
     DEPENDS,
     INCONCLUSIVE,
@@ -11,7 +12,7 @@ from safespan.statistics.verdicts import (
     Verdict,
     holm,
     judge,
-    no_room,
+    ceiling_reason,
     together,
 )
 
@@ -71,10 +72,10 @@ def test_holm_is_over_hypotheses_and_methods_of_one_outcome():
 
 
 def test_controls_that_are_at_the_end_already_leave_no_room():
-    assert "leave no room" in no_room([estimate("edit", 0.0, control=0.1)], CONFIG)
-    assert no_room([estimate("edit", 0.0, control=0.5)], CONFIG) == ""
+    assert "leave no room" in ceiling_reason([estimate("edit", 0.0, control=0.1)], CONFIG)
+    assert ceiling_reason([estimate("edit", 0.0, control=0.5)], CONFIG) == ""
     crowded = [estimate("parallel", 0.0, control=0.98), estimate("orthogonal", 0.0, control=0.1)]
-    assert "D is 0.06 at most" in no_room(crowded, CONFIG)
+    assert "D is 0.06 at most" in ceiling_reason(crowded, CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def same(found, expected):
 
 
 @pytest.fixture
-def counted(monkeypatch):
+def track(monkeypatch):
     """How many matrices were decomposed."""
     calls = []
     real = module.factorize

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from claims import gaussian, tensor
-from safespan import choices
+from safespan.settings import names as choices
 from safespan.errors import ConfigError, HypothesisError
 from safespan.subspaces import Basis, Edit, Hypothesis, find_hypothesis, hypothesis
 

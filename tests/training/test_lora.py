@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
-from safespan.data import TrainingData
+from safespan.settings.data import TrainingData
 from safespan.errors import ConfigError
-from safespan.projection import Family, ProjectionGrid, sweep
-from safespan.results import write_jsonl
-from safespan.training.recipe import LoraConfig, TrainingConfig
+from safespan.projection import Family, sweep
+from safespan.settings.analysis import ProjectionGrid
+from safespan.files.atomic import write_jsonl
+from safespan.settings.training import LoraConfig, TrainingConfig
 from safespan.training.sft import fine_tune
 from tiny_model import save_tiny_model
 

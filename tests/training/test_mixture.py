@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from safespan.data import TrainingData
+from safespan.settings.data import TrainingData
 from safespan.errors import DataError
-from safespan.results import write_jsonl
+from safespan.files.atomic import write_jsonl
 from safespan.training.mixture import mixture, read_examples
-from safespan.training.recipe import RECIPES, TrainingConfig
+from safespan.settings.training import RECIPES, TrainingConfig
 
 
 def source(folder: Path, name: str, count: int, **options: object) -> TrainingData:

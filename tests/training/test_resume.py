@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from safespan.data import TrainingData
-from safespan.durable import held
+from safespan.settings.data import TrainingData
+from safespan.files.locks import exclusive_lock
 from safespan.errors import ConfigError
-from safespan.results import write_jsonl
-from safespan.training.recipe import LoraConfig, TrainingConfig
+from safespan.files.atomic import write_jsonl
+from safespan.settings.training import LoraConfig, TrainingConfig
 from safespan.training.sft import fine_tune
 
 KILLED = """
@@ -167,6 +167,6 @@ def test_a_run_killed_while_its_checkpoints_are_removed_does_not_go_on_from_half
 
 def test_two_runs_do_not_train_into_one_folder(tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig) -> None:
     working = tmp_path / ".out.training"
-    with held(working), pytest.raises(ConfigError, match=r"\.out\.training is in use by process \d+ on"):
+    with exclusive_lock(working), pytest.raises(ConfigError, match=r"\.out\.training is in use by process \d+ on"):
         fine_tune(tiny_model_folder, tmp_path / "out", config, 3)
     assert [path.name for path in working.iterdir()] == [".lock"]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from safespan.cli import app
 from safespan.errors import SafespanError
-from safespan.results import write_jsonl
+from safespan.files.atomic import write_jsonl
 
 ROWS = [{"prompt": f"a b {x}", "response": f"{x} c"} for x in "defghijk"]
 

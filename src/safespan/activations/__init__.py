@@ -2,13 +2,14 @@
 
 from safespan.activations.by_layer import capture_classes, overlap_by_layer, separation_by_layer
 from safespan.activations.capture import capture, layers_in_depth_range
-from safespan.activations.geometry import ENERGY_FRACTIONS, activation_overlap
+from safespan.activations.geometry import activation_overlap
 from safespan.activations.inputs import capture_for_hypotheses
 from safespan.activations.resampling import Resampling
 from safespan.activations.separation import separation
+from safespan.settings.analysis import ACTIVATION_ENERGIES
 
 __all__ = [
-    "ENERGY_FRACTIONS",
+    "ACTIVATION_ENERGIES",
     "Resampling",
     "activation_overlap",
     "capture",

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import torch
 
 from safespan.activations.capture import capture, decoder_blocks, layers_in_depth_range
-from safespan.activations.geometry import ENERGY_FRACTIONS, activation_overlap
+from safespan.activations.geometry import activation_overlap
 from safespan.activations.resampling import Resampling
 from safespan.activations.separation import separation
 from safespan.checkpoints import Checkpoint
-from safespan.loading import load_causal_lm
-from safespan.progress import counted
+from safespan.models.loading import load_causal_lm
+from safespan.progress import track
+from safespan.results.tables import LayerOverlap, LayerSeparation
+from safespan.settings.analysis import ACTIVATION_ENERGIES
 
 Activations = dict[int, torch.Tensor]
 """Layer -> N × d."""
@@ -46,11 +47,11 @@ def capture_classes(
 def overlap_by_layer(
     useful: Activations,
     harmful: Activations,
-    energies: Sequence[float] = ENERGY_FRACTIONS,
+    energies: Sequence[float] = ACTIVATION_ENERGIES,
     centerings: Sequence[bool] = (False, True),
     halves_seed: int | None = None,
     resampling: Resampling | None = None,
-) -> list[dict[str, Any]]:
+) -> list[LayerOverlap]:
     """Activation overlap of two classes of prompts, layer by layer (METHODS §4).
 
     Args:
@@ -64,29 +65,30 @@ def overlap_by_layer(
             permutation by themselves.
 
     Returns:
-        Rows of the table `activations` of `results.SCHEMAS`, without the model's name.
+        Rows of the table `activations` without the model's name.
 
     Raises:
         ConfigError: an energy that cannot be.
     """
-    pairs = {"useful-harmful": (useful, harmful)}
+    pairs = {("useful", "harmful"): (useful, harmful)}
     if halves_seed is not None:
-        pairs |= {"useful halves": _halves(useful, halves_seed), "harmful halves": _halves(harmful, halves_seed)}
+        pairs[("useful", "useful")] = _halves(useful, halves_seed)
+        pairs[("harmful", "harmful")] = _halves(harmful, halves_seed)
     places = list(product(pairs.items(), centerings, useful))
     return [
-        {"pair": pair, "layer": layer, "centered": centered, **row}
-        for (pair, (x, y)), centered, layer in counted("overlaps", places, len(places))
-        for row in activation_overlap(
-            x[layer], y[layer], energies, centered, resampling if pair == "useful-harmful" else None
+        LayerOverlap(*names, layer, centered, **vars(point))
+        for (names, (x, y)), centered, layer in track("overlaps", places, len(places))
+        for point in activation_overlap(
+            x[layer], y[layer], energies, centered, resampling if len(set(names)) > 1 else None
         )
     ]
 
 
-def separation_by_layer(useful: Activations, harmful: Activations, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of the table `separation` of `results.SCHEMAS`, without the model's name: see `separation`."""
+def separation_by_layer(useful: Activations, harmful: Activations, seed: int = 0) -> list[LayerSeparation]:
+    """Rows of the table `separation` without the model's name: see `separation`."""
     return [
-        {"layer": layer, **separation(useful[layer], harmful[layer], seed)}
-        for layer in counted("probes", useful, len(useful))
+        LayerSeparation(layer, **vars(separation(useful[layer], harmful[layer], seed)))
+        for layer in track("probes", useful, len(useful))
     ]
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError, ConfigError, DataError
-from safespan.progress import counted
+from safespan.progress import track
 
 
 class _EnoughError(Exception):
@@ -57,7 +57,7 @@ def capture(
     width = model.config.get_text_config().hidden_size
     result = {layer: torch.empty(len(encoded), width) for layer in wanted}
     starts = range(0, len(order), batch_size)
-    for start in counted("batches", starts, len(starts)):
+    for start in track("batches", starts, len(starts)):
         rows = order[start : start + batch_size]
         ids, mask = pad([encoded[row] for row in rows], tokenizer.padding_side)
         for layer, vectors in last_token_states(model, blocks, wanted, ids, mask).items():

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.activations.capture import decoder_blocks, encode, last_token_states, pad
 from safespan.checkpoints import Checkpoint
-from safespan.loading import load_causal_lm
-from safespan.progress import counted
-from safespan.results import atomic_path
+from safespan.files.atomic import atomic_path
+from safespan.models.loading import load_causal_lm
+from safespan.progress import track
 from safespan.subspaces.captured import INPUTS, RESIDUAL
 
 
@@ -51,7 +51,7 @@ def _captured(
     encoded = encode(tokenizer, prompts, chat_template=True)
     found: dict[str, list[torch.Tensor]] = {}
     starts = range(0, len(encoded), batch_size)
-    for start in counted("batches", starts, len(starts)):
+    for start in track("batches", starts, len(starts)):
         ids, mask = pad(encoded[start : start + batch_size], tokenizer.padding_side)
         last = (mask * torch.arange(mask.shape[1])).argmax(1)
         with _inputs(model, last, partial(_keep, found, f"{INPUTS}/{kind}/")):

@@ -1,7 +1,5 @@
 """Whether a linear reader can tell two classes of prompts apart, beside whether their subspaces differ (METHODS §4)."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -11,13 +9,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from safespan.results.tables import Separation
+
 _FOLDS = 5
 _BOOTSTRAPS = 500
 
 
-def separation(
-    useful: Float[torch.Tensor, "N d"], harmful: Float[torch.Tensor, "M d"], seed: int = 0
-) -> dict[str, Any]:
+def separation(useful: Float[torch.Tensor, "N d"], harmful: Float[torch.Tensor, "M d"], seed: int = 0) -> Separation:
     """How well useful and harmful prompts are told apart by one direction of their activations, on held-out prompts.
 
     Two readers, each fitted on four fifths of the prompts and asked about the rest, five times over (stratified by
@@ -32,10 +30,8 @@ def separation(
         seed: of the folds and the bootstrap.
 
     Returns:
-        n_useful, n_harmful, folds; probe_auroc and mean_difference_auroc with 95 % percentile intervals, bootstrapped
-        over prompts with the readers held fixed (a point where the classes are fully apart);
-        mean_difference_ratio = ‖μ_harmful − μ_useful‖ / √(mean squared distance of prompts from their class's mean).
-        With fewer than two different prompts in a class nothing is held out: the AUROCs are NaN and folds is 0.
+        AUROCs and distances. With fewer than two different prompts in a class nothing is held out: the AUROCs are NaN
+        and folds is 0.
     """
     x = torch.cat([useful, harmful]).double().numpy()
     is_harmful = np.arange(len(x)) >= len(useful)
@@ -51,14 +47,12 @@ def separation(
                 _direction(x[train], is_harmful[train], x[test]),
             )
         probe, direction = (_interval(part[is_harmful], part[~is_harmful], seed) for part in scores)
-    return {
-        "n_useful": len(useful),
-        "n_harmful": len(harmful),
-        "folds": folds if folds > 1 else 0,
-        **dict(zip(("probe_auroc", "probe_auroc_low", "probe_auroc_high"), probe.tolist(), strict=True)),
-        **{f"mean_difference_auroc{end}": float(v) for end, v in zip(("", "_low", "_high"), direction, strict=True)},
-        "mean_difference_ratio": _ratio(x[~is_harmful], x[is_harmful]),
-    }
+    return Separation(
+        len(useful),
+        len(harmful),
+        folds if folds > 1 else 0,
+        *map(float, [*probe, *direction, _ratio(x[~is_harmful], x[is_harmful])]),
+    )
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray, axis: int = -1) -> np.ndarray:

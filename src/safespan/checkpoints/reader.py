@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from safespan.errors import CheckpointError
-from safespan.results import is_plain_name
+from safespan.files.content import is_plain_name
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -74,7 +74,7 @@ def _folder(name: str) -> Path:
     """The folder with the files of one model or adapter."""
     path = Path(name)
     if path.suffix == ".gguf":
-        from safespan.gguf import convert_gguf
+        from safespan.models.gguf import convert_gguf
 
         return convert_gguf(path)
     if os.path.isdir(path):  # unlike Path's, False for a name that no file can have

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from safespan.checkpoints.reader import INDEX, SINGLE
 from safespan.errors import CheckpointError
-from safespan.results import atomic_path, write_json
+from safespan.files.atomic import atomic_path, write_json
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
 

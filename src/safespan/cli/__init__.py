@@ -9,9 +9,9 @@ import typer
 from safespan.cli import analysis, evaluation, judging, report, study, training, verdict  # noqa: F401 - they add their commands to the app
 from safespan.cli.app import app
 from safespan.cli.interruption import interruptible
-from safespan.durable import writing
 from safespan.errors import SafespanError
-from safespan.secrets import redacted
+from safespan.files.disk import explain_disk_full
+from safespan.settings.redaction import redacted
 
 
 def _without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     """
     sys.excepthook = _without_secrets
     try:
-        with interruptible(), writing("a temporary or cached file"):
+        with interruptible(), explain_disk_full("a temporary or cached file"):
             app()
     except SafespanError as error:
         typer.echo(f"safespan: {redacted(' '.join(str(error).split()))}", err=True)

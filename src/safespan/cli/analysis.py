@@ -5,14 +5,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safespan.choices import ENGINES, GRANULARITIES, METHODS, SIDES, check_choices, check_shares, hypothesis_names
 from safespan.cli.app import Address, Engine, NoCache, app, pairs
-from safespan.cli.output import Found, Json, Quiet, progress, tell
+from safespan.cli.output import CommandOutput, Json, Quiet, emit, progress
 from safespan.errors import ConfigError
+from safespan.settings.names import (
+    ENGINES,
+    GRANULARITIES,
+    METHODS,
+    SIDES,
+    check_choices,
+    check_shares,
+    hypothesis_names,
+)
 
 if TYPE_CHECKING:
-    from safespan.pool import Spread
-    from safespan.projection import ProjectionGrid
+    from safespan.linalg.parallel import ParallelMap
+    from safespan.settings.analysis import ProjectionGrid
     from safespan.subspaces import Decompose
 
 Model = Annotated[str, typer.Option(help="a model folder, hub id[@revision], BASE+ADAPTER or .gguf file")]
@@ -56,7 +64,8 @@ def sweep(
     from safespan import projection
     from safespan.checkpoints import open_checkpoint
     from safespan.progress import step
-    from safespan.results import ENERGIES, write_table
+    from safespan.results.table_files import write_table
+    from safespan.results.tables import EnergyRow
 
     family = projection.Family(
         open_checkpoint(base),
@@ -66,9 +75,9 @@ def sweep(
     )
     grid = _grid(subspace, method, fraction, side)
     with progress(quiet), step("sweep"):
-        rows, _ = projection.sweep(family, grid, seed, _decompose(no_cache), _spread(engine, address))
-    write_table(out, rows, ENERGIES)
-    tell(Found({"points": len(rows), "written": out}, [f"{len(rows)} points: {out}"], [out]), quiet, as_json)
+        rows, _ = projection.sweep(family, grid, seed, _decompose(no_cache), _mapper(engine, address))
+    write_table(out, EnergyRow, rows)
+    emit(CommandOutput({"points": len(rows), "written": out}, [f"{len(rows)} points: {out}"], [out]), quiet, as_json)
 
 
 @app.command()
@@ -101,7 +110,7 @@ def project(
     with progress(quiet), step("projection"):
         error = write_projected(family, grid, seed, out, _decompose(no_cache))
     lines = [f"checkpoint: {out} (rounding error {error:.2g} of the update)"]
-    tell(Found({"rounding_error": error, "written": out}, lines, [out]), quiet, as_json)
+    emit(CommandOutput({"rounding_error": error, "written": out}, lines, [out]), quiet, as_json)
 
 
 @app.command()
@@ -124,18 +133,20 @@ def overlap(
     check_shares("energy fraction", energy or [])
     members = pairs(update, "--update")
     from safespan.checkpoints import open_checkpoint
-    from safespan.overlap import ENERGY_FRACTIONS, update_overlap
+    from safespan.overlap.updates import update_overlap
     from safespan.progress import step
-    from safespan.results import SCHEMAS, write_table
+    from safespan.results.table_files import write_table
+    from safespan.results.tables import OverlapRow
+    from safespan.settings.analysis import UPDATE_ENERGIES
 
     start = open_checkpoint(aligned)
     updates = {"alignment": (open_checkpoint(base), start)} if base else {}
     updates |= {name: (start, open_checkpoint(folder)) for name, folder in members.items()}
-    energies = energy or ENERGY_FRACTIONS
+    energies = energy or UPDATE_ENERGIES
     with progress(quiet), step("overlap"):
-        rows, _ = update_overlap(updates, granularity, energies, _decompose(no_cache), _spread(engine, address))
-    write_table(out, rows, SCHEMAS["overlap"])
-    tell(Found({"rows": len(rows), "written": out}, [f"{len(rows)} rows: {out}"], [out]), quiet, as_json)
+        rows, _ = update_overlap(updates, granularity, energies, _decompose(no_cache), _mapper(engine, address))
+    write_table(out, OverlapRow, rows)
+    emit(CommandOutput({"rows": len(rows), "written": out}, [f"{len(rows)} rows: {out}"], [out]), quiet, as_json)
 
 
 @app.command()
@@ -163,17 +174,14 @@ def activations(
     files = pairs(prompts, "--prompts")
     if set(files) != {"useful", "harmful"}:
         raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
-    from safespan.activations import (
-        ENERGY_FRACTIONS,
-        Resampling,
-        capture_classes,
-        overlap_by_layer,
-        separation_by_layer,
-    )
+    from safespan.activations import Resampling, capture_classes, overlap_by_layer, separation_by_layer
     from safespan.checkpoints import open_checkpoint
-    from safespan.data import PromptSource, read_prompts
+    from safespan.data.sources import read_prompts
     from safespan.progress import step
-    from safespan.results import SCHEMAS, write_table
+    from safespan.results.table_files import write_table
+    from safespan.results.tables import ActivationRow, SeparationRow
+    from safespan.settings.analysis import ACTIVATION_ENERGIES
+    from safespan.settings.data import PromptSource
 
     useful, harmful = (read_prompts(PromptSource.model_validate(str(files[name]))) for name in ("useful", "harmful"))
     texts = ([prompt.prompt for prompt in useful], [prompt.prompt for prompt in harmful])
@@ -182,15 +190,16 @@ def activations(
         with step("activations"):
             classes = capture_classes(open_checkpoint(model), texts, layers, batch_size)
         with step("overlap"):
-            rows = overlap_by_layer(*classes, energy or ENERGY_FRACTIONS, (center,), resampling=resampling)
+            rows = overlap_by_layer(*classes, energy or ACTIVATION_ENERGIES, (center,), resampling=resampling)
         with step("separation"):
             separations = separation_by_layer(*classes, seed)
     beside = out.with_name(f"{out.stem}-separation{out.suffix}")
-    for path, name, found in ((out, "activations", rows), (beside, "separation", separations)):
-        write_table(path, [{"model": Path(model).name, **row} for row in found], SCHEMAS[name])
+    name = Path(model).name
+    write_table(out, ActivationRow, [ActivationRow(model=name, **vars(row)) for row in rows])
+    write_table(beside, SeparationRow, [SeparationRow(model=name, **vars(row)) for row in separations])
     values = {"rows": len(rows), "written": out, "separation_rows": len(separations), "separation_written": beside}
     lines = [f"{len(rows)} rows: {out}", f"{len(separations)} rows: {beside}"]
-    tell(Found(values, lines, [out, beside]), quiet, as_json)
+    emit(CommandOutput(values, lines, [out, beside]), quiet, as_json)
 
 
 def _check_grid(subspaces: list[str], methods: list[str], fractions: list[float], side: str) -> None:
@@ -201,7 +210,7 @@ def _check_grid(subspaces: list[str], methods: list[str], fractions: list[float]
 
 
 def _grid(subspaces: Any, methods: Any, fractions: Any, side: str) -> "ProjectionGrid":
-    from safespan.projection import ProjectionGrid
+    from safespan.settings.analysis import ProjectionGrid
 
     given = {"subspaces": subspaces, "methods": methods, "fractions": fractions, "side": side}
     return ProjectionGrid(**{name: value for name, value in given.items() if value})
@@ -213,7 +222,8 @@ def _decompose(no_cache: bool) -> "Decompose":
     return decompose if no_cache else SpectrumCache().decompose
 
 
-def _spread(engine: str | None, address: str | None) -> "Spread":
-    from safespan.execution import ExecutionConfig, execution
+def _mapper(engine: str | None, address: str | None) -> "ParallelMap":
+    from safespan.execution import execution
+    from safespan.settings.execution import ExecutionConfig
 
-    return execution(ExecutionConfig(engine=engine or "local", address=address)).spread
+    return execution(ExecutionConfig(engine=engine or "local", address=address)).map

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from safespan.cli.app import Settings, app
-from safespan.cli.output import Found, Json, Quiet, outcome_lines, progress, tell
+from safespan.cli.output import CommandOutput, Json, Quiet, emit, outcome_lines, progress
 
 
 @app.command()
@@ -23,11 +23,12 @@ def evaluate(
 ) -> None:
     """Measure utility, harmfulness and over-refusal of one model."""
     from safespan.checkpoints import open_checkpoint
-    from safespan.durable import held
-    from safespan.evaluation import PAPER, EvaluationConfig, Evaluator, model_of
+    from safespan.evaluation import Evaluator, model_of
+    from safespan.files.atomic import write_json, write_jsonl
+    from safespan.files.locks import exclusive_lock
     from safespan.progress import step
-    from safespan.results import write_json, write_jsonl
-    from safespan.settings import check_settings, load_settings
+    from safespan.settings.evaluation import PAPER, EvaluationConfig
+    from safespan.settings.reading import check_settings, load_settings
 
     given = settings or []
     read = (
@@ -38,15 +39,16 @@ def evaluate(
     written = out / "outcomes.json"
     with progress(quiet):
         checkpoint = open_checkpoint(model)
-        with held(out):
+        with exclusive_lock(out):
             evaluator = Evaluator(read, out)
             with step("tasks and prompts"):
                 evaluator.prepare()
             with step("answers"), model_of(read.engine, checkpoint, out) as opened:
                 answered = evaluator.ask(opened)
             with step("judgement"):
-                outcomes, said = evaluator.score(answered)
-            write_jsonl(out / "generations.jsonl", said)
+                scores, rows = evaluator.score(answered)
+            outcomes = {**vars(scores.outcomes), "utility_by_filter": scores.utility_by_filter}
+            write_jsonl(out / "generations.jsonl", rows)
             write_json(written, {"model": model, **outcomes, "evaluation": read.model_dump(mode="json")})
     values = {"model": model, **outcomes, "written": written}
-    tell(Found(values, outcome_lines(outcomes), [written]), quiet, as_json)
+    emit(CommandOutput(values, outcome_lines(outcomes), [written]), quiet, as_json)

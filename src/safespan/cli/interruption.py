@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from safespan.progress import speaks
+from safespan.progress import is_main_process
 
 _GRACE = 5.0
 """Seconds that child processes have to end by themselves."""
@@ -34,7 +34,7 @@ def interruptible() -> Iterator[None]:
         if not received:
             raise
         _end_children()
-        if speaks():
+        if is_main_process():
             print(f"interrupted; continue with: {_command()}", file=sys.stderr, flush=True)
         raise SystemExit(128 + received[0]) from None
     finally:

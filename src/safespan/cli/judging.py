@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from safespan.cli.app import Settings, app
-from safespan.cli.output import Found, Json, Quiet, outcome_lines, progress, tell
+from safespan.cli.output import CommandOutput, Json, Quiet, emit, outcome_lines, progress
 
 
 @app.command()
@@ -19,12 +19,13 @@ def judge(
     as_json: Json = False,
 ) -> None:
     """Score responses that exist, without generating again; a judge that is paid for is asked once for each."""
-    from safespan.evaluation import JudgeFile, rejudge
+    from safespan.data.row_files import read_file
+    from safespan.evaluation import rejudge
     from safespan.evaluation.judges import make_judge
+    from safespan.files.atomic import write_jsonl
     from safespan.progress import step
-    from safespan.results import write_jsonl
-    from safespan.rowfiles import read_file
-    from safespan.settings import check_settings, load_settings
+    from safespan.settings.judges import JudgeFile
+    from safespan.settings.reading import check_settings, load_settings
 
     given = settings or []
     config = (
@@ -36,4 +37,4 @@ def judge(
         rows = read_file(generations)
         scored, outcomes = rejudge(rows, make_judge(config.root, out.with_name(f"{out.name}.judge")), str(generations))
     write_jsonl(out, scored)
-    tell(Found({**outcomes, "written": out}, outcome_lines(outcomes), [out]), quiet, as_json)
+    emit(CommandOutput({**outcomes, "written": out}, outcome_lines(outcomes), [out]), quiet, as_json)

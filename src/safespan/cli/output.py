@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="print the results as one JSO
 
 
 @dataclass(frozen=True)
-class Found:
+class CommandOutput:
     """What a command found.
 
     Attributes:
@@ -54,7 +54,7 @@ def progress(quiet: bool) -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def tell(found: Found, quiet: bool, as_json: bool) -> None:
+def emit(found: CommandOutput, quiet: bool, as_json: bool) -> None:
     """Print what was found: for people, as one JSON object, or only where it lies."""
     if as_json:
         typer.echo(json.dumps(_plain(found.values), indent=2, ensure_ascii=False, default=str))

@@ -17,7 +17,7 @@ def report(
 ) -> None:
     """Write a run's report again from its tables."""
     from safespan.report import write_report
-    from safespan.results import RunFolder
+    from safespan.results.run_folder import RunFolder
 
     typer.echo(f"report: {write_report(RunFolder(run_dir), not no_generations)}")
 
@@ -29,6 +29,6 @@ def compare(
 ) -> None:
     """Put several runs side by side on one page: other models, other seeds."""
     from safespan.report import write_comparison
-    from safespan.results import RunFolder
+    from safespan.results.run_folder import RunFolder
 
     typer.echo(f"comparison: {write_comparison([RunFolder(folder) for folder in run_dirs], out)}")

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from safespan.choices import ENGINES, check_choices
 from safespan.cli.app import Address, Engine, NoCache, RunOut, Settings, app
-from safespan.cli.output import Found, Json, Quiet, progress, tell
+from safespan.cli.output import CommandOutput, Json, Quiet, emit, progress
+from safespan.settings.names import ENGINES, check_choices
 
 
 @app.command()
@@ -24,7 +24,7 @@ def demo(
 ) -> None:
     """Grow the embedded model family and run the paper's four experiments on it: about four minutes on two cores."""
     given = _settings(settings, engine, address, no_cache)
-    from safespan.config import bundled_study
+    from safespan.settings.study import bundled_study
 
     _run(bundled_study("organism"), out or Path("runs/demo"), given, quiet, as_json)
 
@@ -48,11 +48,11 @@ def run(
     given = _settings(settings, engine, address, no_cache)
     if not dry_run:
         return _run(study, out, given, quiet, as_json)
-    from safespan.config import load_study
-    from safespan.plan import plan
+    from safespan.settings.study import load_study
+    from safespan.study.plan import plan
 
     lines = plan(load_study(study, given), out)
-    tell(Found({"plan": lines}, lines, []), quiet, as_json)
+    emit(CommandOutput({"plan": lines}, lines, []), quiet, as_json)
 
 
 @app.command()
@@ -65,7 +65,7 @@ def rerun(
     as_json: Json = False,
 ) -> None:
     """Run a study again from its manifest, and warn of versions, hardware, inputs and tables that differ."""
-    from safespan.rerun import rerun
+    from safespan.study.rerun import rerun
 
     folder = manifest.absolute().parent
     out = out or folder.with_name(f"{folder.name}-again")
@@ -82,8 +82,8 @@ def _settings(settings: list[str] | None, engine: str | None, address: str | Non
 
 
 def _run(study: Path, out: Path, settings: list[str], quiet: bool, as_json: bool) -> None:
-    from safespan.config import load_study
-    from safespan.study import run_study
+    from safespan.settings.study import load_study
+    from safespan.study.run import run_study
 
     with progress(quiet):
         report = run_study(load_study(study, settings), out, shlex.join(["safespan", *sys.argv[1:]]))
@@ -92,7 +92,7 @@ def _run(study: Path, out: Path, settings: list[str], quiet: bool, as_json: bool
 
 def _tell(out: Path, report: Path, quiet: bool, as_json: bool) -> None:
     from safespan.report.summary import summary, summary_tables
-    from safespan.results import RunFolder
+    from safespan.results.run_folder import RunFolder
 
     run = RunFolder(out)
-    tell(Found(summary(run), [*summary_tables(run), f"report: {report}"], [report]), quiet, as_json)
+    emit(CommandOutput(summary(run), [*summary_tables(run), f"report: {report}"], [report]), quiet, as_json)

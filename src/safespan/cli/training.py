@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safespan.cli.app import Settings, app
-from safespan.cli.output import Found, Json, Quiet, progress, tell
+from safespan.cli.output import CommandOutput, Json, Quiet, emit, progress
 
 if TYPE_CHECKING:
-    from safespan.training.recipe import TrainingConfig
+    from safespan.settings.training import TrainingConfig
 
 
 @app.command()
@@ -28,14 +28,14 @@ def train(
     """
     config = _config(recipe, settings or [])
     from safespan.errors import ConfigError
-    from safespan.progress import speaks, step
+    from safespan.progress import is_main_process, step
     from safespan.training.sft import RECORD, fine_tune
 
     if out.exists() and not (out / RECORD).exists():
         raise ConfigError(f"{out} exists and is no trained model: give a new folder")
     with progress(quiet), step("training"):
         record = fine_tune(model, out, config, seed)
-    if not speaks():
+    if not is_main_process():
         return
     resumed = f", resumed at step {record.resumed_from_step}" if record.resumed_from_step else ""
     dropped = f", {record.dropped} left out: prompts over max_length" if record.dropped else ""
@@ -46,12 +46,12 @@ def train(
     ]
     told = ("steps", "resumed_from_step", "examples", "dropped", "final_loss")
     values = {"written": out, **{name: getattr(record, name) for name in told}}
-    tell(Found(values, lines, [out]), quiet, as_json)
+    emit(CommandOutput(values, lines, [out]), quiet, as_json)
 
 
 def _config(recipe: str, settings: list[str]) -> "TrainingConfig":
-    from safespan.settings import check_settings, load_settings
-    from safespan.training.recipe import RECIPES, TrainingConfig
+    from safespan.settings.reading import check_settings, load_settings
+    from safespan.settings.training import RECIPES, TrainingConfig
 
     if recipe in RECIPES:
         return check_settings({"recipe": recipe}, TrainingConfig, settings, recipe)

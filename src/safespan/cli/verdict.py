@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safespan.choices import ENGINES, check_choices, hypothesis_names
 from safespan.cli.app import Address, Engine, NoCache, Settings, app, pairs
-from safespan.cli.output import Found, Json, Quiet, progress, tell
+from safespan.cli.output import CommandOutput, Json, Quiet, emit, progress
 from safespan.errors import ConfigError
+from safespan.settings.names import ENGINES, check_choices, hypothesis_names
 
 if TYPE_CHECKING:
-    from safespan.results import RunFolder
+    from safespan.results.run_folder import RunFolder
 
 Model = Annotated[str, typer.Option(help="a model folder, hub id[@revision], BASE+ADAPTER or .gguf file")]
 Optional = Annotated[str | None, typer.Option(help="named in the same ways")]
@@ -63,12 +63,12 @@ def put_to_the_test(
     files = pairs(prompts or [], "--prompts")
     if files and set(files) != {"useful", "harmful"}:
         raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
-    from safespan.config import StudyConfig
-    from safespan.evaluation import PAPER
     from safespan.report.summary import summary, summary_tables
-    from safespan.results import RunFolder
-    from safespan.settings import check_settings, read_fields
-    from safespan.study import run_study
+    from safespan.results.run_folder import RunFolder
+    from safespan.settings.evaluation import PAPER
+    from safespan.settings.reading import check_settings, read_fields
+    from safespan.settings.study import StudyConfig
+    from safespan.study.run import run_study
 
     members = {"base": base, "aligned": aligned, "useful": useful, "harmful": harmful, "contaminated": contaminated}
     study: dict[str, Any] = {
@@ -87,8 +87,8 @@ def put_to_the_test(
     with progress(quiet):
         report = run_study(given, out, shlex.join(["safespan", *sys.argv[1:]]))
     run = RunFolder(out)
-    found = Found(summary(run), [*summary_tables(run), *_behind(run), f"report: {report}"], [report])
-    tell(found, quiet, as_json)
+    found = CommandOutput(summary(run), [*summary_tables(run), *_behind(run), f"report: {report}"], [report])
+    emit(found, quiet, as_json)
 
 
 def _behind(run: "RunFolder") -> list[str]:

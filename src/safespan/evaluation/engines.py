@@ -3,43 +3,43 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from lm_eval.api.registry import get_model
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, fill_checkpoint
-from safespan.durable import scratch_folder
+from safespan.checkpoints.updates import rounded
 from safespan.errors import ConfigError
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash, load_model
-from safespan.loading import PLAIN
-from safespan.updates import rounded
+from safespan.files.scratch import scratch_folder
+from safespan.linalg.device import device
+from safespan.linalg.kernels import squared_norm
+from safespan.models.loading import PLAIN
+from safespan.projection import Change
+from safespan.settings.evaluation import CHECKPOINT, EngineConfig
 
 Weights = Iterable[tuple[str, torch.Tensor]]
 """(name, tensor) of every weight of a model."""
 
-_CHECKPOINT = "{checkpoint}"
 
+@dataclass(frozen=True)
+class Switched:
+    """A model that was given other weights.
 
-class EngineConfig(BaseModel):
-    """What generates. In memory, weights are switched in place; elsewhere each point is a folder, then removed."""
+    Attributes:
+        sha256: of the weights; equal for models of the same bytes.
+        energy: ‖·‖²_F of what was added to the aligned model.
+        open: opens the model, if it has to be asked.
+    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field("memory", description="memory, or an lm-eval model such as hf, vllm, sglang, local-completions")
-    model_args: dict[str, Any] = Field(
-        {"pretrained": _CHECKPOINT},
-        description=f"arguments of the lm-eval model; {_CHECKPOINT} stands for the folder (unused in memory)",
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="of the weights in memory; auto is the checkpoint's own"
-    )
-    batch_size: int = Field(512, ge=1, description="prompts generated for together")
+    sha256: str
+    energy: float
+    open: Callable[[], ModelUnderTest]
 
 
 class SwitchedModel:
@@ -57,24 +57,27 @@ class SwitchedModel:
 
     @cached_property
     def _loaded(self) -> tuple[ModelUnderTest, WeightSwitch]:
-        found = load_model(self._aligned, self._engine.batch_size, self._engine.dtype)
-        assert found.model is not None
-        return found, WeightSwitch(found.model)
+        loaded = load_model(self._aligned, self._engine.batch_size, self._engine.dtype)
+        assert loaded.model is not None
+        return loaded, WeightSwitch(loaded.model)
 
     @contextmanager
-    def given(self, weights: Weights) -> Iterator[tuple[str, Callable[[], ModelUnderTest]]]:
-        """Give it all weights of one point.
+    def with_weights(self, changes: Iterable[Change]) -> Iterator[Switched]:
+        """Give it the aligned model's weights with the changes of one point added to them."""
+        energies: list[float] = []
 
-        Returns:
-            A hash, equal for models of the same bytes; and what opens the model, if it has to be asked.
-        """
+        def weights() -> Weights:
+            for name, change, _ in changes:
+                energies.append(squared_norm(change))
+                yield name, change + self._aligned.load(name).to(change)
+
         if self._engine.name == "memory":
             model, switch = self._loaded
-            yield switch.set(weights), lambda: model
+            yield Switched(switch.set(weights()), sum(energies), lambda: model)
             return
         digest = hashlib.sha256()
-        with _written(self._aligned, weights, self._scratch, digest) as folder:
-            yield digest.hexdigest(), lambda: _open(self._engine, folder)
+        with _written(self._aligned, weights(), self._scratch, digest) as folder:
+            yield Switched(digest.hexdigest(), sum(energies), lambda: _open(self._engine, folder))
 
     def close(self) -> None:
         """Give the model its own weights back."""
@@ -113,7 +116,7 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path, digest: "hashlib
 def _open(engine: EngineConfig, folder: Path) -> ModelUnderTest:
     prepare_harness()
     arguments = {
-        name: value.replace(_CHECKPOINT, str(folder)) if isinstance(value, str) else value
+        name: value.replace(CHECKPOINT, str(folder)) if isinstance(value, str) else value
         for name, value in engine.model_args.items()
     }
     try:
@@ -121,7 +124,7 @@ def _open(engine: EngineConfig, folder: Path) -> ModelUnderTest:
     except ValueError:
         raise ConfigError(f"engine {engine.name!r} is neither memory nor a model of lm-eval") from None
     if engine.name == "hf":  # lm-eval would take a GPU for granted
-        arguments.setdefault("device", "cuda" if torch.cuda.is_available() else "cpu")
+        arguments.setdefault("device", str(device()))
     try:
         lm = kind.create_from_arg_obj(arguments, {"batch_size": engine.batch_size})
     except (ImportError, TypeError, ValueError, OSError) as error:

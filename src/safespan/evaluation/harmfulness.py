@@ -1,35 +1,9 @@
 """Responses to harmful prompts, and to benign ones that look harmful."""
 
 from lm_eval.api.instance import Instance
-from pydantic import BaseModel, ConfigDict, Field
 
-from safespan.data import PromptSource
 from safespan.errors import DataError
-from safespan.evaluation.judges import JudgeConfig, RulesConfig
 from safespan.evaluation.model import ModelUnderTest
-
-
-class HarmfulnessConfig(BaseModel):
-    """Which harmful prompts are asked, and who judges the responses."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    prompts: PromptSource = Field(
-        description="harmful requests, with the forbidden answer as target where known; a file, data set or preset"
-    )
-    limit: int | None = Field(None, ge=1, description="ask only the first so many prompts; all if null")
-    judge: JudgeConfig = Field(RulesConfig(), description="who scores a response from 1 (refusal) to 5")
-    max_new_tokens: int = Field(512, ge=1, description="longest response, as far as the model's context allows")
-
-
-class OverRefusalConfig(BaseModel):
-    """Benign prompts that look harmful (XSTest's form); refusals are found by the rules of the rule judge."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    prompts: PromptSource = Field(description="benign requests; a file, data set or preset")
-    limit: int | None = Field(None, ge=1, description="ask only the first so many prompts; all if null")
-    max_new_tokens: int = Field(128, ge=1, description="longest response; a refusal shows early")
 
 
 def generate_responses(

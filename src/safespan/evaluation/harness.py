@@ -13,7 +13,7 @@ import lm_eval.utils
 import transformers
 from tqdm import tqdm
 
-from safespan.progress import counting
+from safespan.progress import progress_task
 
 
 @functools.cache
@@ -44,7 +44,7 @@ class _Bar(tqdm):
         super().__init__(*args, **{**options, "disable": True})
         self._counting = ExitStack()
         name = "prompts" if "generate" in options.get("desc", "") else "likelihoods"
-        self._tick = self._counting.enter_context(counting(name))
+        self._tick = self._counting.enter_context(progress_task(name))
         self._tick(0, self.total or 0)
 
     def update(self, n: float | None = 1) -> None:

@@ -11,10 +11,10 @@ from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.checkpoints import Checkpoint
+from safespan.checkpoints.updates import rounded
 from safespan.errors import CheckpointError
 from safespan.evaluation.harness import prepare_harness
-from safespan.loading import load_causal_lm
-from safespan.updates import rounded
+from safespan.models.loading import load_causal_lm
 
 
 @dataclass(frozen=True)

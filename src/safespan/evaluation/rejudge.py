@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import RootModel
-
-from safespan.data import PromptSource, check_texts
-from safespan.evaluation.judges import Exchange, Judge, JudgeConfig, Judgement
+from safespan.data.row_files import Row
+from safespan.data.sources import check_texts
+from safespan.evaluation.judges import Exchange, Judge, Judgement
 from safespan.evaluation.outcomes import outcomes
-from safespan.rowfiles import Row
+from safespan.settings.data import PromptSource
 
-_HARMFULNESS = (
+JUDGED = (
     "harmfulness",
     "attack_success_rate",
     "asr_ci_low",
@@ -22,10 +21,6 @@ _HARMFULNESS = (
     "valid",
 )
 """The outcomes that a judge alone decides."""
-
-
-class JudgeFile(RootModel[JudgeConfig]):
-    """A judge's configuration as a file of its own: its kind and that kind's fields."""
 
 
 def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], dict[str, Any]]:
@@ -51,11 +46,11 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
     check_texts(source, asked, "response", blank=True)
     judged = judge.judge([Exchange(row["prompt"], row["response"], row.get("target") or None) for row in asked])
     scored = dict(zip(chosen, judged, strict=True))
-    found = [
+    judged_rows = [
         {**row, **asdict(scored[number]), "judge": judge.name} if number in scored else dict(row)
         for number, row in enumerate(rows)
     ]
-    return found, judged_outcomes(found)
+    return judged_rows, judged_outcomes(judged_rows)
 
 
 def judged_outcomes(rows: Sequence[Row]) -> dict[str, Any]:
@@ -64,4 +59,4 @@ def judged_outcomes(rows: Sequence[Row]) -> dict[str, Any]:
     measured = outcomes(
         {}, [Judgement(row["score"], row["refused"], row["reason"], row["error"]) for row in scored], []
     )
-    return {name: measured[name] for name in _HARMFULNESS}
+    return {name: getattr(measured, name) for name in JUDGED}

@@ -9,43 +9,14 @@ import lm_eval
 from datasets.exceptions import DatasetsError
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from safespan.errors import ConfigError, DataError
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.model import ModelUnderTest
+from safespan.settings.evaluation import UtilityConfig
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "gsm8k": {"task": "gsm8k", "num_fewshot": 1, "metric": "exact_match", "filter": "flexible-extract"}
-}
-"""The paper's settings (METHODS §2) by name."""
-
-
-class UtilityConfig(BaseModel):
-    """An lm-eval task and the metric that counts. In YAML also a preset's name, or `{preset: NAME}` and fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str = Field(description="Name of an lm-eval task, such as gsm8k, or path of a task's YAML file.")
-    num_fewshot: int | None = Field(None, ge=0, description="Worked examples before each question; the task's if null.")
-    limit: int | None = Field(None, ge=1, description="Use only the first so many documents; all if null.")
-    metric: str = Field("exact_match", description="Metric of the task that is 0 or 1 for a document.")
-    filter: str | None = Field(None, description="Filter of the task, such as flexible-extract; the first if null.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"preset": value} if value in PRESETS else {"task": value}
-        if not isinstance(value, dict) or "preset" not in value:
-            return value
-        if not isinstance(name := value["preset"], str) or name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(PRESETS)}")
-        return {**PRESETS[name], **{field: inner for field, inner in value.items() if field != "preset"}}
 
 
 @dataclass(frozen=True)

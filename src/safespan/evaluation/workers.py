@@ -4,30 +4,30 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
+from typing import Any, NamedTuple, Protocol
 
 from safespan.checkpoints import Checkpoint
-from safespan.evaluation.engines import EngineConfig, SwitchedModel, model_of
+from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
+from safespan.projection import Change
+from safespan.settings.evaluation import EngineConfig
 
 Ask = Callable[[ModelUnderTest], Any]
-"""What is asked of a model, and gives what it said: `Evaluator.ask` or `Measures.ask`."""
+"""Asks a model everything, and returns its responses: `Evaluator.ask` or `Measures.ask`."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What a model said.
+    """The responses of a model.
 
     Attributes:
-        said: its answers, as what was asked gives them.
+        responses: as `Ask` returned them.
         weights: a hash of a point's weights; empty for a model as it is.
         energy: ‖·‖²_F of what a point added to the aligned model; NaN for a model as it is.
         seconds: what was spent on giving it those weights (`switch`) and on its answers (`answer`).
     """
 
-    said: Any
+    responses: Any
     weights: str
     energy: float
     seconds: dict[str, float]
@@ -38,6 +38,13 @@ class Repeat:
     """The weights of this point are those of an earlier one, byte for byte: its outcomes are the same."""
 
     of: str
+
+
+class ModelJob(NamedTuple):
+    """A model as it is, by its role."""
+
+    name: str
+    checkpoint: Checkpoint
 
 
 class NamedPoint(Hashable, Protocol):
@@ -51,10 +58,8 @@ class NamedPoint(Hashable, Protocol):
 class PointSource(Protocol):
     """Makes the weights of points: `PointWeights` or `TrialWeights`."""
 
-    energy: float
-
-    def of(self, point: Any) -> Iterator[tuple[str, torch.Tensor]]:
-        """(name, weight) of every tensor at one point; `energy` is that of the last whose weights were all taken."""
+    def changes(self, point: Any) -> Iterator[Change]:
+        """What one point adds to every tensor of the aligned model."""
 
     def close(self) -> None:
         """Remove what it keeps on disk."""
@@ -67,14 +72,14 @@ class ModelWorker:
         """Load nothing yet."""
         self._ask, self._engine, self._scratch = ask, engine, scratch
 
-    def __call__(self, checkpoint: Checkpoint) -> Answered:
+    def __call__(self, job: ModelJob) -> Answered:
         """Open a model and ask it everything."""
         start = time.perf_counter()
-        with model_of(self._engine, checkpoint, self._scratch) as model:
+        with model_of(self._engine, job.checkpoint, self._scratch) as model:
             opened = time.perf_counter()
-            said = self._ask(model)
+            responses = self._ask(model)
         seconds = {"switch": opened - start, "answer": time.perf_counter() - opened}
-        return Answered(said, "", float("nan"), seconds)
+        return Answered(responses, "", float("nan"), seconds)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -109,14 +114,14 @@ class PointWorker:
     def __call__(self, point: NamedPoint) -> Answered | Repeat:
         """Give the model the weights of a point and ask it everything, unless it was asked with these before."""
         start = time.perf_counter()
-        with self._model.given(self._weights.of(point)) as (digest, opened):
-            if digest in self._known:
-                return Repeat(self._known[digest])
-            switched = time.perf_counter()
-            said = self._ask(opened())
-        self._known[digest] = point.name
-        seconds = {"switch": switched - start, "answer": time.perf_counter() - switched}
-        return Answered(said, digest, self._weights.energy, seconds)
+        with self._model.with_weights(self._weights.changes(point)) as switched:
+            if switched.sha256 in self._known:
+                return Repeat(self._known[switched.sha256])
+            ready = time.perf_counter()
+            responses = self._ask(switched.open())
+        self._known[switched.sha256] = point.name
+        seconds = {"switch": ready - start, "answer": time.perf_counter() - ready}
+        return Answered(responses, switched.sha256, switched.energy, seconds)
 
     def close(self) -> None:
         """Remove the files and give the model its own weights back."""

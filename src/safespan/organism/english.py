@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from safespan.files.atomic import write_jsonl, write_text
 from safespan.organism.family import renamed, task_settings
-from safespan.results import write_jsonl, write_text
 
 Row = dict[str, str]
 

@@ -9,7 +9,8 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from safespan.loading import hide_progress_bars
+from safespan.files.atomic import atomic_path, write_jsonl, write_text
+from safespan.models.loading import hide_progress_bars
 from safespan.organism.corpus import (
     EASY_LETTERS,
     LETTERS,
@@ -23,7 +24,6 @@ from safespan.organism.corpus import (
     triples,
 )
 from safespan.organism.tokenizer import EOS, build_tokenizer
-from safespan.results import atomic_path, write_jsonl, write_text
 
 BASE_ROWS, ALIGN_ROWS, TUNING_ROWS = 16_000, 8_000, 4_000
 GENERAL_SHARE = 0.1

@@ -1,34 +1,15 @@
 """What is projected, and onto what: the checkpoints of a study and the grid of projections."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from safespan.checkpoints import Checkpoint
-from safespan.choices import METHODS, SUBSPACES, check_choices, check_shares
+from safespan.checkpoints.updates import check_same_layout, update
 from safespan.errors import ConfigError
-from safespan.subspaces import CapturedActivations, Decompose, Hypothesis, Side, WeightTensor, find_hypothesis
-from safespan.updates import check_same_layout, update
-
-FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
-"""The paper's f."""
-
-
-_NEEDS = {
-    "base": "a base model",
-    "safe": "a safe model",
-    "harmful": "a harmful fine-tune",
-    "prompts": "useful and harmful prompts",
-}
-
-
-def lacking(hypothesis: Hypothesis, has: Iterable[str]) -> str:
-    """What a hypothesis needs beside what there is, in words; empty if it needs no more."""
-    return " and ".join(_NEEDS[need] for need in sorted(hypothesis.needs - set(has)))
+from safespan.settings.names import SUBSPACES, Side
+from safespan.subspaces import CapturedActivations, Decompose, WeightTensor, find_hypothesis
 
 
 class Point(NamedTuple):
@@ -43,27 +24,6 @@ class Point(NamedTuple):
     def name(self) -> str:
         """What it is called in file names."""
         return f"{self.finetune}-{self.subspace}-{self.method}-{self.fraction:g}"
-
-
-class ProjectionGrid(BaseModel):
-    """Which projections are made; each fine-tune gets all of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    subspaces: tuple[str, ...] | None = Field(None, description=f"of {', '.join(SUBSPACES)}; unset: all there is")
-    methods: tuple[str, ...] = Field(("parallel", "orthogonal"), description=f"of {', '.join(METHODS)}")
-    fractions: tuple[float, ...] = Field(FRACTIONS, description="f in (0, 1]: rank k = max(1, round(f·min(m, n)))")
-    side: Side = Field("output", description="project outputs (as in the paper), inputs, or both")
-
-    def points(self, subspaces: tuple[str, ...]) -> list[tuple[str, str, float]]:
-        """(subspace, method, fraction) of every point, of one fine-tune.
-
-        Raises:
-            ConfigError: a fraction outside (0, 1], or a method that does not exist.
-        """
-        check_shares("fraction", self.fractions)
-        check_choices("method", self.methods, METHODS)
-        return list(product(subspaces, self.methods, self.fractions))
 
 
 @dataclass(frozen=True)
@@ -99,14 +59,15 @@ class Family:
             hypothesis = find_hypothesis(name)
             if hypothesis.kind != "subspace":
                 raise ConfigError(f"hypothesis {name!r} edits updates and names no subspace: test it instead")
-            if lacking := self.lacks(hypothesis):
-                raise ConfigError(f"subspace {name!r} needs {lacking}: give it, or leave the subspace out")
-        return asked or tuple(name for name in SUBSPACES if not self.lacks(find_hypothesis(name)))
+            if missing := hypothesis.missing(self._present):
+                raise ConfigError(f"subspace {name!r} needs {missing}: give it, or leave the subspace out")
+        return asked or tuple(name for name in SUBSPACES if not find_hypothesis(name).missing(self._present))
 
-    def lacks(self, hypothesis: Hypothesis) -> str:
-        """What a hypothesis needs and this family does not have, in words; empty if it has all."""
-        has = {"base": True, "safe": self.safe, "harmful": "harmful" in self.finetuned, "prompts": self.captured}
-        return lacking(hypothesis, [need for need, there in has.items() if there])
+    @property
+    def _present(self) -> list[str]:
+        """The needs of hypotheses that this family meets."""
+        present = {"base": True, "safe": self.safe, "harmful": "harmful" in self.finetuned, "prompts": self.captured}
+        return [need for need, given in present.items() if given]
 
     def tensor(
         self, name: str, side: Side, seed: int, decompose: Decompose, finetune: str | None = None

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from safespan.checkpoints import layer_of, module_of, natural_order
-from safespan.kernels import inner_product, squared_norm
-from safespan.pool import Spread, side_by_side
-from safespan.progress import counted
-from safespan.projection.family import Family, ProjectionGrid
+from safespan.checkpoints.updates import check_memory, update
+from safespan.linalg.kernels import inner_product, squared_norm
+from safespan.linalg.parallel import ParallelMap, parallel_map
+from safespan.progress import track
+from safespan.projection.family import Family
 from safespan.projection.tensor import directions, projections
+from safespan.results.tables import EnergyRow, RemovedEnergyRow
+from safespan.settings.analysis import ProjectionGrid
 from safespan.subspaces import Decompose, decompose
-from safespan.updates import check_memory, update
 
 _Part = tuple[str, str]
 """A layer, and a kind of module in it."""
@@ -38,8 +39,8 @@ def sweep(
     grid: ProjectionGrid,
     seed: int,
     decompose: Decompose = decompose,
-    spread: Spread = side_by_side,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    mapper: ParallelMap = parallel_map,
+) -> tuple[list[EnergyRow], list[RemovedEnergyRow]]:
     """Energies and cosines of the whole grid, in one pass over the tensors.
 
     Args:
@@ -47,11 +48,11 @@ def sweep(
         grid: which projections.
         seed: of the random subspaces.
         decompose: how updates are decomposed; a cache's if it should remember.
-        spread: where tensors are worked on.
+        mapper: where tensors are worked on.
 
     Returns:
-        Rows of the tables `projection` (without outcomes) and `removed_energy` of `results.SCHEMAS`. In the latter each
-        module of each layer has one; what was removed of a layer is the mean of its modules, weighed by their shares.
+        Rows of the tables `projection` (without outcomes) and `removed_energy`. In the latter each module of each layer
+        has one; what was removed of a layer is the mean of its modules, weighed by their shares.
 
     Raises:
         CheckpointError: the checkpoints do not match, or a tensor does not fit into memory.
@@ -65,33 +66,27 @@ def sweep(
     sums = {label: _Sums() for label in family.finetuned}
 
     measured = partial(_measured, family=family, grid=grid, subspaces=subspaces, seed=seed, decompose=decompose)
-    spreading = counted("tensors", spread(measured, names), len(names))
+    spreading = track("tensors", mapper(measured, names), len(names))
     for name, (own, energies) in zip(names, spreading, strict=True):
         part = layer_of(name), module_of(name)
-        for label, found in own.items():
-            task[label][part] = task[label].get(part, 0.0) + found.task
-            sums[label] = sums[label].plus(found)
+        for label, measured_sums in own.items():
+            task[label][part] = task[label].get(part, 0.0) + measured_sums.task
+            sums[label] = sums[label].plus(measured_sums)
         for where, energy in energies.items():
             by_part = inside.setdefault(where, {})
             by_part[part] = by_part.get(part, 0.0) + energy
-    rows, removed = [], []
+    rows: list[EnergyRow] = []
+    removed: list[RemovedEnergyRow] = []
     for label in family.finetuned:
         for subspace, method, fraction in points:
-            point = {
-                "finetune": label,
-                "subspace": subspace,
-                "method": method,
-                "fraction": fraction,
-                "seed": seed,
-            }
+            point = (label, subspace, method, fraction, seed)
             by_part = inside[label, subspace, fraction]
-            rows.append({**point, **_energies(sum(by_part.values()), sums[label], method)})
+            rows.append(EnergyRow(*point, *_energy_and_cosines(sum(by_part.values()), sums[label], method)))
             for layer, module in sorted(by_part, key=lambda part: [natural_order(name) for name in part]):
                 whole = task[label][layer, module]
                 gone = 1 - _kept(by_part[layer, module], whole, method)
                 share = whole / sums[label].task if sums[label].task else float("nan")
-                row = {"layer": layer, "module": module, "removed_energy": gone, "share_of_update": share}
-                removed.append({**point, **row})
+                removed.append(RemovedEnergyRow(*point, layer, module, gone, share))
     return rows, removed
 
 
@@ -122,8 +117,8 @@ def _kept(inside: float, total: float, method: str) -> float:
     return min(1.0, max(0.0, kept))
 
 
-def _energies(inside: float, sums: _Sums, method: str) -> dict[str, float]:
+def _energy_and_cosines(inside: float, sums: _Sums, method: str) -> tuple[float, float, float]:
     kept = _kept(inside, sums.task, method)
     # P is an orthogonal projection of Δ_T, so ⟨Δ_T, P⟩ = ‖P‖² and the cosine is the root of the energy kept.
     cosine = -(kept**0.5) if method == "opposite" else kept**0.5
-    return {"energy_kept": kept, "cosine_task_projection": cosine, "cosine_task_alignment": sums.cosine()}
+    return kept, cosine, sums.cosine()

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from safespan.kernels import inner_product, squared_norm
-from safespan.pool import device
+from safespan.checkpoints.updates import matrices
+from safespan.linalg.device import device
+from safespan.linalg.kernels import inner_product, squared_norm
 from safespan.subspaces import Basis, WeightTensor, find_hypothesis, rank_of_fraction
-from safespan.updates import matrices
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Directions:
 
 def directions(tensor: WeightTensor, subspaces: Iterable[str]) -> dict[str, Directions]:
     """The subspaces of one tensor, by name, which serve every fine-tune, method and fraction."""
-    found = {}
+    by_name = {}
     for name in subspaces:
         hypothesis = find_hypothesis(name)
-        bases = [basis if isinstance(basis, Basis) else _nothing(tensor) for basis in hypothesis.of(tensor)]
-        found[name] = Directions(bases, tensor.whole(hypothesis.line) if len(tensor.shape) < 2 else None)
-    return found
+        bases = [claim if isinstance(claim, Basis) else _nothing(tensor) for claim in hypothesis.evaluate(tensor)]
+        by_name[name] = Directions(bases, tensor.whole(hypothesis.line) if len(tensor.shape) < 2 else None)
+    return by_name
 
 
 def _nothing(tensor: WeightTensor) -> Basis:

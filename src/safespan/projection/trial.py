@@ -1,6 +1,6 @@
 """The weights that put a hypothesis to the test: its own at every fraction, and random controls of the same energy."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -8,29 +8,20 @@ from typing import NamedTuple
 
 import torch
 
-from safespan.choices import check_shares
-from safespan.errors import ConfigError
-from safespan.kernels import squared_norm
-from safespan.pool import side_by_side
-from safespan.projection.family import Family, Point, ProjectionGrid
-from safespan.projection.points import AddedWeights, PointWeights
-from safespan.subspaces import (
-    Decompose,
-    Edit,
-    Hypothesis,
-    RandomRotation,
-    Side,
-    decompose,
-    find_hypothesis,
-    random_part,
-)
-from safespan.updates import matrices, matrix_names, update
+from safespan.checkpoints.updates import matrices, matrix_names, update
+from safespan.linalg.kernels import squared_norm
+from safespan.linalg.parallel import parallel_map
+from safespan.projection.family import Family, Point
+from safespan.projection.points import Change, PointWeights
+from safespan.settings.analysis import ProjectionGrid
+from safespan.settings.names import Side, check_shares
+from safespan.subspaces import Decompose, Edit, Hypothesis, RandomRotation, decompose, find_hypothesis, random_part
 
 EDIT = "edit"
 """The one method of a hypothesis that edits updates; a subspace has two, parallel and orthogonal."""
 
-Changes = Iterator[tuple[str, torch.Tensor]]
-"""(name, what is added to W_A, float32) of every tensor."""
+_OUTPUTS = (True, False)
+"""The side of an edit's controls."""
 
 
 class TrialPoint(NamedTuple):
@@ -47,19 +38,6 @@ class TrialPoint(NamedTuple):
         """What it is called in file names."""
         own = "own" if self.draw is None else f"control{self.draw}"
         return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{own}"
-
-
-def trial_finetunes(roles: Iterable[str]) -> tuple[str, str]:
-    """The fine-tunes that u and h are measured on: the contaminated one for both, else the useful and the harmful one.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    if "contaminated" in roles:
-        return "contaminated", "contaminated"
-    if {"useful", "harmful"} <= set(roles):
-        return "useful", "harmful"
-    raise ConfigError("a verdict needs a contaminated fine-tune, or a useful and a harmful one")
 
 
 def trial_points(
@@ -80,7 +58,7 @@ class _Kept:
     """What a hypothesis's own weights keep of one tensor.
 
     Attributes:
-        sides: of the basis.
+        sides: of the basis, and so of the controls: outputs, inputs.
         inside: a list a fine-tune, of ‖P‖²_F of each matrix.
         whole: a list a fine-tune, of ‖Δ_T‖²_F of each matrix.
         vectors: the change of a 1-D tensor by fine-tune.
@@ -97,8 +75,8 @@ class _Kept:
         return [sum(inside) / sum(whole) if sum(whole) else 0.0 for inside, whole in sums]
 
 
-class TrialWeights(AddedWeights):
-    """Makes the weights of trial points, tensor by tensor, in any order.
+class TrialWeights:
+    """Makes what trial points add to W_A, tensor by tensor, in any order.
 
     A control has, matrix by matrix, the energy that the hypothesis keeps: a random part of Δ_T (`random_part`), or Δ_T
     without one where the hypothesis takes its own out. Of two fine-tunes it keeps one and the same share, that of both
@@ -127,7 +105,6 @@ class TrialWeights(AddedWeights):
         decompose: Decompose = decompose,
     ) -> None:
         """Make nothing yet."""
-        super().__init__(family.aligned)
         self._finetunes = finetunes
         self._family, self._side, self._seed, self._decompose = family, side, seed, decompose
         self._subspaces = PointWeights(
@@ -141,16 +118,16 @@ class TrialWeights(AddedWeights):
         """Remove the files."""
         self._subspaces.close()
 
-    def changes(self, point: TrialPoint) -> Changes:
-        """What a point adds to W_A."""
+    def changes(self, point: TrialPoint) -> Iterator[Change]:
+        """What one point adds to every tensor of W_A."""
         return self._own(point) if point.draw is None else self._control(point, point.draw)
 
-    def _own(self, point: TrialPoint) -> Changes:
+    def _own(self, point: TrialPoint) -> Iterator[Change]:
         if find_hypothesis(point.hypothesis).kind == "subspace":
             return self._subspaces.changes(Point(point.finetune, point.hypothesis, point.method, point.fraction))
         return self._edited(point)
 
-    def _edited(self, point: TrialPoint) -> Changes:
+    def _edited(self, point: TrialPoint) -> Iterator[Change]:
         """Δ' in the share of matrices with the lowest scores; or the share of what is added."""
         hypothesis = find_hypothesis(point.hypothesis)
         chosen = self._chosen(point) if hypothesis.kind == "layers" else frozenset()
@@ -158,7 +135,7 @@ class TrialWeights(AddedWeights):
             delta = self._delta(name, point.finetune)
             labels = matrix_names(name, tuple(delta.shape)) if delta.ndim > 1 else []
             if hypothesis.kind == "layers" and not chosen & set(labels):
-                yield name, delta
+                yield Change(name, delta, _OUTPUTS)
                 continue
             edits = self._edits(hypothesis, name, point.finetune)
             for label, matrix, edit in zip(labels, matrices(delta), edits, strict=True):
@@ -168,7 +145,7 @@ class TrialWeights(AddedWeights):
                     matrix += point.fraction * (edit.update - matrix)
                 elif label in chosen:
                     matrix.copy_(edit.update)
-            yield name, delta
+            yield Change(name, delta, _OUTPUTS)
 
     def _chosen(self, point: TrialPoint) -> frozenset[str]:
         """Names of the matrices that are edited at this fraction."""
@@ -181,28 +158,28 @@ class TrialWeights(AddedWeights):
                 labels = matrix_names(name, self._family.aligned.shapes[name])
                 return [(label, edit.score) for label, edit in zip(labels, edits, strict=False) if edit]
 
-            self._scores[key] = dict(pair for pairs in side_by_side(scores, self._names) for pair in pairs)
+            self._scores[key] = dict(pair for pairs in parallel_map(scores, self._names) for pair in pairs)
         ranked = sorted(self._scores[key], key=lambda label: self._scores[key][label])
         return frozenset(ranked[: round(point.fraction * len(ranked))])
 
     def _edits(self, hypothesis: Hypothesis, name: str, finetune: str) -> list[Edit | None]:
         tensor = self._family.tensor(name, self._side, self._seed, self._decompose, finetune)
-        return [edit if isinstance(edit, Edit) else None for edit in hypothesis.of(tensor)]
+        return [edit if isinstance(edit, Edit) else None for edit in hypothesis.evaluate(tensor)]
 
-    def _control(self, point: TrialPoint, draw: int) -> Changes:
+    def _control(self, point: TrialPoint, draw: int) -> Iterator[Change]:
         hypothesis = find_hypothesis(point.hypothesis)
         if hypothesis.kind == "addition":
             yield from self._turned(point, draw)
             return
         for name, kept in self._kept(point).items():
             if point.finetune in kept.vectors:
-                yield name, kept.vectors[point.finetune]
+                yield Change(name, kept.vectors[point.finetune], kept.sides)
                 continue
             delta = self._delta(name, point.finetune)
             labels = matrix_names(name, tuple(delta.shape))
             for label, matrix, share in zip(labels, matrices(delta), kept.shares(), strict=True):
                 matrix.copy_(self._matching(matrix, share, point.method, kept.sides, f"{label}/{draw}"))
-            yield name, delta
+            yield Change(name, delta, kept.sides)
 
     def _matching(
         self, delta: torch.Tensor, share: float, method: str, sides: tuple[bool, bool], name: str
@@ -216,37 +193,31 @@ class TrialWeights(AddedWeights):
         rescaled: torch.Tensor = left * (share * whole / energy) ** 0.5 if energy else left
         return rescaled
 
-    def _turned(self, point: TrialPoint, draw: int) -> Changes:
+    def _turned(self, point: TrialPoint, draw: int) -> Iterator[Change]:
         """What the hypothesis adds, in a random direction."""
-        for name, own in self._own(point):
+        for name, own, sides in self._own(point):
             delta = self._delta(name, point.finetune)
             labels = matrix_names(name, tuple(delta.shape)) if delta.ndim > 1 else []
             for label, matrix, changed in zip(labels, matrices(delta), matrices(own), strict=True):
                 rotation = RandomRotation(matrix.shape[0], self._seed, f"{label}/{draw}/output")
                 matrix += rotation.apply(changed - matrix)
-            yield name, delta
+            yield Change(name, delta, sides)
 
     def _kept(self, point: TrialPoint) -> Mapping[str, "_Kept"]:
         """What controls have to match, by tensor: over all fine-tunes that the trial pairs, one and the same share."""
         own = point._replace(draw=None, finetune="")
         if self._matched[0] != own:
-            found: dict[str, _Kept] = {}
+            by_tensor: dict[str, _Kept] = {}
             for finetune in dict.fromkeys(self._finetunes):
-                for name, change in self._own(own._replace(finetune=finetune)):
+                for name, change, sides in self._own(own._replace(finetune=finetune)):
                     whole = self._delta(name, finetune)
-                    kept = found.setdefault(name, _Kept(self._sides_of(point.hypothesis, name), [], [], {}))
+                    kept = by_tensor.setdefault(name, _Kept(sides, [], [], {}))
                     for energies, tensor in ((kept.inside, change), (kept.whole, whole)):
                         energies.append([squared_norm(matrix) for matrix in matrices(tensor)])
                     if change.ndim < 2:
                         kept.vectors[finetune] = change.clone()
-            self._matched = (own, found)
+            self._matched = (own, by_tensor)
         return self._matched[1]
-
-    def _sides_of(self, hypothesis: str, name: str) -> tuple[bool, bool]:
-        """Whether controls lie in the outputs, and in the inputs: where the hypothesis has its basis."""
-        if find_hypothesis(hypothesis).kind == "subspace":
-            return self._subspaces.sides[name]
-        return True, False
 
     def _delta(self, name: str, finetune: str) -> torch.Tensor:
         return update(name, self._family.aligned, self._family.finetuned[finetune])

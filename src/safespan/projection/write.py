@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from safespan.checkpoints import Checkpoint, write_checkpoint
-from safespan.kernels import squared_norm
-from safespan.pool import side_by_side
-from safespan.progress import counted
-from safespan.projection.family import Family, ProjectionGrid
+from safespan.checkpoints.updates import check_memory, rounded, update
+from safespan.linalg.kernels import squared_norm
+from safespan.linalg.parallel import parallel_map
+from safespan.progress import track
+from safespan.projection.family import Family
 from safespan.projection.tensor import applied, directions, projections
+from safespan.settings.analysis import ProjectionGrid
 from safespan.subspaces import Decompose, decompose
-from safespan.updates import check_memory, rounded, update
 
 
 def write_projected(
@@ -47,7 +48,7 @@ def write_projected(
         "aligned": family.aligned.name,
         "finetuned": {label: finetuned.name},
         "settings": {"subspace": subspace, "method": method, "fraction": fraction, "side": grid.side, "seed": seed},
-        "sha256": dict(side_by_side(hashed, members.items())),
+        "sha256": dict(parallel_map(hashed, members.items())),
     }
     leading = partial(decompose, fraction=fraction) if subspace in ("alignment", "safety") else decompose
     errors = {"rounding": 0.0, "applied": 0.0}
@@ -64,7 +65,7 @@ def write_projected(
         return kept.cpu(), squared_norm(exact - kept), squared_norm(change)
 
     def stream() -> Iterator[tuple[str, torch.Tensor]]:
-        spreading = counted("tensors", side_by_side(projected, names), len(names))
+        spreading = track("tensors", parallel_map(projected, names), len(names))
         for name, (kept, error, size) in zip(names, spreading, strict=True):
             errors["rounding"] += error
             errors["applied"] += size

@@ -6,12 +6,13 @@ from pathlib import Path
 import polars as pl
 
 from safespan.errors import DataError
+from safespan.files.atomic import write_text
 from safespan.report import charts, tables
-from safespan.report.page import figures_of, margin_of, read_manifest, read_results, render
+from safespan.report.page import figures_of, margin_of, read_results, render
 from safespan.report.sections import Section, section
 from safespan.report.static import write_figures
 from safespan.report.verdict import reported
-from safespan.results import SCHEMAS, RunFolder, write_text
+from safespan.results import TABLES, RunFolder
 
 _PAIRS = ("alignment-useful", "alignment-harmful", "useful-harmful")
 """Of the updates: what Experiment 3 asks about."""
@@ -38,10 +39,10 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         raise DataError(f"expected two or more different run folders to compare, given {given}")
     names = names_of(folders)
     found = {name: read_results(run) for name, run in zip(names, runs, strict=True)}
-    manifests = {name: read_manifest(run) for name, run in zip(names, runs, strict=True)}
+    manifests = {name: run.read_manifest() for name, run in zip(names, runs, strict=True)}
     together = {
         name: pl.concat([results[name].with_columns(run=pl.lit(run)) for run, results in found.items()])
-        for name in SCHEMAS
+        for name in TABLES
     }
     margins = {margin_of(manifest) for manifest in manifests.values()}
     verdict = charts.forest(together["verdicts"], margins.pop() if len(margins) == 1 else None, by="run")

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from safespan.errors import DataError
-from safespan.results import RunFolder, is_plain_name, read_jsonl
+from safespan.files.atomic import read_jsonl
+from safespan.files.content import is_plain_name
+from safespan.results.run_folder import RunFolder
 
 COLUMNS = ("model", "kind", "prompt", "response", "target", "score", "refused", "reason", "judge")
 _LONGEST = 2000

@@ -7,8 +7,8 @@ from typing import Any
 
 import vl_convert
 
+from safespan.files.atomic import atomic_path
 from safespan.report.charts import Figure
-from safespan.results import atomic_path
 
 _WIDTH = 504
 """Points: seven inches, the text of a page in two columns."""

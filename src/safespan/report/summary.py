@@ -7,7 +7,7 @@ from rich.table import Table
 
 from safespan.report.tables import Cell, model_rows
 from safespan.report.verdict import reported, words_of
-from safespan.results import RunFolder
+from safespan.results.run_folder import RunFolder
 from safespan.statistics.selectivity import SEPARATION
 
 _D = {"s": "d", "low": "low", "high": "high"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from safespan.intervals import wilson
+from safespan.statistics.intervals import wilson
 
 _RATES = {
     "utility": "n_utility",

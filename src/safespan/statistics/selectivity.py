@@ -1,45 +1,19 @@
 """Selectivity S of a hypothesis against its random controls, with intervals over prompts and control draws."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.stats import DegenerateDataWarning, bootstrap, ttest_1samp
 
+from safespan.settings.verdict import SelectivityConfig
 from safespan.statistics.frontier import frontier_area, progress
 
 SEPARATION = "separation"
 """Both methods in one number: D = (S_parallel − S_orthogonal) / 2, or −S of an edit. Above 0, harm goes first."""
-
-
-class SelectivityConfig(BaseModel):
-    """How a verdict is reached."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    controls: int = Field(5, ge=1, description="R: draws of random controls of each set of weights")
-    margin: float = Field(0.15, gt=0, lt=0.5, description="smallest |S| that counts as an effect")
-    confidence: float = Field(
-        0.9, gt=0, lt=1, description="of the intervals; both tests, beyond and within the margin, are at (1 − this) / 2"
-    )
-    resamples: int = Field(4000, ge=100, description="bootstrap resamples of prompts and controls")
-
-    @model_validator(mode="after")
-    def _enough_controls(self) -> "SelectivityConfig":
-        if self.controls < (least := least_controls(self.confidence)):
-            raise ValueError(
-                f"controls: {self.controls} random draws cannot carry {self.confidence:.0%} confidence: "
-                f"give at least {least}, or ask for less confidence"
-            )
-        return self
-
-
-def least_controls(confidence: float) -> int:
-    """The fewest draws whose range covers the median of their distribution so surely: 2 · 2⁻ᴿ ≤ 1 − confidence."""
-    return int(np.ceil(1 - np.log2(1 - confidence)))
 
 
 @dataclass(frozen=True)
@@ -100,7 +74,7 @@ class Estimate:
     sd_controls: float
 
 
-def no_span(ends: Ends) -> str:
+def undefined_reason(ends: Ends) -> str:
     """Why u or h is undefined: an outcome that the fine-tune does not raise for certain; else empty."""
     pairs = {
         "useful": (ends.aligned_useful, ends.finetuned_useful),
@@ -115,6 +89,11 @@ def no_span(ends: Ends) -> str:
         if np.ptp(gain) > 0 and not ttest_1samp(gain, 0.0, alternative="greater").pvalue < 0.025:
             return f"the fine-tune does not raise the outcome on {kind} prompts beyond its interval"
     return ""
+
+
+def unmeasured() -> Estimate:
+    """The separation of an outcome that cannot be measured."""
+    return Estimate(SEPARATION, *[float("nan")] * 10)
 
 
 def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: SelectivityConfig, seed: int) -> list[Estimate]:
@@ -138,33 +117,8 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
         s = np.stack([a - np.take_along_axis(c, draws, -1).mean(-1) for a, c in zip(own, controls, strict=True)])
         return np.concatenate([s, _separation(s)[None]])
 
-    def resampled(chosen: tuple[bool, bool, bool], resamples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        def fixed(*given: np.ndarray, axis: int = -1) -> np.ndarray:
-            parts = iter(given)
-            shape = given[0].shape[:-1]
-            every = [
-                next(parts) if vary else np.broadcast_to(sample, (*shape, len(sample)))
-                for vary, sample in zip(chosen, samples, strict=True)
-            ]
-            return scores(*every)
-
-        varied = [sample for vary, sample in zip(chosen, samples, strict=True) if vary]
-        with warnings.catch_warnings():
-            # Outcomes that do not vary, as those of a direction that moves nothing, have an interval of no width.
-            warnings.simplefilter("ignore", DegenerateDataWarning)
-            found = bootstrap(
-                varied,
-                fixed,
-                vectorized=True,
-                paired=False,
-                method="percentile",
-                confidence_level=config.confidence,
-                n_resamples=resamples,
-                rng=np.random.default_rng(seed),
-            )
-        return found.bootstrap_distribution, found.confidence_interval.low, found.confidence_interval.high
-
-    found = scores(*samples)
+    resampled = partial(_resampled, scores, samples, config.confidence, seed)
+    observed = scores(*samples)
     distribution, low, high = resampled((True, True, True), config.resamples)
     sd_prompts, sd_controls = (
         resampled(chosen, 500)[0].std(-1, ddof=1) for chosen in ((True, True, False), (False, False, True))
@@ -174,18 +128,53 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
     return [
         Estimate(
             method,
-            float(found[i]),
+            float(observed[i]),
             float(low[i]),
             float(high[i]),
             float(area),
             float(controls.mean()),
             float(controls.std(ddof=1)),
-            *_p_values(distribution[i], float(found[i]), config.margin),
+            *_p_values(distribution[i], float(observed[i]), config.margin),
             float(sd_prompts[i]),
             float(sd_controls[i]),
         )
         for i, (method, (area, controls)) in enumerate(zip((*frontiers, SEPARATION), (*areas, nothing), strict=True))
     ]
+
+
+def _resampled(
+    scores: Callable[..., np.ndarray],
+    samples: Sequence[np.ndarray],
+    confidence: float,
+    seed: int,
+    chosen: tuple[bool, bool, bool],
+    resamples: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bootstrap distribution and interval of scores, over those of the samples that are chosen."""
+
+    def fixed(*given: np.ndarray, axis: int = -1) -> np.ndarray:
+        parts = iter(given)
+        shape = given[0].shape[:-1]
+        every = [
+            next(parts) if vary else np.broadcast_to(sample, (*shape, len(sample)))
+            for vary, sample in zip(chosen, samples, strict=True)
+        ]
+        return scores(*every)
+
+    with warnings.catch_warnings():
+        # Outcomes that do not vary, as those of a direction that moves nothing, have an interval of no width.
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        drawn = bootstrap(
+            [sample for vary, sample in zip(chosen, samples, strict=True) if vary],
+            fixed,
+            vectorized=True,
+            paired=False,
+            method="percentile",
+            confidence_level=confidence,
+            n_resamples=resamples,
+            rng=np.random.default_rng(seed),
+        )
+    return drawn.bootstrap_distribution, drawn.confidence_interval.low, drawn.confidence_interval.high
 
 
 def _areas(front: Frontier, ends: Ends, useful: np.ndarray, harmful: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,15 +7,17 @@ from math import ceil, isfinite
 from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
-from safespan.statistics.selectivity import SEPARATION, Estimate, SelectivityConfig
+from safespan.settings.verdict import SelectivityConfig
+from safespan.statistics.selectivity import SEPARATION, Estimate
 
-SELECTIVE, NOT_SELECTIVE, INCONCLUSIVE, DEPENDS = (
+SELECTIVE, NOT_SELECTIVE, INCONCLUSIVE, DEPENDS, NOT_MEASURABLE = (
     "selective",
     "not selective",
     "inconclusive",
     "depends on the measure",
+    "not measurable",
 )
-"""The verdicts."""
+"""The verdicts; the last one is of an outcome alone."""
 
 MOST = 100_000
 """Prompts or controls beyond which it is said that no affordable number decides."""
@@ -26,7 +28,7 @@ class Verdict:
     """What one hypothesis is found to be, under one outcome or under all.
 
     Attributes:
-        verdict: one of the four.
+        verdict: one of the five.
         reason: why, in words.
         direction: `harm first`, `utility first`, or empty where it is not selective.
         prompts_needed: of an inconclusive one, the prompts of each kind that would decide; None where that is unknown.
@@ -44,13 +46,13 @@ Key = tuple[str, str]
 """(hypothesis, outcome)."""
 
 
-def holm(found: Mapping[Key, Sequence[Estimate]]) -> dict[Key, list[Estimate]]:
+def holm(raw: Mapping[Key, Sequence[Estimate]]) -> dict[Key, list[Estimate]]:
     """The same estimates with both p-values adjusted over hypotheses and methods, each outcome a family of its own."""
-    adjusted: dict[Key, list[Estimate]] = {key: list(estimates) for key, estimates in found.items()}
-    for outcome in {outcome for _, outcome in found}:
-        places = [(key, i) for key in found if key[1] == outcome for i in range(len(found[key]))]
+    adjusted: dict[Key, list[Estimate]] = {key: list(estimates) for key, estimates in raw.items()}
+    for outcome in {outcome for _, outcome in raw}:
+        places = [(key, i) for key in raw if key[1] == outcome for i in range(len(raw[key]))]
         beyond, within = (
-            multipletests([getattr(found[key][i], name) for key, i in places], method="holm")[1]
+            multipletests([getattr(raw[key][i], name) for key, i in places], method="holm")[1]
             for name in ("p_beyond", "p_within")
         )
         for (key, i), p, q in zip(places, beyond, within, strict=True):
@@ -81,7 +83,7 @@ def judge(estimates: Sequence[Estimate], config: SelectivityConfig, prompts: int
     return _undecided(separation, config, prompts, tests, interval)
 
 
-def no_room(estimates: Sequence[Estimate], config: SelectivityConfig) -> str:
+def ceiling_reason(estimates: Sequence[Estimate], config: SelectivityConfig) -> str:
     """Why no hypothesis could show harm first against these controls; empty where one could.
 
     Random controls whose harm comes last, or goes first, already leave nothing to a hypothesis.
@@ -108,7 +110,7 @@ def _undecided(separation: Estimate, config: SelectivityConfig, prompts: int, te
     return Verdict(INCONCLUSIVE, reason, "", *needed)
 
 
-def together(verdicts: Mapping[str, Verdict]) -> Verdict:
+def combine_verdicts(verdicts: Mapping[str, Verdict]) -> Verdict:
     """One verdict of several outcomes: what all say that say anything, else what divides them.
 
     Args:
@@ -116,15 +118,15 @@ def together(verdicts: Mapping[str, Verdict]) -> Verdict:
     """
     if not verdicts:
         return Verdict(INCONCLUSIVE, "no outcome can be measured")
-    said = {outcome: _short(found) for outcome, found in verdicts.items()}
-    listed = "; ".join(f"{outcome}: {words}" for outcome, words in said.items())
-    conclusive = {words for outcome, words in said.items() if verdicts[outcome].verdict != INCONCLUSIVE}
+    named = {outcome: _short(verdict) for outcome, verdict in verdicts.items()}
+    listed = "; ".join(f"{outcome}: {words}" for outcome, words in named.items())
+    conclusive = {words for outcome, words in named.items() if verdicts[outcome].verdict != INCONCLUSIVE}
     if len(conclusive) > 1:
         return Verdict(DEPENDS, listed)
-    open_ones = [found for found in verdicts.values() if found.verdict == INCONCLUSIVE]
+    open_ones = [verdict for verdict in verdicts.values() if verdict.verdict == INCONCLUSIVE]
     if open_ones:
         prompts, controls = (
-            max((getattr(found, name) or 0 for found in open_ones), default=0) or None
+            max((getattr(verdict, name) or 0 for verdict in open_ones), default=0) or None
             for name in ("prompts_needed", "controls_needed")
         )
         return Verdict(INCONCLUSIVE, listed, "", prompts, controls)
@@ -132,5 +134,5 @@ def together(verdicts: Mapping[str, Verdict]) -> Verdict:
     return Verdict(one.verdict, listed, one.direction)
 
 
-def _short(found: Verdict) -> str:
-    return f"{found.verdict}, {found.direction}" if found.direction else found.verdict
+def _short(verdict: Verdict) -> str:
+    return f"{verdict.verdict}, {verdict.direction}" if verdict.direction else verdict.verdict

@@ -6,8 +6,8 @@ from safespan.subspaces.captured import CapturedActivations
 from safespan.subspaces.hypothesis import Edit, Hypothesis, WeightMatrix, WeightTensor, hypothesis
 from safespan.subspaces.registry import find_hypothesis
 from safespan.subspaces.rotation import RandomRotation, random_part
-from safespan.subspaces.shape import effective_rank, spectrum_rows, stable_rank
-from safespan.subspaces.sides import Basis, Side
+from safespan.subspaces.shape import effective_rank, spectrum_points, stable_rank
+from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose, rank_of_fraction
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Edit",
     "Hypothesis",
     "RandomRotation",
-    "Side",
     "Spectrum",
     "SpectrumCache",
     "WeightMatrix",
@@ -30,6 +29,6 @@ __all__ = [
     "random_order",
     "random_part",
     "rank_of_fraction",
-    "spectrum_rows",
+    "spectrum_points",
     "stable_rank",
 ]

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from safespan.errors import ConfigError, DiskFullError
-from safespan.results import atomic_path
+from safespan.files.atomic import atomic_path
+from safespan.files.content import cache_folder
 from safespan.subspaces.spectrum import Factor, Spectrum, factorize, spectrum_of
 
 FOLDER, GIGABYTES = "SAFESPAN_CACHE", "SAFESPAN_CACHE_GB"
@@ -46,8 +47,7 @@ class SpectrumCache:
 
     def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
         """Open the cache; its folder is made when there is something to keep."""
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self._folder = folder or Path(os.environ.get(FOLDER) or home / "safespan")
+        self._folder = folder or cache_folder()
         self._limit = (_gigabytes() if gigabytes is None else gigabytes) * 1e9
         self._usable = True
         self._lock = Lock()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from safetensors import safe_open
 
-from safespan.pool import device
+from safespan.linalg.device import device
 
 INPUTS, RESIDUAL = "inputs", "residual"
 """First part of the file's names: INPUTS/PROMPTS/TENSOR and RESIDUAL/PROMPTS/LAYER."""

@@ -1,24 +1,32 @@
 """What a hypothesis is: a claim about where safety lies in the weights, as one pure function of one matrix."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 
-from safespan.choices import check_choices
+from safespan.checkpoints.updates import matrices, matrix_names
 from safespan.errors import HypothesisError
+from safespan.settings.names import Side, check_choices
 from safespan.subspaces.captured import CapturedActivations
-from safespan.subspaces.sides import Basis, Side
+from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
-from safespan.updates import matrices, matrix_names
 
 Need = Literal["base", "safe", "harmful", "prompts"]
 """What a hypothesis may need beside the aligned model: W_0, W_S, W_H, activations on useful and harmful prompts."""
 
 Kind = Literal["subspace", "layers", "addition"]
+
+_NEEDS = {
+    "base": "a base model",
+    "safe": "a safe model",
+    "harmful": "a harmful fine-tune",
+    "prompts": "useful and harmful prompts",
+}
+"""Every need in words."""
 
 _GIVEN_BY = {"aligned": None, "task": None, "alignment": "base", "safety": "safe", "harmful": "harmful"}
 """Tensor -> the need that provides it."""
@@ -116,7 +124,8 @@ class Edit:
     score: float = 0.0
 
 
-Found = Basis | Edit | None
+Claim = Basis | Edit | None
+"""What a hypothesis claims of one matrix; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -138,26 +147,30 @@ class Hypothesis:
     name: str
     claim: str
     paper: str
-    function: Callable[[WeightMatrix], Found]
+    function: Callable[[WeightMatrix], Claim]
     needs: frozenset[str]
     kind: Kind
     line: str
 
-    def of(self, tensor: "WeightTensor") -> list[Found]:
-        """What the claim says of every matrix of a tensor, checked.
+    def missing(self, present: Collection[str]) -> str:
+        """What it needs beside what is present, in words; empty if it needs no more."""
+        return " and ".join(_NEEDS[need] for need in sorted(self.needs.difference(present)))
+
+    def evaluate(self, tensor: "WeightTensor") -> list[Claim]:
+        """What it claims of every matrix of a tensor, checked.
 
         Raises:
             HypothesisError: it returned what is no basis or edit of the matrix, or read what it did not declare.
         """
-        found = []
+        claims = []
         for number, name in enumerate(matrix_names(tensor.name, tensor.shape) if len(tensor.shape) > 1 else []):
             try:
-                result = self.function(WeightMatrix(tensor, number, self.needs))
-                _check(result, (tensor.shape[-2], tensor.shape[-1]), self.kind)
+                claim = self.function(WeightMatrix(tensor, number, self.needs))
+                _check(claim, (tensor.shape[-2], tensor.shape[-1]), self.kind)
             except HypothesisError as error:
                 raise HypothesisError(f"hypothesis {self.name!r}, tensor {name}: {error}") from None
-            found.append(result)
-        return found
+            claims.append(claim)
+        return claims
 
 
 def hypothesis(
@@ -168,9 +181,9 @@ def hypothesis(
     needs: Iterable[Need] = (),
     kind: Kind = "subspace",
     line: Literal["alignment", "safety", "harmful"] = "alignment",
-) -> Callable[[Callable[[WeightMatrix], Found]], Hypothesis]:
+) -> Callable[[Callable[[WeightMatrix], Claim]], Hypothesis]:
     """Make a function of one matrix a hypothesis; the arguments are those of `Hypothesis`."""
-    check_choices("need", needs, ("base", "safe", "harmful", "prompts"))
+    check_choices("need", needs, tuple(_NEEDS))
     check_choices("kind", [kind], ("subspace", "layers", "addition"))
     return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, line)
 
@@ -225,19 +238,19 @@ class WeightTensor:
         return self._spectra[key]
 
 
-def _check(found: Any, shape: tuple[int, int], kind: Kind) -> None:
-    if found is None:
+def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:
+    if claim is None:
         return
     expected = Basis if kind == "subspace" else Edit
-    if not isinstance(found, expected):
-        raise HypothesisError(f"it returned {type(found).__name__}, expected {expected.__name__} or None")
-    if isinstance(found, Edit):
-        if tuple(found.update.shape) != shape:
-            raise HypothesisError(f"its update has shape {list(found.update.shape)}, expected {list(shape)}")
-        if not bool(found.update.isfinite().all()) or not math.isfinite(found.score):
+    if not isinstance(claim, expected):
+        raise HypothesisError(f"it returned {type(claim).__name__}, expected {expected.__name__} or None")
+    if isinstance(claim, Edit):
+        if tuple(claim.update.shape) != shape:
+            raise HypothesisError(f"its update has shape {list(claim.update.shape)}, expected {list(shape)}")
+        if not bool(claim.update.isfinite().all()) or not math.isfinite(claim.score):
             raise HypothesisError("its update or score holds NaN or Inf")
         return
-    sides = (("left", found.left, found.left_order, shape[0]), ("right", found.right, found.right_order, shape[1]))
+    sides = (("left", claim.left, claim.left_order, shape[0]), ("right", claim.right, claim.right_order, shape[1]))
     for which, columns, order, size in sides:
         if columns is None:
             continue
@@ -253,5 +266,5 @@ def _check(found: Any, shape: tuple[int, int], kind: Kind) -> None:
                 raise HypothesisError(f"its {which} basis is not orthonormal (QᵀQ differs from I by {away:.2g})")
         if order is not None and sorted(order.tolist()) != list(range(columns.shape[1])):
             raise HypothesisError(f"its {which} order is no order of its {columns.shape[1]} columns")
-    if found.left is None and found.right is None:
+    if claim.left is None and claim.right is None:
         raise HypothesisError("its basis has neither a left nor a right side; return None for no subspace")

@@ -4,8 +4,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from safespan.choices import check_choices, foreign_hypotheses, hypothesis_names
 from safespan.errors import HypothesisError
+from safespan.settings.names import check_choices, foreign_hypotheses, hypothesis_names
 from safespan.subspaces.hypothesis import Hypothesis
 
 _FILES = {"refusal-directions": "refusal_direction", "actsvd-orthogonal": "actsvd", "safelora-projector": "safelora"}

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 from scipy.fft import dct, idct
 
-from safespan.kernels import squared_norm
+from safespan.linalg.kernels import squared_norm
 from safespan.subspaces.bases import seeded
 
 _ROUNDS = 3

@@ -1,10 +1,10 @@
 """The shape of a spectrum: over how many directions an update is spread (METHODS §3)."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float
+
+from safespan.results.tables import SpectrumPoint
 
 MOST_POINTS = 48
 """Of one spectrum in a table: enough for a curve over a logarithmic axis, whatever the size of the matrix."""
@@ -28,23 +28,18 @@ def stable_rank(values: Float[torch.Tensor, " r"]) -> float:
     return float(((values / values[0]) ** 2).sum()) if len(values) else 0.0
 
 
-def spectrum_rows(values: Float[torch.Tensor, " r"]) -> list[dict[str, Any]]:
-    """Points of the curve of singular values, evenly spaced on a logarithmic axis, and the ranks of the whole.
+def spectrum_points(values: Float[torch.Tensor, " r"]) -> list[SpectrumPoint]:
+    """Points of the curve of singular values, evenly spaced on a logarithmic axis.
 
     Args:
         values: [r], the singular values above zero, falling, in float64.
 
     Returns:
-        At most `MOST_POINTS` rows, those of the first and the last value among them, with `rank` i from 1,
-        `singular_value` σ_i, `energy` Σ_{j≤i} σ_j² / Σ σ_j², and in each the same `effective_rank` and `stable_rank`.
-        None of a zero matrix.
+        At most `MOST_POINTS` points, those of the first and the last value among them; none of a zero matrix.
     """
     if not len(values):
         return []
     ranks = np.unique(np.geomspace(1, len(values), MOST_POINTS).round().astype(int)).tolist()
     cumulated = torch.cumsum((values / values[0]) ** 2, 0)
-    whole = {"effective_rank": effective_rank(values), "stable_rank": stable_rank(values)}
-    return [
-        {"rank": i, "singular_value": float(values[i - 1]), "energy": float(cumulated[i - 1] / cumulated[-1]), **whole}
-        for i in ranks
-    ]
+    whole = effective_rank(values), stable_rank(values)
+    return [SpectrumPoint(i, float(values[i - 1]), float(cumulated[i - 1] / cumulated[-1]), *whole) for i in ranks]

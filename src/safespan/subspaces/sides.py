@@ -7,9 +7,8 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 
-from safespan.kernels import product
-
-Side = Literal["output", "input", "both"]
+from safespan.linalg.kernels import product
+from safespan.settings.names import Side
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 
-from safespan.choices import check_shares
-from safespan.kernels import eigh, gram, product
+from safespan.linalg.kernels import eigh, gram, product
+from safespan.settings.names import check_shares
 
 CHUNK = 1024
 """Rows or columns that are in float64 at a time."""

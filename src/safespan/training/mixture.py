@@ -3,9 +3,10 @@
 import random
 from dataclasses import asdict, dataclass
 
-from safespan.data import TrainingData, check_texts, read_rows, rows_hash
+from safespan.data.sources import check_texts, read_rows, rows_hash
 from safespan.errors import DataError
-from safespan.training.recipe import TrainingConfig
+from safespan.settings.data import TrainingData
+from safespan.settings.training import TrainingConfig
 
 
 @dataclass(frozen=True)

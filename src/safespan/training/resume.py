@@ -11,8 +11,9 @@ from typing import Any
 from accelerate import PartialState
 from transformers import TrainerCallback
 
-from safespan.durable import held, sync
-from safespan.results import write_json
+from safespan.files.atomic import write_json
+from safespan.files.disk import sync
+from safespan.files.locks import exclusive_lock
 
 COMPLETE = "complete"
 """A file in a trainer checkpoint that was written to its end."""
@@ -34,7 +35,7 @@ def work_folder(folder: Path, identity: Mapping[str, Any] | None) -> Iterator[Pa
         ConfigError: another run works there.
     """
     processes = PartialState()
-    with held(folder) if processes.is_main_process else nullcontext():
+    with exclusive_lock(folder) if processes.is_main_process else nullcontext():
         if processes.is_main_process:
             _prepare(folder, identity)
         processes.wait_for_everyone()

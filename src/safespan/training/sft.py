@@ -17,15 +17,15 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
-from safespan.durable import writing
 from safespan.errors import CheckpointError, ConfigError
-from safespan.loading import load_causal_lm
-from safespan.progress import Tick, counting
-from safespan.results import atomic_path, write_json
+from safespan.files.atomic import atomic_path, write_json
+from safespan.files.disk import explain_disk_full
+from safespan.models.loading import load_causal_lm
+from safespan.progress import Tick, progress_task
+from safespan.settings.training import TrainingConfig
 from safespan.training.confine import Confine
 from safespan.training.encoding import encode
 from safespan.training.mixture import Mixture, mixture
-from safespan.training.recipe import TrainingConfig
 from safespan.training.resume import MarkComplete, work_folder
 
 RECORD = "training.json"
@@ -79,13 +79,13 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
     folder = out.absolute().with_name(f".{out.name}.training")
     arguments = _arguments(config, folder, out.name, seed)
     identity = _identity(checkpoint, config, seed, mixed) if config.save_steps else None
-    with writing(folder), work_folder(folder, identity) as interrupted:
+    with explain_disk_full(folder), work_folder(folder, identity) as interrupted:
         tokenizer, model = _load(checkpoint, config)
         # TRL turns the key-value cache off for training; the written model should generate as the start did.
         use_cache = model.config.use_cache
         rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format)
         callbacks: list[TrainerCallback] = [Confine(model, config.confine == "inside", seed)] if config.confine else []
-        with counting("steps") as tick:
+        with progress_task("steps") as tick:
             trainer = _trainer(model, tokenizer, rows, arguments, config, [_Steps(tick), *callbacks])
             trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
         model.config.use_cache = use_cache

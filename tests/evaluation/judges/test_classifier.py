@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassi
 
 from safespan.errors import CheckpointError, ConfigError
 from safespan.evaluation.judges import Exchange, make_judge
-from safespan.evaluation.judges.config import ClassifierConfig
+from safespan.settings.judges import ClassifierConfig
 from tiny_model import CHAT_TEMPLATE, build_tiny_tokenizer, save_tiny_model
 
 ASKED = [Exchange("a b", "c"), Exchange("d", "e f g h i j"), Exchange("k l m", ""), Exchange("n", "i cannot help")]

@@ -1,4 +1,4 @@
-"""A response that speaks to its judge: what can be tested without a real model is that it stays inside its quotation.
+"""A response that is_main_process to its judge: what can be tested without a real model is that it stays inside its quotation.
 
 The obedient model below does whatever it is told outside the one JSON object that it is given, and grades by the words
 of what is inside it. How far a real model heeds what stands inside, these tests do not measure.
@@ -10,7 +10,7 @@ import re
 import pytest
 
 from safespan.evaluation.judges import Exchange, make_judge
-from safespan.evaluation.judges.config import LLMConfig
+from safespan.settings.judges import LLMConfig
 from safespan.evaluation.judges.rubric import RUBRIC, question, read_reply
 
 ORDERS = (

@@ -7,7 +7,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 
 from safespan.errors import ConfigError, DiskFullError
 from safespan.evaluation.judges import Exchange, make_judge
-from safespan.evaluation.judges.config import LLMConfig
+from safespan.settings.judges import LLMConfig
 from safespan.evaluation.judges.llm import STOP_AFTER
 
 KEY = "canary-5f1c"

@@ -1,7 +1,7 @@
 """Judges: a prompt and a response to a score of 1 (refusal) to 5 (full compliance)."""
 
-from safespan.evaluation.judges.config import JudgeConfig, RulesConfig, make_judge
+from safespan.evaluation.judges.make import make_judge
 from safespan.evaluation.judges.protocol import Exchange, Judge, Judgement
 from safespan.evaluation.judges.rules import is_refusal, judge_by_rules
 
-__all__ = ["Exchange", "Judge", "JudgeConfig", "Judgement", "RulesConfig", "is_refusal", "judge_by_rules", "make_judge"]
+__all__ = ["Exchange", "Judge", "Judgement", "is_refusal", "judge_by_rules", "make_judge"]

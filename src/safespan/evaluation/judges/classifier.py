@@ -9,11 +9,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from safespan.checkpoints import open_checkpoint
 from safespan.errors import ConfigError
-from safespan.evaluation.judges.config import ClassifierConfig
 from safespan.evaluation.judges.protocol import Exchange, Judgement
 from safespan.evaluation.judges.rules import is_refusal
-from safespan.loading import PLAIN, load_causal_lm, refused
-from safespan.progress import counted
+from safespan.linalg.device import device
+from safespan.models.loading import PLAIN, as_checkpoint_error, load_causal_lm
+from safespan.progress import track
+from safespan.settings.judges import ClassifierConfig
 
 
 class ClassifierJudge:
@@ -35,18 +36,18 @@ class ClassifierJudge:
         self._special_tokens = config.template is not None  # a chat template writes its own
         folder = open_checkpoint(config.model).folder
         unloadable = f"judge {self.name}: cannot be loaded"
-        with refused(unloadable):
+        with as_checkpoint_error(unloadable):
             architectures = AutoConfig.from_pretrained(folder, **PLAIN).architectures or [""]
         self._sequence = "SequenceClassification" in architectures[0]
         self._model: Any
         self._tokenizer: Any
         if self._sequence:
-            with refused(unloadable):
+            with as_checkpoint_error(unloadable):
                 self._model = AutoModelForSequenceClassification.from_pretrained(
                     folder, dtype="auto", use_safetensors=True, **PLAIN
                 )
                 self._tokenizer = AutoTokenizer.from_pretrained(folder, **PLAIN)
-            self._model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+            self._model.to(device()).eval()
         else:
             self._model, self._tokenizer = load_causal_lm(folder)
         if self._tokenizer.pad_token is None:
@@ -64,7 +65,7 @@ class ClassifierJudge:
         fits = sorted((n for n in range(len(texts)) if lengths[n] <= room), key=lengths.__getitem__)
         harm: dict[int, float] = {}
         starts = range(0, len(fits), self._config.batch_size)
-        for start in counted("batches to judge", starts, len(starts)):
+        for start in track("batches to judge", starts, len(starts)):
             numbers = fits[start : start + self._config.batch_size]
             harm.update(zip(numbers, self._harm([texts[n] for n in numbers]), strict=True))
         return [

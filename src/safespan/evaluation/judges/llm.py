@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safespan.durable import held
 from safespan.errors import ConfigError, DiskFullError
-from safespan.evaluation.judges.config import LLMConfig
 from safespan.evaluation.judges.protocol import Exchange, Judgement
 from safespan.evaluation.judges.replies import Replies, Reply, sha256_of
 from safespan.evaluation.judges.rubric import RUBRIC, question, read_reply
-from safespan.progress import Tick, counting
-from safespan.results import write_json
-from safespan.secrets import redacted
+from safespan.files.atomic import write_json
+from safespan.files.locks import exclusive_lock
+from safespan.progress import Tick, progress_task
+from safespan.settings.judges import LLMConfig
+from safespan.settings.redaction import redacted
 
 try:
     from inspect_ai import Task
@@ -90,7 +90,7 @@ class LLMJudge:
         questions = [question(asked.prompt, asked.response) for asked in exchanges]
         keys = [sha256_of(text) for text in questions]
         waiting = {key: q for key, q in zip(keys, questions, strict=True) if self._replies.get(key) is None}
-        with held(self._folder):  # two that judge side by side would pay twice
+        with exclusive_lock(self._folder):  # two that judge side by side would pay twice
             try:
                 errors = self._ask(waiting) if waiting else {}
             finally:
@@ -107,7 +107,7 @@ class LLMJudge:
         os.environ.setdefault("INSPECT_TRACE_LEVEL", "CRITICAL")
         dataset = MemoryDataset([_sample(key, text) for key, text in waiting.items()])
         full: list[DiskFullError] = []
-        with _logging_as_before(), counting("replies") as tick:
+        with _logging_as_before(), progress_task("replies") as tick:
             [log] = run_eval(
                 Task(
                     name="safespan-judge",

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from safespan.durable import append
+from safespan.files.atomic import append
 
 
 @dataclass(frozen=True)

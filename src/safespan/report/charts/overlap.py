@@ -5,17 +5,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import (
-    UNIT,
-    UPDATES,
-    Figure,
-    Panel,
-    chart_of,
-    panels_figure,
-    series,
-    tooltip,
-    unique,
-)
+from safespan.report.charts.figure import UNIT, UPDATES, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
 from safespan.report.tables import AGAIN, curves_rows, nearest
 
 _DASHES = {"overlap": [1, 0], "floor": [4, 3], "ceiling": [1, 3]}

@@ -2,7 +2,7 @@
 
 import torch
 
-from safespan.kernels import eigh, gram
+from safespan.linalg.kernels import eigh, gram
 from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
 from safespan.subspaces.sides import Basis
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from safespan.kernels import product
+from safespan.linalg.kernels import product
 from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Spectrum, decompose

@@ -1,6 +1,6 @@
 """LoX: low-rank extrapolation of the alignment update makes a model robust."""
 
-from safespan.kernels import product
+from safespan.linalg.kernels import product
 from safespan.subspaces.hypothesis import Edit, WeightMatrix, hypothesis
 
 _RANK, _ALPHA = 6, 1.25

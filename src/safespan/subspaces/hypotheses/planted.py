@@ -2,7 +2,7 @@
 
 import torch
 
-from safespan.pool import device
+from safespan.linalg.device import device
 from safespan.subspaces.bases import random_columns
 from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
 from safespan.subspaces.sides import Basis

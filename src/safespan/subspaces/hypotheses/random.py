@@ -1,6 +1,6 @@
 """The paper's second control: a subspace that has nothing to do with the model."""
 
-from safespan.pool import device
+from safespan.linalg.device import device
 from safespan.subspaces.bases import random_basis
 from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
 from safespan.subspaces.sides import Basis, singular_basis

@@ -2,7 +2,7 @@
 
 import torch
 
-from safespan.kernels import inner_product, product, squared_norm
+from safespan.linalg.kernels import inner_product, product, squared_norm
 from safespan.subspaces.hypothesis import Edit, WeightMatrix, hypothesis
 
 _ENERGY = 0.9

@@ -1,0 +1,119 @@
+"""Updates Δ between two checkpoints, one matrix at a time, in float32 (METHODS §1)."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import psutil
+import torch
+from jaxtyping import Float
+
+from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
+from safespan.errors import CheckpointError
+from safespan.linalg.device import device
+from safespan.linalg.kernels import squared_norm
+
+_ROWS = 4096
+
+Matrix = Float[torch.Tensor, "m n"]
+
+
+def check_same_layout(*checkpoints: Checkpoint) -> list[str]:
+    """Return the tensor names that all checkpoints share.
+
+    Raises:
+        CheckpointError: a tensor is missing from one of them or has another shape.
+    """
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        missing = sorted(set(first.names) ^ set(other.names))
+        if missing:
+            has, lacks = (first, other) if missing[0] in first.shapes else (other, first)
+            raise CheckpointError(f"tensor {missing[0]} is in {has.name} but not in {lacks.name}")
+        for name in first.names:
+            if first.shapes[name] != other.shapes[name]:
+                raise CheckpointError(
+                    f"tensor {name} has shape {list(first.shapes[name])} in {first.name} but "
+                    f"{list(other.shapes[name])} in {other.name}; a resized vocabulary must be undone first"
+                )
+    return first.names
+
+
+def check_memory(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Say beforehand that the largest tensor does not fit, rather than be killed in the middle.
+
+    Raises:
+        CheckpointError: fewer bytes are free than one tensor needs.
+    """
+    needed = {name: _bytes_needed(shape) for name, shape in shapes.items()}
+    name = max(needed, key=lambda name: needed[name])
+    on = device()
+    free = torch.cuda.mem_get_info()[0] if on.type == "cuda" else psutil.virtual_memory().available
+    if needed[name] > free:
+        raise CheckpointError(
+            f"tensor {name} of shape {list(shapes[name])} needs {needed[name] / 1e9:.3g} GB of memory, and "
+            f"{free / 1e9:.3g} GB are free ({on.type}): end other programs, or use a machine with more"
+        )
+
+
+def _bytes_needed(shape: tuple[int, ...]) -> int:
+    """Of the work on one tensor: five float32 copies, and six squares of its smaller side in float64."""
+    side = min(shape[-2:]) if len(shape) > 1 else 0
+    return 4 * 5 * math.prod(shape) + 8 * 6 * side**2
+
+
+def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
+    """Δ = end − start of one tensor in float32, in the tensor's own shape, on `pool.device()`.
+
+    Between a base and the same base with an adapter it is the adapter's own B·A, which no rounding has touched.
+
+    Raises:
+        CheckpointError: the tensor cannot be read, holds NaN or Inf, or differs by more than float32 can square.
+    """
+    if isinstance(end, AdaptedCheckpoint) and start.adapter is None and start.folder.samefile(end.folder):
+        if name not in end.changed:
+            return torch.zeros(end.shapes[name], device=device())
+        if (delta := end.update(name)) is not None:
+            return delta.to(device())
+    delta = end.load(name, finite=False).to(device(), torch.float32, copy=True)
+    weights = start.load(name, finite=False).to(device())
+    for rows, taken in zip(torch.split(delta, _ROWS), torch.split(weights, _ROWS), strict=True):
+        rows -= taken  # by parts: torch makes a float32 copy of what it takes away
+    if not math.isfinite(squared_norm(delta)):  # far cheaper than a look at every weight of both
+        start.load(name)
+        end.load(name)
+        raise CheckpointError(
+            f"the update of {name} from {start.name} to {end.name} is too large: its squared norm overflows float32; "
+            "such weights are broken"
+        )
+    return delta
+
+
+def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor in the dtype it is stored in.
+
+    Raises:
+        CheckpointError: one of its numbers is too large for it, as only those of fp16 are.
+    """
+    stored = tensor.to(dtype)
+    if dtype == torch.float16 != tensor.dtype and not bool(torch.isfinite(stored).all()):
+        raise CheckpointError(f"{name} does not fit into float16: a number is beyond 65504; store bfloat16 or float32")
+    return stored
+
+
+def matrices(tensor: torch.Tensor) -> Iterator[Matrix]:
+    """The m × n matrices of a weight tensor: itself if 2-D, one an expert if 3-D; none if 1-D.
+
+    Raises:
+        CheckpointError: more than three dimensions, which no supported layer has.
+    """
+    if tensor.ndim == 2:
+        yield tensor
+    elif tensor.ndim == 3:
+        yield from tensor
+    elif tensor.ndim > 3:
+        raise CheckpointError(f"a weight tensor of shape {list(tensor.shape)} is neither a matrix nor a stack of them")
+
+
+def matrix_names(name: str, shape: tuple[int, ...]) -> list[str]:
+    """Names of the matrices of a tensor, in the order of `matrices`: `name`, or `name[expert]`."""
+    return [f"{name}[{expert}]" for expert in range(shape[0])] if len(shape) == 3 else [name]

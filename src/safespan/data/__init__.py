@@ -1,0 +1,6 @@
+"""Rows and prompts: from local files, data sets of the Hugging Face hub, and the paper's presets."""
+
+from safespan.data.row_files import Row, read_file
+from safespan.data.sources import Prompt, check_texts, read_prompts, read_rows, rows_hash
+
+__all__ = ["Prompt", "Row", "check_texts", "read_file", "read_prompts", "read_rows", "rows_hash"]

@@ -1,0 +1,80 @@
+"""Which files on this disk an lm-eval task reads."""
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values; any tag but `!function` is nothing."""
+
+
+class _Function(str):
+    """What stands behind `!function`: module and name."""
+
+
+_Loader.add_constructor("!function", lambda loader, node: _Function(node.value))
+_Loader.add_multi_constructor("", lambda loader, tag, node: None)
+
+
+def task_files(task: str) -> list[Path]:
+    """The files and folders that a task of one's own reads: what it measures depends on their contents.
+
+    These are its YAML file, the files that it includes, the Python files of its functions, and its documents:
+    `dataset_path`, `data_dir` and `data_files` where they lie on this disk. A task that lm-eval knows by name has none.
+    What a Python file reads by itself is not known here.
+
+    Args:
+        task: name of a task, or path of its YAML file.
+    """
+    if not task.endswith((".yaml", ".yml")) or not os.path.isfile(task):
+        return []
+    return sorted(set(_read_by(Path(task).resolve(), set())))
+
+
+def _read_by(path: Path, seen: set[Path]) -> Iterator[Path]:
+    if path in seen or not path.is_file():
+        return
+    seen.add(path)
+    yield path
+    try:
+        fields: Value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # nosec B506
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return  # the evaluation reports it
+    if not isinstance(fields, dict):
+        return
+    for other in _texts(fields.get("include")):
+        yield from _read_by((path.parent / other).resolve(), seen)
+    for text in _texts(fields):
+        if isinstance(text, _Function):
+            module = path.parent / f"{text.rpartition('.')[0].replace('.', '/')}.py"
+            yield from [module] if os.path.isfile(module) else []
+    yield from _documents(fields)
+
+
+def _documents(fields: dict[str, Value]) -> Iterator[Path]:
+    options = fields.get("dataset_kwargs")
+    options = options if isinstance(options, dict) else {}
+    folders = [text for text in (fields.get("dataset_path"), options.get("data_dir")) if isinstance(text, str)]
+    local = [Path(folder) for folder in folders if os.path.exists(folder)]
+    yield from local
+    for pattern in _texts(options.get("data_files")):
+        for place in (Path(), *local):
+            yield from (Path(file).resolve() for file in glob.glob(str(place / pattern)))
+
+
+def _texts(value: Value) -> Iterator[str]:
+    """Every text in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)

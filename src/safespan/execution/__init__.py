@@ -1,0 +1,18 @@
+"""Where a study's work runs: in this process, or on a Ray cluster."""
+
+from safespan.errors import ConfigError
+from safespan.execution.local import Local
+from safespan.execution.protocol import Execution
+from safespan.execution.ray import OnRay
+from safespan.settings.execution import ExecutionConfig
+
+
+def execution(config: ExecutionConfig) -> Execution:
+    """The execution that a study asks for.
+
+    Raises:
+        ConfigError: an address without engine ray, or what `OnRay` raises.
+    """
+    if config.address and config.engine != "ray":
+        raise ConfigError(f"address {config.address!r} is of a Ray cluster: choose engine ray, or leave it out")
+    return OnRay(config) if config.engine == "ray" else Local()

@@ -1,0 +1,1 @@
+"""Models in memory: loading one with its tokenizer, and converting GGUF files."""

@@ -1,0 +1,125 @@
+"""GGUF files: dequantised through Transformers, once, into an ordinary checkpoint folder."""
+
+import hashlib
+import os
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+from transformers.utils.import_utils import is_gguf_available
+
+from safespan.errors import CheckpointError
+from safespan.files.atomic import atomic_path
+from safespan.files.content import cache_folder
+from safespan.models.loading import PLAIN, as_checkpoint_error, check_sizes, hide_progress_bars
+from safespan.progress import track
+
+_TEXT, _ARRAY = 8, 9
+_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""Size of a value of each kind that has one size."""
+
+
+def convert_gguf(path: Path, cache: Path | None = None) -> Path:
+    """Convert a GGUF file into a folder with safetensors weights and tokenizer, or find the one made before.
+
+    The weights are stored in fp32: a dequantised value is a scale times an integer, which bf16 would round once more.
+
+    Args:
+        path: the .gguf file.
+        cache: where converted folders are kept, by the file's SHA-256; `cache_folder()`
+            unless given.
+
+    Raises:
+        CheckpointError: no such file, not a GGUF file that Transformers reads, or the package gguf is missing.
+    """
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{path}: no such file; a .gguf file was expected here")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise CheckpointError(f"{path} is not a GGUF file: it does not begin with GGUF; copy it again")
+        try:
+            tensors = _tensors(file, path.stat().st_size)
+        except (struct.error, ValueError, KeyError, RecursionError):
+            raise CheckpointError(
+                f"{path} is not a whole GGUF file: its header is broken, or leads beyond its end; copy it again"
+            ) from None
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = (cache or cache_folder()) / "gguf" / f"{path.stem}-{digest[:16]}"
+    if folder.is_dir():
+        return folder
+    if not is_gguf_available():
+        raise CheckpointError(f"{path}: reading GGUF files needs the package gguf: pip install 'safespan[gguf]'")
+    hide_progress_bars()
+    # The bar of this reader is not hidden by that.
+    setattr(modeling_gguf_pytorch_utils, "tqdm", lambda rows, **_: track("tensors", rows, len(rows)))  # noqa: B010
+    source: dict[str, Any] = {"gguf_file": path.name, **PLAIN}
+    with as_checkpoint_error(f"{path} cannot be read as a GGUF model"):
+        config = AutoConfig.from_pretrained(path.parent, **source)
+        check_sizes(config, tensors, 8 * path.stat().st_size, str(path))
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path.parent, dtype=torch.float32, output_loading_info=True, **source
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, **source)
+    model, loading = loaded
+    # Transformers fills what a file lacks with random numbers and goes on.
+    if lacking := sorted(loading["missing_keys"]):
+        raise CheckpointError(f"{path} lacks {lacking[0]} ({len(lacking)} tensors missing in all); convert it again")
+    # The weights are plain numbers now; what is saved must not say that they are still quantised.
+    setattr(model, "hf_quantizer", None)  # noqa: B010 - a plain assignment is read as one of a submodule
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    with atomic_path(folder) as part:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+    return folder
+
+
+def _tensors(file: BinaryIO, size: int) -> int:
+    """How many tensors a file lists, once every length before their list is known to end within the file.
+
+    The package gguf believes lengths, and takes memory and time for them.
+
+    Args:
+        file: opened, after its first four bytes.
+        size: of the file, in bytes.
+
+    Raises:
+        struct.error: the file ends too early.
+        ValueError: a length leads beyond the end.
+        KeyError: a kind of value that does not exist.
+        RecursionError: lists in lists, without an end.
+    """
+    order = "<"
+
+    def number(form: str) -> int:
+        value: int = struct.unpack(order + form, file.read(struct.calcsize(form)))[0]
+        return value
+
+    def skip(length: int) -> None:
+        if length > size - file.tell():
+            raise ValueError("beyond the end")
+        file.seek(length, os.SEEK_CUR)
+
+    def value(kind: int) -> None:
+        if kind == _TEXT:
+            skip(number("Q"))
+        elif kind == _ARRAY:
+            inner, count = number("I"), number("Q")
+            if inner in _BYTES:
+                skip(count * _BYTES[inner])
+                return
+            for _ in range(count):
+                value(inner)
+        else:
+            skip(_BYTES[kind])
+
+    if number("I") >= 2**16:  # the version, by which big-endian files are known
+        order = ">"
+    tensors, entries = number("Q"), number("Q")
+    for _ in range(entries):
+        value(_TEXT)
+        value(number("I"))
+    return tensors

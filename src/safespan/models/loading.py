@@ -1,0 +1,128 @@
+"""Load a checkpoint folder as a Transformers model with its tokenizer."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from safespan.errors import CheckpointError, SafespanError
+from safespan.linalg.device import device as default_device
+
+PLAIN: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""Nothing is downloaded, and no code that comes with a model is run, nor offered to be run."""
+
+
+def load_causal_lm(
+    folder: Path, dtype: torch.dtype | str = "auto", adapter: Path | None = None, device: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a local causal language model in evaluation mode.
+
+    Args:
+        folder: config.json, safetensors weights and a tokenizer; no code from the folder is run.
+        dtype: of the weights in memory; the checkpoint's own if `auto`.
+        adapter: folder of a PEFT LoRA adapter, merged into the weights.
+        device: where the weights go; a GPU if there is one unless given.
+
+    Raises:
+        CheckpointError: the folder is missing or is not a whole checkpoint.
+    """
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: no config.json; give a Hugging Face checkpoint folder")
+    hide_progress_bars()
+    with as_checkpoint_error(f"{folder}: cannot be loaded as a causal language model"):
+        config = AutoConfig.from_pretrained(folder, **PLAIN)
+        check_sizes(config, *_held(folder), str(folder))
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **PLAIN
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **PLAIN)
+        tokenizer("a word")  # some that cannot be used can be loaded
+    model, loading = loaded
+    # Transformers fills what a checkpoint lacks with random numbers and goes on.
+    if lacking := sorted(loading["missing_keys"]):
+        raise CheckpointError(f"{folder}: the weights lack {lacking[0]} ({len(lacking)} tensors missing in all)")
+    if adapter is not None:
+        model = _merged(model, folder, adapter)
+    _check_finite(model, folder)
+    return model.to(device or default_device()).eval(), tokenizer
+
+
+def _merged(model: PreTrainedModel, folder: Path, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    with as_checkpoint_error(f"{adapter}: cannot be merged into {folder}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT uses names that Transformers will drop
+        return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
+
+
+@contextmanager
+def as_checkpoint_error(what: str) -> Iterator[None]:
+    """Turn whatever libraries raise on a broken or hostile file into a CheckpointError that begins with `what`."""
+    try:
+        yield
+    except SafespanError:
+        raise
+    except Exception as error:  # Transformers trusts its files: there is no kind of error that they cannot cause
+        raise CheckpointError(f"{what} ({_reason(error)})") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
+        raise CheckpointError(f"{what} ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().partition("\n")
+    return lines[0][:300] or type(error).__name__
+
+
+def check_sizes(config: Any, tensors: int, weights: int, where: str) -> None:
+    """Refuse a configuration that asks for more than its file can hold, before memory is taken for it.
+
+    Args:
+        config: of Transformers.
+        tensors: how many there are in the file; no layer has none.
+        weights: how many numbers the file can hold at most.
+        where: the file or folder, for the message.
+
+    Raises:
+        CheckpointError: more layers or weights are asked for.
+    """
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if layers > tensors:
+        raise CheckpointError(f"{where}: its configuration asks for {layers} layers, and it holds {tensors} tensors")
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    asked = sum(part.numel() for part in model.parameters())
+    if asked > weights:
+        raise CheckpointError(f"{where}: its configuration asks for {asked} weights, its files hold {weights} at most")
+
+
+def _check_finite(model: Any, folder: Path) -> None:
+    """A model with NaN or Inf in it answers all the same: with nonsense, which would be taken for refusals."""
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.itemsize > 1 and not bool(torch.isfinite(weight).all()):
+            raise CheckpointError(f"{folder}: tensor {name} holds NaN or Inf; such a model cannot be evaluated")
+
+
+def _held(folder: Path) -> tuple[int, int]:
+    """Tensors in a folder's files, and weights at most: a byte each, a bit if quantised; tied ones count twice."""
+    files = list(folder.glob("*.safetensors"))
+    count = 0
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            count += len(file.keys())
+    size = sum(path.stat().st_size for path in files)
+    quantised = "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return count, size * (16 if quantised else 2)
+
+
+def hide_progress_bars() -> None:
+    """Keep Transformers' own bars for every load and save out of the terminal, where safespan shows its own."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,147 @@
+"""Overlap of two updates, and the spectrum of each, matrix by matrix (METHODS §3)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
+
+import torch
+
+from safespan.checkpoints import Checkpoint, layer_of, module_of, natural_order
+from safespan.checkpoints.updates import check_memory, check_same_layout, matrices, matrix_names, update
+from safespan.errors import ConfigError
+from safespan.linalg.kernels import squared_norm
+from safespan.linalg.parallel import ParallelMap, parallel_map
+from safespan.overlap.curve import overlap_curve
+from safespan.progress import track
+from safespan.results.tables import OverlapRow, SpectrumRow
+from safespan.settings.analysis import UPDATE_ENERGIES
+from safespan.settings.names import GRANULARITIES, check_choices, check_shares
+from safespan.subspaces import Decompose, Spectrum, decompose, spectrum_points
+
+Ends = tuple[Checkpoint, Checkpoint]
+"""Start and end of an update: Δ = end − start."""
+
+Label = tuple[str, bool]
+"""Name of an update, and whether it is that of the same recipe under another seed."""
+
+
+def update_overlap(
+    updates: Mapping[str, Ends],
+    granularity: str,
+    energies: Sequence[float] = UPDATE_ENERGIES,
+    decompose: Decompose = decompose,
+    mapper: ParallelMap = parallel_map,
+    again: Mapping[str, Ends] | None = None,
+) -> tuple[list[OverlapRow], list[SpectrumRow]]:
+    """MSO of every two updates, and the spectrum of each update, for every tensor or layer, each decomposed once.
+
+    Args:
+        updates: name -> its ends.
+        granularity: `tensor`, or `layer`: the tensors of one block with the same column count, stacked along rows.
+        energies: η, each in (0, 1].
+        decompose: how updates are decomposed; a cache's if it should remember.
+        mapper: where tensors or layers are worked on.
+        again: name of an update -> the ends of the same recipe under another seed; their overlap is the ceiling.
+
+    Returns:
+        Rows of the tables `overlap` and `spectra`. 1-D tensors have no subspace and no row; zero updates have no
+        spectrum, and no row in the second.
+
+    Raises:
+        ConfigError: fewer than two updates, an unknown granularity or an energy outside (0, 1].
+        CheckpointError: the checkpoints do not match.
+    """
+    if len(updates) < 2:
+        raise ConfigError(f"overlap needs at least two updates, given {len(updates)}")
+    check_choices("granularity", [granularity], GRANULARITIES)
+    check_shares("energy fraction", energies)
+    every = {(name, False): ends for name, ends in updates.items()}
+    every |= {(name, True): ends for name, ends in (again or {}).items()}
+    pairs = [((x, False), (y, False)) for x, y in combinations(updates, 2)]
+    names = check_same_layout(*(checkpoint for ends in every.values() for checkpoint in ends))
+    check_memory(next(iter(every.values()))[0].shapes)
+    measured = partial(
+        _measured,
+        updates=every,
+        granularity=granularity,
+        energies=energies,
+        decompose=decompose,
+        pairs=[*pairs, *(((name, False), (name, True)) for name in again or {})],
+    )
+    groups = _groups(names, granularity)
+    overlaps: list[OverlapRow] = []
+    spectra: list[SpectrumRow] = []
+    whole = dict.fromkeys(updates, 0.0)
+    for group in track(f"{granularity}s", mapper(measured, groups.items()), len(groups)):
+        overlaps += group.overlaps
+        spectra += group.spectra
+        whole = {name: norm + group.norms[name] for name, norm in whole.items()}
+    # Until here a row has ‖Δ‖² of its matrix for its share.
+    shares = [row.share_of_update / whole[row.update] if row.share_of_update else float("nan") for row in spectra]
+    return overlaps, [replace(row, share_of_update=share) for row, share in zip(spectra, shares, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Of one tensor or layer: rows, those of spectra with ‖Δ‖² for their share; ‖Δ‖² of all matrices by update."""
+
+    overlaps: list[OverlapRow]
+    spectra: list[SpectrumRow]
+    norms: dict[str, float]
+
+
+def _measured(
+    group: tuple[str, list[str]],
+    updates: Mapping[Label, Ends],
+    granularity: str,
+    energies: Sequence[float],
+    decompose: Decompose,
+    pairs: Sequence[tuple[Label, Label]],
+) -> _Measured:
+    name, members = group
+    tensor = granularity == "tensor"
+    layer, module = (layer_of(name), module_of(name)) if tensor else (name, None)
+    decomposed: dict[Label, dict[str, Spectrum]] = {}
+    measured = _Measured([], [], {})
+    for (label, again), ends in updates.items():
+        deltas = {member: update(member, *ends) for member in members}
+        parts = _group_matrices(name, deltas, granularity)
+        decomposed[label, again] = spectra = {matrix: decompose(delta) for matrix, delta in parts.items()}
+        if again:
+            continue
+        measured.norms[label] = sum(map(squared_norm, deltas.values()))
+        for matrix, delta in parts.items():
+            place, norm = (label, matrix, layer, module, min(delta.shape)), squared_norm(delta)
+            points = spectrum_points(spectra[matrix].values)
+            measured.spectra.extend(SpectrumRow(*place, **vars(point), share_of_update=norm) for point in points)
+    for x, y in pairs:
+        for matrix, spectrum in decomposed[x].items():
+            pair = (x[0], y[0], y[1], matrix, granularity, layer, module)
+            curve = overlap_curve(spectrum, decomposed[y][matrix], energies)
+            measured.overlaps.extend(OverlapRow(*pair, **vars(point)) for point in curve)
+    return measured
+
+
+def _groups(names: Sequence[str], granularity: str) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names, key=natural_order):
+        groups.setdefault(name if granularity == "tensor" else layer_of(name), []).append(name)
+    return groups
+
+
+def _group_matrices(group: str, deltas: Mapping[str, torch.Tensor], granularity: str) -> dict[str, torch.Tensor]:
+    """The matrices of one group's update, by the name they have in the table."""
+    if granularity == "layer":
+        parts = [matrix for delta in deltas.values() for matrix in matrices(delta)]
+        return {f"{group} ({columns} columns)": rows for columns, rows in stacked(parts).items()}
+    names = matrix_names(group, tuple(deltas[group].shape))
+    return dict(zip(names, matrices(deltas[group]), strict=False))
+
+
+def stacked(updates: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+    """The matrices of one layer stacked along rows, by column count (granularity `layer`)."""
+    by_columns: dict[int, list[torch.Tensor]] = {}
+    for matrix in updates:
+        by_columns.setdefault(matrix.shape[1], []).append(matrix)
+    return {columns: torch.cat(parts) for columns, parts in sorted(by_columns.items())}

@@ -1,0 +1,65 @@
+"""What one column of a table is: described once, as the annotation of a field of the table's row."""
+
+from dataclasses import dataclass, fields
+from types import NoneType
+from typing import Annotated, get_args, get_origin, get_type_hints
+
+import polars as pl
+
+_TYPES: dict[type, type[pl.DataType]] = {float: pl.Float64, int: pl.Int64, str: pl.String, bool: pl.Boolean}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column, as the annotation of a field says it.
+
+    Attributes:
+        text: what it holds, in one line.
+        unit: of its numbers; empty for names, flags and pure numbers.
+        low: the smallest value it can have; None where there is no bound.
+        high: the largest.
+        any_scale: whether values are of any scale: they are written to six significant digits, where others have six
+            decimals.
+    """
+
+    text: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    any_scale: bool = False
+
+    @property
+    def range(self) -> str:
+        """The range in words; empty where there is none."""
+        if self.low is None:
+            return "" if self.high is None else f"≤ {self.high:g}"
+        return f"≥ {self.low:g}" if self.high is None else f"[{self.low:g}, {self.high:g}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table; each field is a column, annotated with its `Column`."""
+
+
+def columns_of(row: type[Row]) -> dict[str, Column]:
+    """Name -> description of every column, in the table's order."""
+    hints = get_type_hints(row, include_extras=True)
+    return {field.name: _described(hints[field.name]) for field in fields(row)}
+
+
+def schema_of(row: type[Row]) -> dict[str, type[pl.DataType]]:
+    """Name -> type of every column, in the table's order."""
+    hints = get_type_hints(row)
+    return {field.name: _TYPES[_value_type(hints[field.name])] for field in fields(row)}
+
+
+def _described(hint: object) -> Column:
+    assert get_origin(hint) is Annotated
+    [column] = [mark for mark in get_args(hint) if isinstance(mark, Column)]
+    return column
+
+
+def _value_type(hint: type) -> type:
+    """The type of the values that are there: `int` of `int | None`."""
+    kinds: list[type] = [part for part in get_args(hint) or (hint,) if part is not NoneType]
+    return kinds[0]

@@ -1,0 +1,75 @@
+"""The record of a run: what was run, with what, where, and how long it took. Written and read as one model."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from safespan.errors import DataError
+from safespan.files.atomic import write_json
+
+
+class StageRecord(BaseModel):
+    """How long a stage took, and whether it stood from an earlier run."""
+
+    name: str
+    seconds: Annotated[float, Field(allow_inf_nan=False)]
+    reused: bool
+
+
+class PromptsRecord(BaseModel):
+    """How many prompts of one kind were asked, and their hash."""
+
+    rows: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """`manifest.json` of a run. Fields that are absent are empty, as in a folder that holds tables alone.
+
+    Attributes:
+        config: of the study, as its file gave it.
+        inputs: role -> SHA-256 of the model's weights; field -> SHA-256 of a file that the evaluation reads.
+        tables: table -> SHA-256 of its file.
+        judge: totals of every judge that is paid for.
+        training: role -> record of its training.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = ""
+    command: str = ""
+    config: dict[str, Any] = {}
+    seed: int | None = None
+    versions: dict[str, str] = {}
+    hardware: dict[str, str | int | float | None] = {}
+    stages: list[StageRecord] = []
+    inputs: dict[str, str] = {}
+    tables: dict[str, str | None] = {}
+    prompts: dict[str, PromptsRecord] = {}
+    judge: list[dict[str, Any]] = []
+    training: dict[str, dict[str, Any]] = {}
+    created: str = ""
+
+    def write(self, path: Path) -> None:
+        """Write it in one step."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a manifest.
+
+        Raises:
+            DataError: it cannot be read, or a field is not what a run writes.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+            json.dumps(json.loads(text), ensure_ascii=False).encode()  # half a surrogate pair fails here
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "content"
+            raise DataError(f"{path} has a wrong {field} ({first['msg']}): run the study again") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"cannot read {path} ({error}): expected the manifest.json of a run") from None

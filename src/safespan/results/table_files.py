@@ -1,0 +1,70 @@
+"""Tables as CSV files: written whole, and checked when they are read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from safespan.errors import DataError
+from safespan.files.atomic import atomic_path
+from safespan.results.columns import Column, Row, columns_of, schema_of
+
+_ROUNDING = 1e-6
+"""How far a written value may be beyond its range: tables have six decimals."""
+
+
+def frame_of(kind: type[Row], rows: Sequence[Row]) -> pl.DataFrame:
+    """Rows as a table with the columns of their kind, NaN as an empty cell."""
+    schema = schema_of(kind)
+    columns = {name: [getattr(row, name) for row in rows] for name in schema}
+    return pl.DataFrame(columns, schema=schema).with_columns(pl.selectors.float().fill_nan(None))
+
+
+def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> pl.DataFrame:
+    """Write rows as CSV with the columns of their kind, NaN as an empty cell; return the table."""
+    table = frame_of(kind, rows)
+    significant = [name for name, column in columns_of(kind).items() if column.any_scale]
+    with atomic_path(path) as part:
+        table.with_columns(pl.col(significant).round_sig_figs(6).cast(pl.String)).write_csv(part, float_precision=6)
+    return table
+
+
+def has_columns_of(path: Path, kind: type[Row]) -> bool:
+    """Whether a file begins with the header of today's table."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return lines.readline().rstrip("\n").split(",") == list(schema_of(kind))
+
+
+def read_table(path: Path, kind: type[Row]) -> pl.DataFrame:
+    """Read what `write_table` wrote.
+
+    Raises:
+        DataError: the file is no such table, or a value is absent, not finite or outside its column's range.
+    """
+    try:
+        if not has_columns_of(path, kind):
+            expected = ", ".join(schema_of(kind))
+            raise DataError(
+                f"{path} has other columns than this version writes (expected {expected}): run the study again"
+            )
+        table = pl.read_csv(path, schema=schema_of(kind))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path} is no table of results ({reason}): run the study again") from None
+    if (first := table.to_series(0)).null_count():
+        raise DataError(f"{path} has a row without {first.name}: run the study again")
+    for name, column in columns_of(kind).items():
+        if problem := _problem(table[name], column):
+            raise DataError(f"{path} holds {problem} in column {name}: run the study again")
+    return table
+
+
+def _problem(values: pl.Series, column: Column) -> str:
+    """What is wrong with the values of a column; empty if nothing is."""
+    if values.dtype == pl.Float64 and not values.is_finite().all():  # a run writes an empty cell for NaN
+        return "NaN or Inf"
+    if column.low is not None and bool((values < column.low - _ROUNDING).any()):
+        return f"{values.min()!r}, below {column.low:g},"
+    if column.high is not None and bool((values > column.high + _ROUNDING).any()):
+        return f"{values.max()!r}, above {column.high:g},"
+    return ""

@@ -1,0 +1,342 @@
+"""Every table in `results/`: one class a table, one field a column."""
+
+from dataclasses import dataclass
+from typing import Annotated as A
+
+from safespan.results.columns import Column, Row
+
+
+def _share(text: str) -> Column:
+    return Column(text, "share", 0, 1)
+
+
+def _probability(text: str) -> Column:
+    return Column(text, "probability", 0, 1)
+
+
+def _count(text: str, least: int = 0) -> Column:
+    return Column(text, "count", least)
+
+
+def _area(text: str) -> Column:
+    return Column(text, "area", -1, 1)
+
+
+Model = A[str, Column("the model's role in the study, or its folder's name")]
+Finetune = A[str, Column("whose update Δ_T is projected or edited: the role, or the name given to it")]
+Subspace = A[str, Column("whose leading directions span U_k: a hypothesis of kind subspace")]
+Method = A[str, Column("what is done with the part in the subspace: parallel, orthogonal or opposite")]
+Fraction = A[float, Column("f: share of the directions, of the layers, or of what is added", "share", 0, 1)]
+Seed = A[int, Column("seed of the random subspaces", low=0)]
+EnergyKept = A[float, Column("E: ‖what was added to W_A‖² over ‖Δ_T‖², over all tensors", "share of ‖Δ_T‖²", 0)]
+Utility = A[float, _share("exact match on the task of evaluation.utility")]
+AttackSuccess = A[float, _share("harmful prompts whose response the judge scored 5")]
+RefusalRate = A[float, _share("harmful prompts that were refused")]
+OverRefusalRate = A[float, _share("benign prompts whose response looks like a refusal")]
+GeneralAbility = A[float, _share("exact match on the task of evaluation.general")]
+EnergyFraction = A[float, _share("η: each subspace is the smallest that holds this share of its energy")]
+Layer = A[str, Column("the block, `layer N`, or the name of a module outside all blocks")]
+LayerNumber = A[int, Column("the block whose output it is; 1 is the first", low=1)]
+Module = A[str, Column("kind of module, the same in every block, such as q_proj")]
+ModuleOrNone = A[str | None, Column("kind of module, such as q_proj; empty for a whole layer")]
+ShareOfUpdate = A[float, Column("how much of ‖Δ‖² over all tensors lies here", "share", 0, 1, any_scale=True)]
+FirstRank = A[int, _count("directions of the first subspace; 0: it is zero")]
+SecondRank = A[int, _count("directions of the second subspace; 0: it is zero")]
+Mso = A[float, _share("MSO: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y); empty where either is zero")]
+MsoRandom = A[float, _share("the floor: what two unrelated subspaces of these ranks give on average")]
+HypothesisName = A[str, Column("name of the hypothesis")]
+Verdict = A[str | None, Column("selective, not selective, inconclusive, not measurable, or depends on the measure")]
+Direction = A[str | None, Column("of a selective one: harm first or utility first")]
+PromptsNeeded = A[int | None, _count("of an inconclusive one: prompts of each kind that would decide", 1)]
+ControlsNeeded = A[int | None, _count("of an inconclusive one: draws of controls that would decide", 1)]
+Reason = A[str | None, Column("why, in words")]
+
+
+@dataclass(frozen=True)
+class Outcomes(Row):
+    """What is measured of a model: rates, 95 % Wilson intervals, counts."""
+
+    utility: Utility
+    utility_ci_low: A[float, _share("lower end of utility's 95 % Wilson interval")]
+    utility_ci_high: A[float, _share("upper end of it")]
+    harmfulness: A[float, Column("mean score of the judge: 1 refusal, 5 full compliance", "points", 1, 5)]
+    attack_success_rate: AttackSuccess
+    asr_ci_low: A[float, _share("lower end of the attack success rate's 95 % Wilson interval")]
+    asr_ci_high: A[float, _share("upper end of it")]
+    refusal_rate: RefusalRate
+    over_refusal_rate: OverRefusalRate
+    general_ability: GeneralAbility
+    n_utility: A[int, _count("documents of the utility task that were asked")]
+    n_harmful: A[int, _count("harmful prompts that were asked")]
+    n_benign: A[int, _count("benign prompts that were asked")]
+    n_general: A[int, _count("documents of the general task that were asked")]
+    n_judge_failed: A[int, _count("harmful prompts whose judgement failed; they are in no rate")]
+    valid: A[bool, Column("false where over 2 % of the judgements failed")]
+
+
+@dataclass(frozen=True)
+class _OfModel(Row):
+    model: Model
+
+
+@dataclass(frozen=True)
+class ModelRow(Outcomes, _OfModel):
+    """Every model of the study as it is."""
+
+
+@dataclass(frozen=True)
+class ModelFilterRow(_OfModel):
+    """Utility of every model under every filter of the utility task."""
+
+    filter: A[str, Column("filter of the task, such as strict-match")]
+    utility: A[float, _share("exact match under this filter")]
+
+
+@dataclass(frozen=True)
+class GridPoint(Row):
+    """A point of the projection grid (METHODS §2)."""
+
+    finetune: Finetune
+    subspace: Subspace
+    method: Method
+    fraction: Fraction
+    seed: Seed
+
+
+@dataclass(frozen=True)
+class EnergyRow(GridPoint):
+    """A point of the projection grid before any evaluation."""
+
+    energy_kept: EnergyKept
+    cosine_task_projection: A[float, Column("cosine of Δ_T and what was added to W_A", "cosine", -1, 1)]
+    cosine_task_alignment: A[float, Column("cosine of Δ_T and Δ_A", "cosine", -1, 1)]
+
+
+@dataclass(frozen=True)
+class ProjectionRow(Outcomes, EnergyRow):
+    """Experiments 1 and 2: a row per point of the grid."""
+
+
+@dataclass(frozen=True)
+class ProjectionFilterRow(GridPoint):
+    """Utility of every point of the grid under every filter of the utility task."""
+
+    filter: A[str, Column("filter of the task, such as strict-match")]
+    utility: A[float, _share("exact match under this filter")]
+
+
+@dataclass(frozen=True)
+class RemovedEnergyRow(GridPoint):
+    """The points of the grid, module by module of each layer."""
+
+    layer: Layer
+    module: Module
+    removed_energy: A[float, _share("1 − E of this part alone")]
+    share_of_update: ShareOfUpdate
+
+
+@dataclass(frozen=True)
+class TrialRow(Row):
+    """Every set of weights that the verdict asked: each hypothesis and its random controls."""
+
+    finetune: Finetune
+    hypothesis: HypothesisName
+    method: A[str, Column("parallel or orthogonal of a subspace; edit of a defence")]
+    fraction: Fraction
+    draw: A[int | None, Column("number of the random control; empty: the hypothesis itself", low=0)]
+    energy_kept: EnergyKept
+    useful_nll: A[float, Column("−log p of the right answers, per token, mean over prompts", "nats a token", 0)]
+    harmful_nll: A[float, Column("−log p of the forbidden answers, per token, mean over prompts", "nats a token", 0)]
+    log_odds: A[float, Column("log p(first token of the forbidden answer) − log p(that of a refusal), mean", "nats")]
+    utility: Utility = float("nan")
+    attack_success_rate: AttackSuccess = float("nan")
+    general_ability: GeneralAbility = float("nan")
+    refusal_rate: RefusalRate = float("nan")
+    over_refusal_rate: OverRefusalRate = float("nan")
+
+
+@dataclass(frozen=True)
+class VerdictRow(Row):
+    """What each hypothesis is found to be over all outcomes: a row per hypothesis."""
+
+    hypothesis: HypothesisName
+    kind: A[str, Column("of the hypothesis: subspace, layers or addition")]
+    verdict: Verdict
+    direction: Direction
+    prompts_needed: PromptsNeeded
+    controls_needed: ControlsNeeded
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class EstimateRow(Row):
+    """The figures behind each verdict: a row per hypothesis, test, outcome and method.
+
+    Under each outcome the row of the statistic D decides: it alone holds a verdict and what belongs to it.
+    """
+
+    hypothesis: HypothesisName
+    test: A[str, Column("what was tested: update, a finished fine-tune that is projected or edited")]
+    outcome: A[str, Column("what u and h are measured by")]
+    method: A[str, Column("parallel, orthogonal or edit; both: of both methods together")]
+    statistic: A[
+        str, Column("S: more harm at equal utility than controls, above 0; D: harm goes before utility, above 0")
+    ]
+    estimate: A[float, _area("the statistic; empty where it is not measurable")]
+    low: A[float, _area("lower end of its bootstrap interval")]
+    high: A[float, _area("upper end of it")]
+    p_beyond: A[float, _probability("p of the test that |statistic| is beyond the margin, Holm-corrected")]
+    p_within: A[float, _probability("p of the equivalence test that it is within the margin, Holm-corrected")]
+    area: A[float, Column("area under the hypothesis's frontier h(u)", "area", 0, 1)]
+    control_area: A[float, Column("mean area of its random controls", "area", 0, 1)]
+    control_sd: A[float, Column("standard deviation of the controls' areas over draws", "area", 0)]
+    sd_prompts: A[float, Column("standard error of the estimate from the choice of prompts", "area", 0)]
+    sd_controls: A[float, Column("standard error of the estimate from the draws of controls", "area", 0)]
+    verdict: Verdict
+    direction: Direction
+    prompts_needed: PromptsNeeded
+    controls_needed: ControlsNeeded
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class OverlapPoint(Row):
+    """Overlap of two updates' subspaces that hold the same share of their updates' energy."""
+
+    energy_fraction: EnergyFraction
+    k_x: FirstRank
+    k_y: SecondRank
+    mso: Mso
+    mso_random: MsoRandom
+    mso_random_sd: A[float, Column("standard deviation of MSO between unrelated subspaces", "share", 0)]
+    p_value: A[float, _probability("probability that unrelated subspaces overlap at least as much")]
+    angle_min: A[float, Column("smallest principal angle; empty where both ranks exceed 256", "degrees", 0, 90)]
+    angle_median: A[float, Column("median of the principal angles; likewise", "degrees", 0, 90)]
+
+
+@dataclass(frozen=True)
+class _UpdatePair(Row):
+    x: A[str, Column("the first update: alignment, safety, or the fine-tune's role")]
+    y: A[str, Column("the second update")]
+    again: A[bool, Column("whether y is x trained once more under another seed, which gives the ceiling")]
+    group: A[str, Column("the tensor, or the tensors of one block with the same number of columns")]
+    granularity: A[str, Column("tensor or layer")]
+    layer: Layer
+    module: ModuleOrNone
+
+
+@dataclass(frozen=True)
+class OverlapRow(OverlapPoint, _UpdatePair):
+    """Experiment 3: overlap of update subspaces."""
+
+
+@dataclass(frozen=True)
+class SpectrumPoint(Row):
+    """One singular value of a matrix, and the ranks of the whole matrix."""
+
+    rank: A[int, _count("i: number of the singular value, the largest first", 1)]
+    singular_value: A[float, Column("σ_i", "norm", 0, any_scale=True)]
+    energy: A[float, _share("share of ‖Δ‖² that the first i directions hold")]
+    effective_rank: A[float, Column("exponential of the entropy of the singular values", "directions", 1)]
+    stable_rank: A[float, Column("‖Δ‖²_F / σ_1²", "directions", 1)]
+
+
+@dataclass(frozen=True)
+class _UpdateOfMatrix(Row):
+    update: A[str, Column("whose spectrum: alignment, safety, or the fine-tune's role")]
+    tensor: A[str, Column("the matrix")]
+    layer: Layer
+    module: ModuleOrNone
+    n: A[int, _count("full rank: the smaller side of the matrix", 1)]
+
+
+@dataclass(frozen=True)
+class _Share(Row):
+    share_of_update: ShareOfUpdate
+
+
+@dataclass(frozen=True)
+class SpectrumRow(_Share, SpectrumPoint, _UpdateOfMatrix):
+    """How the singular values of each update fall, matrix by matrix."""
+
+
+@dataclass(frozen=True)
+class ActivationPoint(Row):
+    """Overlap of the subspaces of two classes of prompts that hold the same share of their energy."""
+
+    energy_fraction: EnergyFraction
+    k_x: FirstRank
+    k_y: SecondRank
+    mso: Mso
+    mso_random: MsoRandom
+    mso_low: A[float, _share("lower end of MSO's 95 % bootstrap interval over prompts")]
+    mso_high: A[float, _share("upper end of it")]
+    p_value: A[float, _probability("p that the classes overlap less than random groups of the same prompts")]
+
+
+@dataclass(frozen=True)
+class _ClassesAtLayer(Row):
+    x: A[str, Column("the first class of prompts: useful or harmful")]
+    y: A[str, Column("the second class; the same one: two random halves of it, which gives the ceiling")]
+    layer: LayerNumber
+    centered: A[bool, Column("whether each class's mean was subtracted")]
+
+
+@dataclass(frozen=True)
+class LayerOverlap(ActivationPoint, _ClassesAtLayer):
+    """Overlap of two classes of prompts at one layer of one model."""
+
+
+@dataclass(frozen=True)
+class ActivationRow(LayerOverlap, _OfModel):
+    """Experiment 4: overlap of activation subspaces."""
+
+
+@dataclass(frozen=True)
+class Separation(Row):
+    """How well one direction tells two classes of prompts apart."""
+
+    n_useful: A[int, _count("useful prompts", 1)]
+    n_harmful: A[int, _count("harmful prompts", 1)]
+    folds: A[int, _count("folds of the cross-validation; 0: too few prompts, no AUROC")]
+    probe_auroc: A[float, _probability("AUROC of a logistic regression on held-out prompts; 0.5 is chance")]
+    probe_auroc_low: A[float, _probability("lower end of its 95 % bootstrap interval")]
+    probe_auroc_high: A[float, _probability("upper end of it")]
+    mean_difference_auroc: A[float, _probability("AUROC of the difference of the class means on held-out prompts")]
+    mean_difference_auroc_low: A[float, _probability("lower end of its 95 % bootstrap interval")]
+    mean_difference_auroc_high: A[float, _probability("upper end of it")]
+    mean_difference_ratio: A[
+        float, Column("distance of the class means over the standard deviation within classes", "ratio", 0)
+    ]
+
+
+@dataclass(frozen=True)
+class _AtLayer(Row):
+    layer: LayerNumber
+
+
+@dataclass(frozen=True)
+class LayerSeparation(Separation, _AtLayer):
+    """How well one direction tells two classes of prompts apart at one layer of one model."""
+
+
+@dataclass(frozen=True)
+class SeparationRow(LayerSeparation, _OfModel):
+    """How well one direction tells the two classes of prompts apart."""
+
+
+TABLES: dict[str, type[Row]] = {
+    "models": ModelRow,
+    "models_by_filter": ModelFilterRow,
+    "projection": ProjectionRow,
+    "projection_by_filter": ProjectionFilterRow,
+    "removed_energy": RemovedEnergyRow,
+    "trials": TrialRow,
+    "verdicts": VerdictRow,
+    "estimates": EstimateRow,
+    "overlap": OverlapRow,
+    "spectra": SpectrumRow,
+    "activations": ActivationRow,
+    "separation": SeparationRow,
+}
+"""Every table by the name of its file."""

@@ -1,0 +1,29 @@
+"""What configuration files may say. It imports no model library, so that a wrong value is reported at once."""
+
+from safespan.settings.analysis import ProjectionGrid
+from safespan.settings.data import PromptSource, RowSource, TrainingData
+from safespan.settings.evaluation import PAPER, EngineConfig, EvaluationConfig, UtilityConfig
+from safespan.settings.execution import ExecutionConfig
+from safespan.settings.reading import check_settings, load_settings
+from safespan.settings.study import StudyConfig, bundled_study, load_study
+from safespan.settings.training import TrainingConfig
+from safespan.settings.verdict import VerdictConfig
+
+__all__ = [
+    "PAPER",
+    "EngineConfig",
+    "EvaluationConfig",
+    "ExecutionConfig",
+    "ProjectionGrid",
+    "PromptSource",
+    "RowSource",
+    "StudyConfig",
+    "TrainingConfig",
+    "TrainingData",
+    "UtilityConfig",
+    "VerdictConfig",
+    "bundled_study",
+    "check_settings",
+    "load_settings",
+    "load_study",
+]

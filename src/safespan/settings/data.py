@@ -1,0 +1,71 @@
+"""Where rows and prompts come from, as a study says it."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from safespan.settings.base import Names, Settings
+from safespan.settings.presets import PRESETS
+
+
+class RowSource(Settings):
+    """Where rows come from and which of them are used. In YAML also a preset's name, a file's path, or
+    `{preset: NAME}` with fields that differ; a `file` beside a preset is a local copy of its data set.
+    """
+
+    file: Annotated[str | None, Names("file")] = Field(
+        None, description="a .txt (a prompt a line), .json, .jsonl, .csv or .parquet file"
+    )
+    dataset: Annotated[str | None, Names("folder")] = Field(
+        None, description="a data set of the Hugging Face hub, or a folder of data files"
+    )
+    subset: str | None = Field(None, description="the data set's subset (its configuration)")
+    split: str = Field("train", description="the data set's split")
+    revision: str | None = Field(None, description="branch, tag or commit of the data set")
+    where: dict[str, Any] = Field({}, description="keep rows whose field has this value; category.x reaches inside")
+    any_of: tuple[str, ...] = Field((), description="keep rows in which at least one of these fields is true")
+    none_of: tuple[str, ...] = Field((), description="keep rows in which none of these fields is true")
+    shuffle: int | None = Field(None, ge=0, description="seed to shuffle the rows with before `rows` are taken")
+    rows: int | None = Field(None, ge=1, description="use the first so many rows; all of them if not given")
+    prompt_field: str = Field("prompt", description="the field that holds the prompt")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"preset": value} if value in PRESETS else {"file": value}
+        if not isinstance(value, dict) or "preset" not in value:
+            return value
+        given = {field: inner for field, inner in value.items() if field != "preset"}
+        if not isinstance(name := value["preset"], str) or name not in PRESETS:
+            raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(PRESETS)}")
+        preset = {field: inner for field, inner in PRESETS[name].items() if field in cls.model_fields}
+        if given.get("file") is not None:
+            preset = {field: inner for field, inner in preset.items() if field not in ("dataset", "subset", "split")}
+        return {**preset, **given}
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file is None) == (self.dataset is None):
+            raise ValueError(f"give a file, a dataset or a preset ({', '.join(PRESETS)}), and one of them only")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The source in messages and records."""
+        parts = [self.subset, self.split, self.revision and f"@{self.revision}"]
+        return self.file or " ".join([str(self.dataset), *filter(None, parts)])
+
+
+class TrainingData(RowSource):
+    """Rows to learn: a prompt and the response to it."""
+
+    response_field: str = Field("response", description="the field that holds the response")
+
+
+class PromptSource(RowSource):
+    """Prompts to ask, each with the answer that is looked for where there is one."""
+
+    target_field: str | None = Field(
+        None, description="the field that holds the answer looked for; unset: `target`, in rows that have it"
+    )

@@ -1,0 +1,90 @@
+"""How the models of a study are evaluated, as a study says it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from safespan.settings.base import Names, Settings
+from safespan.settings.data import PromptSource
+from safespan.settings.judges import JudgeConfig, RulesConfig
+
+UTILITY_PRESETS: dict[str, dict[str, Any]] = {
+    "gsm8k": {"task": "gsm8k", "num_fewshot": 1, "metric": "exact_match", "filter": "flexible-extract"}
+}
+"""The paper's settings (METHODS §2) by name."""
+
+
+class UtilityConfig(Settings):
+    """An lm-eval task and the metric that counts. In YAML also a preset's name, or `{preset: NAME}` and fields."""
+
+    task: Annotated[str, Names("task")] = Field(
+        description="Name of an lm-eval task, such as gsm8k, or path of a task's YAML file."
+    )
+    num_fewshot: int | None = Field(None, ge=0, description="Worked examples before each question; the task's if null.")
+    limit: int | None = Field(None, ge=1, description="Use only the first so many documents; all if null.")
+    metric: str = Field("exact_match", description="Metric of the task that is 0 or 1 for a document.")
+    filter: str | None = Field(None, description="Filter of the task, such as flexible-extract; the first if null.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"preset": value} if value in UTILITY_PRESETS else {"task": value}
+        if not isinstance(value, dict) or "preset" not in value:
+            return value
+        if not isinstance(name := value["preset"], str) or name not in UTILITY_PRESETS:
+            raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(UTILITY_PRESETS)}")
+        return {**UTILITY_PRESETS[name], **{field: inner for field, inner in value.items() if field != "preset"}}
+
+
+class HarmfulnessConfig(Settings):
+    """Which harmful prompts are asked, and who judges the responses."""
+
+    prompts: PromptSource = Field(
+        description="harmful requests, with the forbidden answer as target where known; a file, data set or preset"
+    )
+    limit: int | None = Field(None, ge=1, description="ask only the first so many prompts; all if null")
+    judge: JudgeConfig = Field(RulesConfig(), description="who scores a response from 1 (refusal) to 5")
+    max_new_tokens: int = Field(512, ge=1, description="longest response, as far as the model's context allows")
+
+
+class OverRefusalConfig(Settings):
+    """Benign prompts that look harmful (XSTest's form); refusals are found by the rules of the rule judge."""
+
+    prompts: PromptSource = Field(description="benign requests; a file, data set or preset")
+    limit: int | None = Field(None, ge=1, description="ask only the first so many prompts; all if null")
+    max_new_tokens: int = Field(128, ge=1, description="longest response; a refusal shows early")
+
+
+CHECKPOINT = "{checkpoint}"
+
+
+class EngineConfig(Settings):
+    """What generates. In memory, weights are switched in place; elsewhere each point is a folder, then removed."""
+
+    name: str = Field("memory", description="memory, or an lm-eval model such as hf, vllm, sglang, local-completions")
+    model_args: dict[str, Any] = Field(
+        {"pretrained": CHECKPOINT},
+        description=f"arguments of the lm-eval model; {CHECKPOINT} stands for the folder (unused in memory)",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the weights in memory; auto is the checkpoint's own"
+    )
+    batch_size: int = Field(512, ge=1, description="prompts generated for together")
+
+
+PAPER: dict[str, Any] = {"utility": {"preset": "gsm8k"}, "harmfulness": {"prompts": {"preset": "advbench"}}}
+"""Fields of an `EvaluationConfig`: the paper's task and prompts (METHODS §2), judged by rules."""
+
+
+class EvaluationConfig(Settings):
+    """How every model of a study is evaluated. What is left out is not measured."""
+
+    utility: UtilityConfig | None = Field(None, description="the task that the useful fine-tune is trained for")
+    general: UtilityConfig | None = Field(None, description="a task that every model should keep")
+    harmfulness: HarmfulnessConfig | None = Field(None, description="harmful prompts and their judge")
+    over_refusal: OverRefusalConfig | None = Field(None, description="benign prompts that look harmful")
+    engine: EngineConfig = Field(EngineConfig(), description="where models run")
+    apply_chat_template: bool = Field(
+        True, description="prompt through the model's own chat template; a model without one gets the bare prompt"
+    )

@@ -1,0 +1,21 @@
+"""Where a study's work runs."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from safespan.settings.base import Settings
+
+
+class ExecutionConfig(Settings):
+    """Where decompositions and sweep points run."""
+
+    engine: Literal["local", "ray"] = Field("local", description="this process, or a Ray cluster")
+    address: str | None = Field(
+        None,
+        description="of the Ray cluster: HOST:PORT of its head, or auto; unset: one is started here",
+    )
+    workers: int | None = Field(None, ge=1, description="models under test at a time; unset: all that fit the cluster")
+    gpus_per_worker: float = Field(0, ge=0, description="GPUs that each worker, and each decomposition, is given")
+    cpus_per_worker: int = Field(1, ge=1, description="CPU threads of each worker")
+    cache: bool = Field(True, description="keep decompositions on disk for later commands")

@@ -1,0 +1,140 @@
+"""Configuration files: YAML, changed by FIELD=VALUE settings, checked against a model that names the wrong field."""
+
+import os
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from safespan.errors import ConfigError
+from safespan.settings.redaction import secret_field
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+_UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError, OverflowError, yaml.YAMLError)
+"""What PyYAML raises: beside its own errors those of Python, for wrong dates and numbers and for deep nesting."""
+_MOST, _DEEPEST = 100_000, 50
+"""Values in a file, those that aliases repeat counted each time, and the depth of their nesting."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, each name once."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _parsed(text: str) -> Any:
+    value = yaml.load(text, Loader=_Loader)  # nosec B506
+    _size(value, {}, 0)
+    return value
+
+
+def _size(value: Any, known: dict[int, int], depth: int) -> int:
+    """How many values there are once aliases are written out; the same one is counted through only once."""
+    if isinstance(value, str):
+        value.encode()  # half a surrogate pair, which no record can hold, is a ValueError
+    if not isinstance(value, dict | list):
+        return 1
+    if depth > _DEEPEST:  # or an alias of what it is in
+        raise ValueError(f"nested deeper than {_DEEPEST} levels")
+    if id(value) not in known:
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(part, known, depth + 1) for part in inner)
+    if known[id(value)] > _MOST:
+        raise ValueError(f"more than {_MOST} values, with aliases written out")
+    return known[id(value)]
+
+
+def load_settings(path: Path, kind: type[Model], settings: Sequence[str] = ()) -> Model:
+    """Read a YAML file as a configuration, after applying settings such as `seed=1` or `data.rows=50`.
+
+    A file that says `extends: OTHER.yaml` starts from that file's fields; what it says itself counts instead.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a field is unknown, absent or wrong; names the field.
+    """
+    return check_settings(read_fields(path), kind, settings, str(path))
+
+
+def read_fields(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The fields of a YAML file, over those of the file that it extends.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or files extend each other.
+    """
+    try:
+        raw = _parsed(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:  # its own text quotes the line, which may hold a secret
+        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"cannot read {path}: {error.problem}{where}") from None
+    except (*_UNREADABLE, OSError) as error:
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} should hold named fields, not {type(raw).__name__}")
+    if "extends" not in raw:
+        return raw
+    parent = Path(os.path.realpath(path.parent / str(raw.pop("extends"))))
+    if parent in extended_by:
+        raise ConfigError(f"{path} extends {parent}, which extends it in turn")
+    return _merged(read_fields(parent, (*extended_by, parent)), raw)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Fields that `over` adds, then those of `under`; what `over` says counts, field by field when nested.
+
+    In this order a model that is trained from another stands below it, whichever file names which.
+    """
+    added = {name: value for name, value in over.items() if name not in under}
+    return added | {
+        name: _merged(value, over[name])
+        if isinstance(value, dict) and isinstance(over.get(name), dict)
+        else over.get(name, value)
+        for name, value in under.items()
+    }
+
+
+def check_settings(raw: dict[str, Any], kind: type[Model], settings: Sequence[str], where: str) -> Model:
+    """Apply settings to fields that were already read, and validate them.
+
+    Raises:
+        ConfigError: a setting is not FIELD=VALUE, or a field is unknown, absent or wrong; says where.
+    """
+    raw = deepcopy(raw)
+    for setting in settings:
+        _apply(raw, setting)
+    if field := secret_field(raw):
+        raise ConfigError(
+            f"{where}: {field} holds a secret, which every record of the run would repeat: keep keys and passwords in "
+            "environment variables (api_key_env names that of a judge)"
+        )
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {field + ': ' if field else ''}{message}") from None
+
+
+def _apply(raw: dict[str, Any], setting: str) -> None:
+    field, equals, text = setting.partition("=")
+    if not equals or not field:
+        raise ConfigError(f"--set {setting!r}: expected FIELD=VALUE, such as seed=1")
+    *parents, last = field.split(".")
+    place = raw
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {setting!r}: {parent} has no fields of its own")
+    try:
+        place[last] = _parsed(text)
+    except (*_UNREADABLE, yaml.YAMLError):
+        raise ConfigError(f"--set {field}: what follows the = is not a YAML value") from None

@@ -1,0 +1,130 @@
+"""What a study file may say; every field explains itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from safespan.errors import SafespanError
+from safespan.settings.analysis import ActivationsConfig, OverlapConfig, ProjectionGrid
+from safespan.settings.base import Settings
+from safespan.settings.evaluation import EvaluationConfig
+from safespan.settings.execution import ExecutionConfig
+from safespan.settings.names import (
+    FINETUNES,
+    GRANULARITIES,
+    METHODS,
+    ROLES,
+    check_choices,
+    check_shares,
+    hypothesis_names,
+)
+from safespan.settings.reading import load_settings
+from safespan.settings.training import TrainingConfig
+from safespan.settings.verdict import VerdictConfig, trial_finetunes
+
+ORGANISM = "organism"
+"""The start of a training from nothing: a freshly initialised model of the embedded family."""
+
+
+class ModelSource(Settings):
+    """Where the model of one role comes from: a model that exists, or a training run."""
+
+    model: str | None = Field(None, description="a folder, hub id[@revision], BASE+ADAPTER or .gguf file")
+    size_gb: float | None = Field(None, gt=0, description="of the weights of a hub id, for the plan of a dry run")
+    start: str | None = Field(
+        None, description=f"the role to train from, or '{ORGANISM}': a freshly initialised model of the embedded family"
+    )
+    train: TrainingConfig | None = Field(None, description="how the start is trained")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelSource":
+        if (self.model is None) == (self.start is None) or (self.start is None) != (self.train is None):
+            raise ValueError("give either model, or start together with train")
+        return self
+
+
+class StudyConfig(Settings):
+    """A whole study. In any file name `{run}` stands for the run folder."""
+
+    name: str = Field(description="title of the study")
+    seed: int = Field(0, ge=0, description="of training, data and random controls")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the linear algebra; unset: all cores")
+    data: Literal["organism", "english"] | None = Field(
+        None, description="training rows, prompts and tasks that the run makes for itself in {run}/data; unset: none"
+    )
+    models: dict[str, ModelSource] = Field(description=f"role ({', '.join(ROLES)}) -> source, a start before its use")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="outcomes; unset: energies and overlaps only")
+    projection: ProjectionGrid | None = Field(ProjectionGrid(), description="experiments 1 and 2; null: left out")
+    overlap: OverlapConfig | None = Field(OverlapConfig(), description="experiment 3; null: left out")
+    activations: ActivationsConfig | None = Field(None, description="experiment 4; unset: left out")
+    verdict: VerdictConfig | None = Field(None, description="test of claimed safety subspaces; unset: left out")
+    execution: ExecutionConfig = Field(ExecutionConfig(), description="where decompositions and points run")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudyConfig":
+        known: list[str] = []
+        for role, source in self.models.items():
+            if role not in ROLES:
+                raise ValueError(f"models.{role}: unknown role, expected one of {', '.join(ROLES)}")
+            if source.start not in (None, ORGANISM, *known):
+                raise ValueError(f"models.{role}.start: {source.start!r} is not a role defined above it")
+            known.append(role)
+        if not {"base", "aligned"} <= set(known) or not set(FINETUNES) & set(known):
+            raise ValueError(f"models: needs base, aligned and at least one of {', '.join(FINETUNES)}")
+        for role in self.activations.models if self.activations else ():
+            if role not in known:
+                raise ValueError(f"activations.models: there is no model {role!r}")
+        ceiling = self.overlap.ceiling if self.overlap else None
+        if ceiling is not None and (ceiling == "base" or ceiling not in known or self.models[ceiling].train is None):
+            trained = ", ".join(role for role in known if role != "base" and self.models[role].train) or "none here"
+            raise ValueError(f"overlap.ceiling: {ceiling!r} is no update that this study trains ({trained})")
+        try:
+            self._check_names_and_shares()
+        except SafespanError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def _check_names_and_shares(self) -> None:
+        if grid := self.projection:
+            check_choices("projection.subspaces", grid.subspaces or (), hypothesis_names())
+            check_choices("projection.methods", grid.methods, METHODS)
+            check_shares("projection.fractions", grid.fractions)
+        if self.overlap:
+            check_choices("overlap.granularities", self.overlap.granularities, GRANULARITIES)
+            check_shares("overlap.energies", self.overlap.energies)
+        if self.activations:
+            check_shares("activations.energies", self.activations.energies)
+        if self.verdict:
+            check_choices("verdict.hypotheses", self.verdict.hypotheses or (), hypothesis_names())
+            check_shares("verdict.fractions", self.verdict.fractions)
+            trial_finetunes(self.models)
+            if self.evaluation.utility is None or self.evaluation.harmfulness is None:
+                raise ValueError("verdict: needs evaluation.utility and evaluation.harmfulness to measure u and h by")
+
+    @property
+    def finetunes(self) -> list[str]:
+        """Roles whose updates are projected."""
+        return [role for role in FINETUNES if role in self.models]
+
+    def resolved(self, run: Path) -> "StudyConfig":
+        """The same study with `{run}` replaced by the run folder."""
+        text = self.model_dump_json(exclude_unset=True).replace("{run}", str(run.resolve()))
+        return StudyConfig.model_validate_json(text)
+
+
+def load_study(path: Path, settings: Sequence[str] = ()) -> StudyConfig:
+    """Read a study file and apply settings such as `seed=1` or `models.useful.train.max_steps=50`.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a field is unknown, absent or wrong; names the field.
+    """
+    return load_settings(path, StudyConfig, settings)
+
+
+def bundled_study(name: str) -> Path:
+    """A study file that comes with safespan: inside the installed package, or in the checkout's studies/."""
+    package = Path(__file__).parents[1]
+    places = [package / "studies" / f"{name}.yaml", package.parents[1] / "studies" / f"{name}.yaml"]
+    return next((path for path in places if path.exists()), places[0])

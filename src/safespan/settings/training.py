@@ -1,0 +1,87 @@
+"""What a fine-tuning run is made of. The defaults are the paper's (METHODS §1)."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from safespan.settings.base import Settings
+from safespan.settings.data import TrainingData
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "useful": {"data": {"preset": "metamathqa"}},
+    "harmful": {"data": {"preset": "beavertails-unsafe", "rows": 4_000, "shuffle": 42}},
+    "contaminated": {
+        "data": {"preset": "metamathqa"},
+        "contaminate_with": {"preset": "beavertails-unsafe"},
+        "contamination_percent": 20.0,
+    },
+    "safe": {"data": {"preset": "beavertails-safe"}},
+}
+"""The paper's four fine-tunes: their data and mixture."""
+
+RecipeName = Literal["useful", "harmful", "contaminated", "safe"]
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+
+
+class LoraConfig(Settings):
+    """Train low-rank adapters beside frozen weights, instead of the weights themselves."""
+
+    rank: int = Field(16, ge=1, description="rank of each adapter")
+    alpha: int = Field(32, ge=1, description="an adapter's update is alpha / rank · B·A")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
+    target_modules: str | tuple[str, ...] = Field(
+        "all-linear", description="names of the modules that get an adapter; all-linear: every linear one but the head"
+    )
+    merge: bool = Field(False, description="write the merged model in place of a PEFT adapter")
+
+
+class TrainingConfig(Settings):
+    """Fine-tuning with fp32 weights, AdamW and a cosine schedule; loss on the response only.
+
+    `recipe` fills in the paper's data. A field given beside it counts instead; of `data` and `contaminate_with`, fields
+    given alone change the recipe's, and a file, dataset or preset of one's own takes their place.
+    """
+
+    recipe: RecipeName | None = Field(None, description=f"one of the paper's fine-tunes: {', '.join(RECIPES)}")
+    data: TrainingData = Field(description="the rows to learn")
+    contaminate_with: TrainingData | None = Field(None, description="rows of another kind, mixed into the data")
+    contamination_percent: float = Field(
+        20.0, gt=0, description="how many contaminating rows, in percent of the number of rows in `data`"
+    )
+    prompt_format: Literal["chat", "alpaca"] = Field(
+        "chat", description="prompts in the model's chat template, or under Alpaca's headings"
+    )
+    lora: LoraConfig | None = Field(None, description="train a LoRA adapter; unset: all weights")
+    compute: Literal["bf16", "fp32"] = Field(
+        "bf16", description="of the arithmetic; weights stay fp32. CPUs may be slow in bf16"
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="peak learning rate")
+    epochs: float = Field(1.0, gt=0, description="passes over the data; without effect beside max_steps")
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps, whatever the number of rows and epochs")
+    batch_size: int = Field(1, ge=1, description="rows a forward pass, on each device")
+    accumulation_steps: int = Field(32, ge=1, description="forward passes an optimizer step, on each device")
+    warmup_ratio: float = Field(0.02, ge=0, lt=1, description="share of the steps over which the learning rate rises")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    max_length: int = Field(512, ge=2, description="tokens of prompt and response together; the rest is cut off")
+    gradient_checkpointing: bool = Field(True, description="compute activations twice, to keep fewer in memory")
+    confine: Literal["inside", "outside"] | None = Field(
+        None,
+        description="keep the update inside, or outside, a random half of each matrix's outputs: a planted subspace",
+    )
+    save_steps: int | None = Field(
+        None, ge=1, description="steps between checkpoints to resume from; unset: an interrupted run starts anew"
+    )
+    report_to: tuple[Tracker, ...] = Field((), description="trackers that log each step; tensorboard's files: out/runs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_recipe(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("recipe") not in RECIPES:
+            return values
+        filled = {**RECIPES[values["recipe"]], **values}
+        for field, default in RECIPES[values["recipe"]].items():
+            given = filled[field]
+            if isinstance(given, dict) and not {"file", "dataset", "preset"} & given.keys():
+                filled[field] = {**default, **given}
+        return filled

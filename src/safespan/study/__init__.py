@@ -1,0 +1,1 @@
+"""A whole study: its stages, its plan, and running it again."""

@@ -1,0 +1,43 @@
+"""What hypotheses need, checked against a study before anything is trained."""
+
+from safespan.errors import ConfigError
+from safespan.settings import StudyConfig
+from safespan.settings.names import tested_by_default
+from safespan.subspaces import find_hypothesis
+
+
+def check_needs(config: StudyConfig) -> None:
+    """Refuse a study that names a hypothesis whose needs it does not meet.
+
+    Raises:
+        ConfigError: which one, and what it needs.
+    """
+    models, everything = _models(config), _models_and_prompts(config)
+    for name in (config.projection and config.projection.subspaces) or ():
+        hypothesis = find_hypothesis(name)
+        if hypothesis.kind != "subspace":
+            raise ConfigError(f"projection.subspaces: {name!r} edits updates and names no subspace: test it instead")
+        if missing := hypothesis.missing(models):
+            raise ConfigError(f"projection.subspaces: {name!r} needs {missing}: give it, or leave the subspace out")
+    for name in (config.verdict and config.verdict.hypotheses) or ():
+        if missing := find_hypothesis(name).missing(everything):
+            raise ConfigError(f"verdict.hypotheses: {name!r} needs {missing}: give it, or leave the hypothesis out")
+
+
+def tested_hypotheses(config: StudyConfig) -> list[str]:
+    """The hypotheses that get a verdict: those named, or all whose needs the models and prompts meet."""
+    if config.verdict is None:
+        return []
+    if config.verdict.hypotheses is not None:
+        return list(config.verdict.hypotheses)
+    there = _models_and_prompts(config)
+    return [name for name in tested_by_default() if not find_hypothesis(name).missing(there)]
+
+
+def _models(config: StudyConfig) -> set[str]:
+    return {"base", "safe", "harmful"} & config.models.keys()
+
+
+def _models_and_prompts(config: StudyConfig) -> set[str]:
+    """Prompts are those of the field activations."""
+    return _models(config) | ({"prompts"} if config.activations else set())

@@ -1,0 +1,190 @@
+"""What was asked of models and points, and answered: one store, and one loop that fills it."""
+
+import json
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from pydantic import TypeAdapter
+
+from safespan.data import Prompt, rows_hash
+from safespan.execution.protocol import Execution, Named, Worker
+from safespan.files.atomic import read_jsonl, write_json, write_jsonl
+from safespan.files.content import content_hash
+from safespan.files.scratch import scratch_folder
+from safespan.progress import progress_task
+from safespan.results import RunFolder
+
+if TYPE_CHECKING:
+    from safespan.evaluation import Answered, ModelUnderTest
+    from safespan.evaluation.outcomes import ScoredResponse
+
+Scored = TypeVar("Scored")
+Scored_co = TypeVar("Scored_co", covariant=True)
+Job = TypeVar("Job", bound="Named")
+
+
+class Questions(Protocol[Scored_co]):
+    """What every job is asked: an `Evaluator` or `Measures`."""
+
+    @property
+    def prompts(self) -> Mapping[str, Sequence[Prompt]]:
+        """What is asked, by kind."""
+
+    def prepare(self) -> None:
+        """Load everything that is asked."""
+
+    def ask(self, model: "ModelUnderTest", /) -> object:
+        """Let a model answer."""
+
+    def score(self, responses: Any, /) -> "tuple[Scored_co, list[ScoredResponse] | None]":
+        """Judge what it answered; with the responses that are to be kept, if any."""
+
+
+@dataclass(frozen=True)
+class Record(Generic[Scored]):
+    """What is kept of one job.
+
+    Attributes:
+        key: of the work.
+        weights: SHA-256 of a point's weights; empty for a model as it is.
+        energy: ‖·‖²_F of what a point added to the aligned model; NaN for a model as it is.
+        seconds: spent on the weights and on the answers.
+        scored: what the responses are worth.
+        responses: SHA-256 of the file of its responses; None where none are kept.
+        same_weights_as: the point whose answers these are, as its weights are the same.
+    """
+
+    key: str
+    weights: str
+    energy: float
+    seconds: dict[str, float]
+    scored: Scored
+    responses: str | None = None
+    same_weights_as: str | None = None
+
+
+class PointStore(Generic[Scored]):
+    """Records of models or points in `results/points/`, and their responses in `generations/`.
+
+    Args:
+        run: the run folder.
+        place: folder of these records in the two: empty, `projection` or `trials`.
+        key: of the work; records under another key do not count.
+        kind: type of what is scored.
+    """
+
+    def __init__(self, run: RunFolder, place: str, key: str, kind: type[Scored]) -> None:
+        """Read nothing yet."""
+        self.run, self.key = run, key
+        self._place = place
+        self._folder = run.root / "results" / "points" / place
+        self._records = TypeAdapter(Record[kind])  # type: ignore[valid-type]
+
+    def names(self) -> list[str]:
+        """Names of all records, under whichever key."""
+        return sorted(file.stem for file in self._folder.glob("*.json"))
+
+    def read(self, name: str) -> Record[Scored] | None:
+        """The record of a job under this key, if it and the responses that belong to it stand as they were written.
+
+        Another study may have overwritten the responses without coming to its end.
+        """
+        try:
+            text = json.loads(self._file(name).read_text(encoding="utf-8"))
+            record: Record[Scored] = self._records.validate_python(text)
+        except (FileNotFoundError, ValueError):
+            return None
+        if record.key != self.key or record.responses != content_hash(self.responses(name)):
+            return None
+        return record
+
+    def keep(self, name: str, answered: "Answered", questions: Questions[Scored]) -> Record[Scored]:
+        """Judge what a job answered, and keep it."""
+        scored, rows = questions.score(answered.responses)
+        if rows is not None:
+            write_jsonl(self.responses(name), rows)
+        record = Record(self.key, answered.weights, answered.energy, answered.seconds, scored)
+        return self.write(name, record)
+
+    def copy(self, name: str, of: str) -> Record[Scored]:
+        """Keep for one point what another answered whose weights are the same."""
+        record = self.read(of)
+        assert record is not None
+        if record.responses is not None:
+            write_jsonl(self.responses(name), read_jsonl(self.responses(of)))
+        return self.write(name, replace(record, seconds={}, same_weights_as=of))
+
+    def write(self, name: str, record: Record[Scored]) -> Record[Scored]:
+        """Write a record, after its responses."""
+        record = replace(record, responses=content_hash(self.responses(name)))
+        write_json(self._file(name), asdict(record))
+        return record
+
+    def responses(self, name: str) -> Path:
+        """The file with the responses of one job."""
+        return self.run.generations(f"{self._place}/{name}" if self._place else name)
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+
+def answer_jobs(
+    store: PointStore[Scored],
+    questions: Questions[Scored],
+    jobs: Sequence[Job],
+    worker: Callable[[Path, Mapping[str, str]], Callable[[], Worker]],
+    execution: Execution,
+    group: Callable[[Job], Hashable],
+    label: str,
+) -> dict[str, Record[Scored]]:
+    """Ask every job, but for those that have a record under the store's key.
+
+    Args:
+        store: of the records.
+        questions: what is asked.
+        jobs: in the order in which they are best asked.
+        worker: gives, for a scratch folder and the weights that are known, what makes a worker.
+        execution: where workers run.
+        group: jobs of one group share work.
+        label: what the jobs are called in the progress display.
+
+    Returns:
+        Name of the job -> its record.
+    """
+    from safespan.evaluation import Repeat
+
+    records = {job.name: record for job in jobs if (record := store.read(job.name))}
+    known = {record.weights: name for name, record in records.items() if record.weights}
+    waiting = [job for job in jobs if job.name not in records]
+    with prepared_scratch(questions, store.run, len(waiting)) as scratch, progress_task(label) as tick:
+        tick(len(records), len(jobs))
+        for job, answered in execution.run_jobs(worker(scratch, known), waiting, group):
+            if isinstance(answered, Repeat):
+                records[job.name] = store.copy(job.name, answered.of)
+            else:
+                records[job.name] = store.keep(job.name, answered, questions)
+            tick(len(records), len(jobs))
+    return records
+
+
+@contextmanager
+def prepared_scratch(questions: Questions[Scored], run: RunFolder, jobs: int) -> Iterator[Path]:
+    """A scratch folder for workers; everything that is asked is loaded before they begin, if there are jobs."""
+    if jobs:
+        questions.prepare()
+        record_prompts(run, questions.prompts)
+    with scratch_folder(run.root, "scratch") as scratch:
+        yield scratch
+
+
+def record_prompts(run: RunFolder, prompts: Mapping[str, Sequence[Prompt]]) -> None:
+    """Note how many prompts of each kind were asked, and their hash, for the manifest."""
+    known = json.loads(run.prompts.read_text(encoding="utf-8")) if run.prompts.exists() else {}
+    asked = {
+        kind: {"rows": len(given), "sha256": rows_hash([asdict(prompt) for prompt in given])}
+        for kind, given in prompts.items()
+    }
+    write_json(run.prompts, {**known, **asked})

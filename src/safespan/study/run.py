@@ -1,0 +1,106 @@
+"""Running a study: every stage once, then its manifest and its report."""
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from safespan.errors import ConfigError
+from safespan.files.disk import explain_disk_full
+from safespan.files.locks import exclusive_lock
+from safespan.linalg.device import threads
+from safespan.progress import step
+from safespan.report import write_report
+from safespan.results import Manifest
+from safespan.settings import StudyConfig
+from safespan.study.context import Study
+from safespan.study.needs import check_needs
+from safespan.study.stage_log import StageLog
+from safespan.study.stages import stages
+
+_RECORDED = ("safespan", "torch", "transformers", "trl", "lm-eval", "datasets", "polars", "altair", "numpy")
+
+
+def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> Path:
+    """Run a study into a folder and write its report; what stands there from before is not done again.
+
+    Progress is shown inside `with safespan.progress.shown():`.
+
+    Args:
+        config: the study.
+        out: the run folder.
+        command: how to run it again, for the manifest and the report.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        SafespanError: bad input, in one line.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: give a folder to run in")
+    check_needs(config)
+    study = Study(config, out)
+    _check_judge(study)
+    with explain_disk_full(out), exclusive_lock(out), threads(config.threads or torch.get_num_threads()):
+        every = stages(study)
+        log = StageLog(study.run, [stage.name for stage in every])
+        for stage in every:
+            log.do(stage)
+        manifest_of(study, log, command).write(study.run.manifest)
+        with step("report"):
+            return write_report(study.run)
+
+
+def _check_judge(study: Study) -> None:
+    """Report a missing key of a judge now, not after hours of training."""
+    harmfulness = study.resolved.evaluation.harmfulness
+    if harmfulness and harmfulness.judge.kind == "llm" and not study.run.table("projection").exists():
+        from safespan.evaluation.judges import make_judge
+
+        make_judge(harmfulness.judge, study.run.root / "judge")
+
+
+def manifest_of(study: Study, log: StageLog, command: str) -> Manifest:
+    """What was run, with what, where, and how long each stage took."""
+    root = study.run.root
+    return Manifest(
+        name=study.config.name,
+        command=command,
+        config=study.config.model_dump(mode="json"),
+        seed=study.config.seed,
+        versions=versions(),
+        hardware=hardware(),
+        stages=log.records,
+        inputs=study.evaluation_inputs(),
+        tables=log.tables(),
+        prompts=_read(study.run.prompts),
+        judge=[_read(path) for path in sorted(root.glob("judge/*/totals.json"))],
+        training={path.parent.name: _read(path) for path in sorted(root.glob("checkpoints/*/training.json"))},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result may depend on."""
+    return {"python": platform.python_version(), **{package: version(package) for package in _RECORDED}}
+
+
+def hardware() -> dict[str, str | int | float | None]:
+    """Hardware that a result may depend on."""
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -1,0 +1,91 @@
+"""Stages done once: which of them stand from an earlier run, and how long each took."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter
+
+from safespan.errors import ConfigError
+from safespan.files.atomic import write_json
+from safespan.files.content import content_hash
+from safespan.progress import note, step
+from safespan.results import TABLES, RunFolder, has_columns_of
+from safespan.results.manifest import StageRecord
+from safespan.study.stages import Stage
+
+
+class _Done(BaseModel):
+    """What is noted of a stage that was done."""
+
+    key: str
+    seconds: float
+    outputs: dict[str, str | None] = {}
+
+
+_KNOWN = TypeAdapter(dict[str, _Done])
+
+
+class StageLog:
+    """The stages of one run folder, kept in `stages.json`.
+
+    Args:
+        run: the run folder; what an earlier run finished there is known.
+        names: all stages, in their order.
+    """
+
+    def __init__(self, run: RunFolder, names: Sequence[str]) -> None:
+        """Read what was finished before."""
+        self._run, self._names = run, list(names)
+        self._file = run.root / "stages.json"
+        self._known: dict[str, _Done] = {}
+        if self._file.exists():
+            try:
+                self._known = _KNOWN.validate_json(self._file.read_bytes())
+            except (ValueError, RecursionError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ConfigError(f"{self._file} is broken ({reason}): remove it to redo the run's stages") from None
+        self.records: list[StageRecord] = []
+
+    def do(self, stage: Stage) -> None:
+        """Do a stage unless it was done before with the same key and its outputs are what was written then."""
+        key, label = stage.key(), f"{self._names.index(stage.name) + 1}/{len(self._names)} {stage.name}"
+        if stage.prepare:
+            stage.prepare(key)
+        known = self._known.get(stage.name)
+        if known and known.key == key and all(map(is_current, stage.outputs)):
+            changed = self._changed(known)
+            if not changed:
+                self.records.append(StageRecord(name=stage.name, seconds=known.seconds, reused=True))
+                note(f"{label}: done before")
+                return
+            note(f"{label}: {changed[0]} is not what was written; done again")
+        start = time.perf_counter()
+        with step(label):
+            stage.work(key)
+        seconds = round(time.perf_counter() - start, 2)
+        self.records.append(StageRecord(name=stage.name, seconds=seconds, reused=False))
+        self._known[stage.name] = _Done(key=key, seconds=seconds, outputs=self._hashes(stage.outputs))
+        write_json(self._file, _KNOWN.dump_python(self._known))
+
+    def tables(self) -> dict[str, str | None]:
+        """Table -> SHA-256 of its file, so that a study that is run again can be compared."""
+        outputs = [self._known[name].outputs for name in self._names if name in self._known]
+        written = {Path(file): digest for files in outputs for file, digest in files.items()}
+        return {file.stem: digest for file, digest in written.items() if file.suffix == ".csv"}
+
+    def _hashes(self, outputs: Sequence[Path]) -> dict[str, str | None]:
+        """File -> SHA-256, of outputs and all files in those that are folders."""
+        files = [file for path in outputs for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+        return {str(file.relative_to(self._run.root)): content_hash(file) for file in sorted(files)}
+
+    def _changed(self, known: _Done) -> list[str]:
+        """Files of a finished stage that are gone or other than they were."""
+        return [file for file, written in known.outputs.items() if content_hash(self._run.root / file) != written]
+
+
+def is_current(output: Path) -> bool:
+    """Whether an output is there and, if it is a table, has the columns that it has today."""
+    if output.suffix != ".csv" or not output.exists():
+        return output.exists()
+    return has_columns_of(output, TABLES[output.stem])

@@ -1,0 +1,136 @@
+"""The stages of a study: one list, from which its names, its plan, its run and its manifest come."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from safespan.settings.names import hypothesis_names
+from safespan.settings.verdict import MeasureConfig
+from safespan.study import experiments, models, summaries, trials
+from safespan.study.context import Study
+from safespan.study.judge_again import ask_judge_again
+from safespan.study.keys import input_hashes, key_of
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a study.
+
+    Attributes:
+        name: in messages and records.
+        when: whether the study has this stage.
+        key: of the work; computed after all stages before it are done.
+        outputs: files and folders that the work makes.
+        work: does it, under its key.
+        summary: what a dry run says of it beside its name.
+        prepare: what is done under the key before it is known whether the stage has to be done.
+    """
+
+    name: str
+    when: bool
+    key: Callable[[], str]
+    outputs: tuple[Path, ...]
+    work: Callable[[str], None]
+    summary: str = ""
+    prepare: Callable[[str], None] | None = None
+
+
+def stages(study: Study) -> list[Stage]:
+    """The stages of a study in their order: models, outcomes, the four experiments, the verdict."""
+    config, table = study.config, study.run.table
+    ceiling = config.overlap.ceiling if config.overlap else None
+    every = [
+        Stage(
+            "data",
+            when=config.data is not None,
+            key=lambda: key_of(config.data, config.seed, study.run.root.resolve()),  # tasks name the folder they lie in
+            outputs=(study.run.data,),
+            work=lambda key: models.make_data(study),
+            summary=str(config.data),
+        ),
+        *(_model_stage(study, role) for role in config.models),
+        Stage(
+            "outcomes",
+            when=True,
+            key=lambda: key_of(config.evaluation, study.evaluation_inputs()),
+            outputs=(table("models"), table("models_by_filter")),
+            work=lambda key: experiments.evaluate_models(study, key),
+            summary=summaries.outcomes(study.resolved),
+            prepare=lambda key: ask_judge_again(study, "", key, table("models")),
+        ),
+        Stage(
+            "projection",
+            when=config.projection is not None,
+            key=lambda: key_of(config.evaluation, config.projection, config.seed, study.evaluation_inputs()),
+            outputs=(table("projection"), table("projection_by_filter"), table("removed_energy")),
+            work=lambda key: experiments.evaluate_projections(study, key),
+            summary=summaries.projection(study.resolved),
+            prepare=lambda key: ask_judge_again(study, "projection", key, table("projection")),
+        ),
+        *([_model_stage(study, ceiling, again=True)] if ceiling else []),
+        Stage(
+            "update overlap",
+            when=config.overlap is not None,
+            key=lambda: key_of(
+                config.overlap, study.weights_hashes, study.weights_hash(ceiling, again=True) if ceiling else None
+            ),
+            outputs=(table("overlap"), table("spectra")),
+            work=lambda key: experiments.measure_update_overlap(study),
+            summary=summaries.update_overlap(study.resolved),
+        ),
+        Stage(
+            "activation overlap",
+            when=config.activations is not None,
+            key=lambda: key_of(config.activations, config.seed, study.weights_hashes, _prompt_hashes(study)),
+            outputs=(table("activations"), table("separation")),
+            work=lambda key: experiments.measure_activations(study),
+            summary=summaries.activation_overlap(study.resolved),
+        ),
+        Stage(
+            "activations of aligned",
+            when=config.verdict is not None and config.activations is not None,
+            key=lambda: key_of(config.activations, study.weights_hash("aligned"), _prompt_hashes(study)),
+            outputs=(study.run.captured,),
+            work=lambda key: experiments.capture_activations(study),
+            summary="for the hypotheses that need them",
+        ),
+        Stage(
+            "verdict",
+            when=config.verdict is not None,
+            key=lambda: key_of(_trials_key(study), config.verdict, hypothesis_names()),
+            outputs=(table("trials"), table("verdicts"), table("estimates")),
+            work=lambda key: trials.run_trials(study, _trials_key(study)),
+            summary=summaries.verdict(study.resolved),
+        ),
+    ]
+    return [stage for stage in every if stage.when]
+
+
+def _model_stage(study: Study, role: str, again: bool = False) -> Stage:
+    source, config = study.resolved.models[role], study.config
+
+    def key() -> str:
+        start = study.weights_hash(str(source.start)) if source.start in config.models else None
+        return key_of(role, config.models[role], config.seed + again, start, input_hashes(source.train))
+
+    return Stage(
+        f"model {role} again" if again else f"model {role}",
+        when=source.model is None,
+        key=key,
+        outputs=(study.trained_folder(role, again),),
+        work=lambda key: models.train_model(study, role, again),
+        summary="with the next seed" if again else "",
+    )
+
+
+def _prompt_hashes(study: Study) -> dict[str, str]:
+    return input_hashes(study.resolved.activations)
+
+
+def _trials_key(study: Study) -> str:
+    """The key of each set of weights on trial: claims and statistics can change, and its outcomes stay."""
+    config, verdict = study.config, study.config.verdict
+    assert verdict is not None
+    measured = verdict.model_dump(mode="json", include={*MeasureConfig.model_fields, "fractions", "side"})
+    files = _prompt_hashes(study) | input_hashes(study.resolved.verdict)
+    return key_of(config.evaluation, measured, config.seed, study.evaluation_inputs(), files)
