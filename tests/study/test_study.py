@@ -100,7 +100,7 @@ def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
 def with_claims(tmp_path_factory):
     """Another's package, installed beside safespan: what its environment has to say so."""
     place = tmp_path_factory.mktemp("installed")
-    source = shutil.copytree(Path(__file__).parent / "third_party", tmp_path_factory.mktemp("source") / "my-claims")
+    source = shutil.copytree(Path(__file__).parents[1] / "third_party", tmp_path_factory.mktemp("source") / "my-claims")
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--quiet", "--target", place]
     subprocess.run([sys.executable, "-m", "pip", "install", *offline, source], check=True)
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path]), "OMP_NUM_THREADS": "1"}
