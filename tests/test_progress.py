@@ -6,37 +6,31 @@ import subprocess
 import sys
 from threading import Event
 
-import pytest
+from rich.progress import Progress
 
 from safespan import progress
-from safespan.progress import track, progress_task, note, shown, step
+from safespan.progress import note, progress_task, shown, step, track
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Time that passes only when told to."""
+def test_the_rate_is_of_what_this_run_did_and_tells_the_time_left():
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    return now
+    display = progress.Display(Progress(auto_refresh=False, get_time=lambda: now[0]), print)
+    task = display.open("points")
+
+    def figures():
+        return progress.figures(display.progress.tasks[0])
+
+    display.tick(task, 50, 100)
+    assert figures() == ("50/100", "", "")
+    now[0] += 10
+    display.tick(task, 60, 100)
+    assert figures() == ("60/100", "1.0/s", "0:00:40 left")
+    now[0] += 20
+    display.tick(task, 61, 100)
+    assert figures()[1] == "2.7 s each"
 
 
-def test_the_rate_is_of_what_this_run_did_and_the_time_left_runs_down(clock):
-    level = progress.Level("points")
-    level.tick(50, 100)
-    assert (level.rate, level.left) == (0, None)
-    clock[0] += 10
-    level.tick(60, 100)
-    assert (level.rate, level.left) == (1, 40)
-    clock[0] += 4
-    assert level.left == 36
-    assert level.figures() == ("60/100", "1.0/s", "0:00:36 left")
-    clock[0] += 96
-    assert level.left == 0
-    level.tick(61, 100)
-    assert level.figures()[1] == "10.0 s each"
-
-
-def test_without_a_display_nothing_is_said(capsys):
+def test_without_a_display_nothing_is_shown(capsys):
     with step("stage"), progress_task("points") as tick:
         tick(1, 2)
         assert list(track("items", "abc", 3)) == ["a", "b", "c"]
@@ -44,17 +38,17 @@ def test_without_a_display_nothing_is_said(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_levels_lie_in_one_another_and_what_is_left_open_ends_with_the_outer():
-    display = progress.Display(print)
+def test_tasks_are_nested_and_what_is_left_open_ends_with_the_outer():
+    display = progress.Display(Progress(auto_refresh=False), print)
     token = progress._display.set(display)
     try:
         with progress_task("stage"):
             abandoned = track("points", range(9), 9)
             assert [next(abandoned), next(abandoned)] == [0, 1]
-            assert [(level.name, level.done, level.total) for level in display.levels] == [
-                ("stage", 0, 0), ("points", 1, 9)
+            assert [(task.description, task.completed, task.total) for task in display.progress.tasks] == [
+                ("stage", 0, None), ("points", 1, 9)
             ]  # fmt: skip
-        assert display.levels == []
+        assert display.progress.tasks == []
         abandoned.close()
     finally:
         progress._display.reset(token)
@@ -96,23 +90,23 @@ def on_a_terminal(code, **variables):
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", code], stderr=theirs, env={**os.environ, **variables})
     os.close(theirs)
-    said = b""
+    output = b""
     while True:
         try:
-            said += os.read(ours, 4096)
+            output += os.read(ours, 4096)
         except OSError:  # the other end is closed
             break
     os.close(ours)
     assert process.wait() == 0
-    return said.decode()
+    return output.decode()
 
 
-def test_on_a_terminal_levels_are_bars_that_go_and_lines_that_stay():
+def test_on_a_terminal_tasks_are_bars_that_go_and_lines_that_stay():
     code = "import time; from safespan import progress; progress._BRIEF = 0\n"
-    code += "with progress.shown(), progress.step('stage'):\n for i in progress.counted('points', range(4), 4): "
+    code += "with progress.shown(), progress.step('stage'):\n for i in progress.track('points', range(4), 4): "
     code += "time.sleep(0.3)"
-    said = on_a_terminal(code, TERM="xterm", COLUMNS="100")
-    assert re.search("stage.*\n.*points.*[23]/4", said)
-    assert "\x1b[2K" in said
-    assert re.search(r"stage: 1\.\d s\r\n", said)
+    output = on_a_terminal(code, TERM="xterm", COLUMNS="100")
+    assert re.search("stage.*\n.*points.*[23]/4", output)
+    assert "\x1b[2K" in output
+    assert re.search(r"stage: 1\.\d s\r\n", output)
     assert on_a_terminal(code, TERM="dumb").count("\n") == 1

@@ -1,6 +1,6 @@
-"""Progress of long work: whoever works counts, whoever wants to see it opens a display around the work.
+"""Progress of long work: the work counts, and a display around it shows what is counted.
 
-Without a display, counting costs nothing and says nothing. Levels lie in one another: stage, point, prompts.
+Without a display, counting costs nothing and shows nothing. Tasks are nested: stage, point, prompts.
 """
 
 import os
@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.progress import Progress, Task, TaskID
 
 Item = TypeVar("Item")
 
@@ -24,63 +24,34 @@ HEARTBEAT = 30.0
 """Seconds between two lines on a stream that is no terminal."""
 
 _BRIEF = 0.7
-"""Seconds that a level has to last before it is shown: shorter ones would flicker."""
-
-
-class Level:
-    """One thing that is counted, since it began."""
-
-    def __init__(self, name: str) -> None:
-        """Begin now, with nothing known."""
-        self.name, self.done, self.total = name, 0, 0
-        self.began = time.monotonic()
-        self._first: tuple[float, int] | None = None
-        self._last = self.began
-
-    def tick(self, done: int, total: int) -> None:
-        """So much is done. What is done at the first tick was done before, and says nothing of the rate."""
-        self.done, self.total, self._last = done, total, time.monotonic()
-        self._first = self._first or (self._last, done)
-
-    @property
-    def rate(self) -> float:
-        """Items a second; 0 while it is not known."""
-        if self._first is None or self.done <= self._first[1]:
-            return 0.0
-        return (self.done - self._first[1]) / max(self._last - self._first[0], 1e-9)
-
-    @property
-    def left(self) -> float | None:
-        """Seconds that the rest will take at this rate; None while it is not known."""
-        if not self.rate:
-            return None
-        return max(0.0, (self.total - self.done) / self.rate - (time.monotonic() - self._last))
-
-    def figures(self) -> tuple[str, str, str]:
-        """What is done, how fast, and what is left, as text; empty where there is nothing to say."""
-        count = f"{self.done}/{self.total}" if self.total else ""
-        speed = f"{self.rate:.1f}/s" if self.rate >= 1 else f"{1 / self.rate:.1f} s each" if self.rate else ""
-        return count, speed, "" if self.left is None else f"{clock(self.left)} left"
+"""Seconds that a task has to last before it is shown: shorter ones would flicker."""
 
 
 class Display:
-    """The levels that are open, outermost first, and where finished work gets its line."""
+    """The tasks that are open, outermost first, and where finished work gets its line.
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        """Begin with no level."""
-        self.levels: list[Level] = []
-        self.say = say
+    Args:
+        progress: rich's account of the tasks: counts, rates, time left.
+        print_line: writes a line that stays.
+    """
 
-    def open(self, name: str) -> Level:
-        """A level inside those that are open."""
-        level = Level(name)
-        self.levels.append(level)
-        return level
+    def __init__(self, progress: "Progress", print_line: Callable[[str], None]) -> None:
+        """Begin with no task."""
+        self.progress, self.print_line = progress, print_line
 
-    def close(self, level: Level) -> None:
-        """Close a level, and those inside it that were left open."""
-        if level in self.levels:
-            del self.levels[self.levels.index(level) :]
+    def open(self, name: str) -> "TaskID":
+        """A task inside those that are open."""
+        return self.progress.add_task(name, total=None)
+
+    def tick(self, task: "TaskID", done: int, total: int) -> None:
+        """So much is done. What is done at the first tick was done before, and tells nothing about the rate."""
+        if task in self.progress.task_ids:
+            self.progress.update(task, completed=done, total=total or None)
+
+    def close(self, task: "TaskID") -> None:
+        """Close a task, and those inside it that were left open."""
+        for other in [other for other in self.progress.task_ids if other >= task]:
+            self.progress.remove_task(other)
 
 
 _display: ContextVar[Display | None] = ContextVar("display", default=None)
@@ -88,16 +59,16 @@ _display: ContextVar[Display | None] = ContextVar("display", default=None)
 
 @contextmanager
 def progress_task(name: str) -> Iterator[Tick]:
-    """Count one level of work with what is yielded; inside a display it is shown until it ends."""
+    """Count one task with what is yielded; inside a display it is shown until it ends."""
     display = _display.get()
     if display is None:
         yield lambda done, total: None
         return
-    level = display.open(name)
+    task = display.open(name)
     try:
-        yield level.tick
+        yield lambda done, total: display.tick(task, done, total)
     finally:
-        display.close(level)
+        display.close(task)
 
 
 def track(name: str, items: Iterable[Item], total: int) -> Iterator[Item]:
@@ -111,7 +82,7 @@ def track(name: str, items: Iterable[Item], total: int) -> Iterator[Item]:
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """A stage of a command: a level, and a line with its seconds when it is finished."""
+    """A stage of a command: a task, and a line with its seconds when it is finished."""
     start = time.monotonic()
     with progress_task(name):
         yield
@@ -121,7 +92,7 @@ def step(name: str) -> Iterator[None]:
 def note(line: str) -> None:
     """A line about what is finished, on the display."""
     if display := _display.get():
-        display.say(line)
+        display.print_line(line)
 
 
 def is_main_process() -> bool:
@@ -144,68 +115,72 @@ def shown() -> Iterator[None]:
             _display.reset(token)
 
 
-def clock(seconds: float) -> str:
-    """Seconds as hours, minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+def figures(task: "Task") -> tuple[str, str, str]:
+    """What is done, how fast, and what is left, as text; empty where it is not known."""
+    count = f"{task.completed:.0f}/{task.total:.0f}" if task.total else ""
+    rate, left = task.speed or 0.0, task.time_remaining
+    speed = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each" if rate else ""
+    return count, speed, f"{_clock(left)} left" if rate and left is not None else ""
 
 
 @contextmanager
 def _bars() -> Iterator[Display]:
-    from rich.console import Console
-    from rich.live import Live
+    from rich.console import Console, RenderableType
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.text import Text
+
+    class Figures(ProgressColumn):
+        def render(self, task: "Task") -> Text:
+            count, speed, left = figures(task)
+            return Text("  ".join(part for part in (count, speed, left or _clock(task.elapsed or 0)) if part))
+
+    class Bars(Progress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            lasting = [task for task in self.tasks if (task.elapsed or 0) > _BRIEF]
+            yield self.make_tasks_table(lasting)
 
     console = Console(stderr=True)
-    display = Display(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
-    with Live(console=console, transient=True, get_renderable=lambda: _table(display.levels)):
-        yield display
-
-
-def _table(levels: list[Level]) -> "RenderableType":
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-
-    now = time.monotonic()
-    lasting = [level for level in levels if now - level.began > _BRIEF]
-    if not lasting:
-        return Group()
-    grid = Table.grid(padding=(0, 2))
-    for depth, level in enumerate(lasting):
-        bar = ProgressBar(total=level.total, completed=level.done, width=30) if level.total else ""
-        count, speed, left = level.figures()
-        grid.add_row(f"{'  ' * depth}{level.name}", bar, count, speed, left or clock(now - level.began))
-    return grid
+    columns = TextColumn("{task.description}", markup=False), BarColumn(30), Figures()
+    with Bars(*columns, console=console, transient=True) as progress:
+        yield Display(progress, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
 
 
 @contextmanager
 def _lines() -> Iterator[Display]:
-    said = time.monotonic()
+    from rich.progress import Progress
 
-    def say(line: str) -> None:
-        nonlocal said
-        said = time.monotonic()
+    last = time.monotonic()
+
+    def print_line(line: str) -> None:
+        nonlocal last
+        last = time.monotonic()
         print(line, file=sys.stderr, flush=True)
 
     def beat() -> None:
-        while not ended.wait(max(0.0, said + HEARTBEAT - time.monotonic())):
-            if time.monotonic() - said >= HEARTBEAT:
-                say(_line(display.levels) or "working")
+        while not ended.wait(max(0.0, last + HEARTBEAT - time.monotonic())):
+            if time.monotonic() - last >= HEARTBEAT:
+                print_line(_line(progress.tasks) or "working")
 
-    display, ended = Display(say), threading.Event()
-    beating = threading.Thread(target=beat, daemon=True)
-    beating.start()
+    progress, ended = Progress(auto_refresh=False), threading.Event()  # it is never started, so it draws nothing
+    heart = threading.Thread(target=beat, daemon=True)
+    heart.start()
     try:
-        yield display
+        yield Display(progress, print_line)
     finally:
         ended.set()
-        beating.join()
+        heart.join()
 
 
-def _line(levels: list[Level]) -> str:
+def _line(tasks: "list[Task]") -> str:
     parts = [
-        " ".join([level.name, *(figure for figure in (count, speed and f"({speed})", left) if figure)])
-        for level in list(levels)
-        for count, speed, left in [level.figures()]
+        " ".join(part for part in (task.description, count, speed and f"({speed})", left) if part)
+        for task in tasks
+        for count, speed, left in [figures(task)]
     ]
-    return f"… {'; '.join(parts)}; {clock(time.monotonic() - levels[0].began)} so far" if parts else ""
+    return f"… {'; '.join(parts)}; {_clock(tasks[0].elapsed or 0)} so far" if parts else ""
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
