@@ -49,9 +49,11 @@ def run(
     if not dry_run:
         return _run(study, out, given, quiet, as_json)
     from safespan.settings.study import load_study
+
+    config = load_study(study, given)
     from safespan.study.plan import plan
 
-    lines = plan(load_study(study, given), out)
+    lines = plan(config, out)
     emit(CommandOutput({"plan": lines}, lines, []), quiet, as_json)
 
 
@@ -83,10 +85,12 @@ def _settings(settings: list[str] | None, engine: str | None, address: str | Non
 
 def _run(study: Path, out: Path, settings: list[str], quiet: bool, as_json: bool) -> None:
     from safespan.settings.study import load_study
+
+    config = load_study(study, settings)  # a wrong value is reported before the model libraries are imported
     from safespan.study.run import run_study
 
     with progress(quiet):
-        report = run_study(load_study(study, settings), out, shlex.join(["safespan", *sys.argv[1:]]))
+        report = run_study(config, out, shlex.join(["safespan", *sys.argv[1:]]))
     _tell(out, report, quiet, as_json)
 
 

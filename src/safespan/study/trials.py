@@ -18,7 +18,6 @@ from safespan.settings.verdict import trial_finetunes
 from safespan.study.context import Study
 from safespan.study.needs import tested_hypotheses
 from safespan.study.points import PointStore, Record, answer_jobs
-from safespan.study.verdicts import verdict_tables
 from safespan.subspaces import find_hypothesis
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ _COLUMNS = {"correct": "utility", "attack": "attack_success_rate"}
 def run_trials(study: Study, key: str) -> None:
     """Tables `trials`, `verdicts` and `estimates`."""
     from safespan.evaluation import Measured, Measures, ModelJob, ModelWorker, PointWorker
+    from safespan.study.verdicts import verdict_tables
 
     settings, evaluator, family = study.resolved.verdict, study.evaluator, study.family
     assert settings is not None
