@@ -1,8 +1,7 @@
 """Where a study's work runs: in this process, or on a Ray cluster."""
 
 from safespan.errors import ConfigError
-from safespan.execution.local import Local
-from safespan.execution.protocol import Execution
+from safespan.execution.local import Execution, Local
 from safespan.execution.ray import OnRay
 from safespan.settings.execution import ExecutionConfig
 

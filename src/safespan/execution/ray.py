@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safespan.errors import ConfigError, SafespanError
-from safespan.execution.protocol import Item, Job, Result, Worker
+from safespan.execution.local import Item, Job, Result, Worker
 from safespan.linalg.device import threads
 from safespan.settings.execution import ExecutionConfig
 

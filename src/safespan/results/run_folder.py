@@ -1,7 +1,6 @@
 """Where everything of one run lies."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -12,36 +11,24 @@ from safespan.results.table_files import read_table
 from safespan.results.tables import TABLES
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run lies."""
+    """Where everything of one run lies.
 
-    root: Path
+    Attributes:
+        root: the folder.
+        data: training rows, prompts and tasks that the run made for itself.
+        manifest: what was run, with what, where and how long.
+        report: the page.
+        figures: the page's charts as SVG and PDF files.
+        captured: activations of the aligned model, for the hypotheses that need them.
+        prompts: how many prompts of each kind were asked, and their hashes.
+    """
 
-    @property
-    def data(self) -> Path:
-        """Training rows, prompts and tasks that the run made for itself."""
-        return self.root / "data"
-
-    @property
-    def manifest(self) -> Path:
-        """What was run, with what, where and how long."""
-        return self.root / "manifest.json"
-
-    @property
-    def report(self) -> Path:
-        """The page."""
-        return self.root / "report.html"
-
-    @property
-    def figures(self) -> Path:
-        """The page's charts as SVG files."""
-        return self.root / "figures"
-
-    @property
-    def captured(self) -> Path:
-        """Activations of the aligned model, for the hypotheses that need them."""
-        return self.root / "captured.safetensors"
+    def __init__(self, root: Path) -> None:
+        """Make nothing."""
+        self.root, self.data, self.figures = root, root / "data", root / "figures"
+        self.manifest, self.prompts = root / "manifest.json", root / "prompts.json"
+        self.report, self.captured = root / "report.html", root / "captured.safetensors"
 
     def checkpoint(self, role: str) -> Path:
         """The folder of the model in that role."""
@@ -51,10 +38,9 @@ class RunFolder:
         """The CSV file of a table of `TABLES`."""
         return self.root / "results" / f"{name}.csv"
 
-    @property
-    def prompts(self) -> Path:
-        """How many prompts of each kind were asked, and their hashes."""
-        return self.root / "prompts.json"
+    def tables(self, *names: str) -> tuple[Path, ...]:
+        """The files of several tables."""
+        return tuple(map(self.table, names))
 
     def generations(self, name: str) -> Path:
         """The responses of one model, with scores."""

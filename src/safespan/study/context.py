@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.execution import execution
-from safespan.execution.protocol import Execution
+from safespan.execution.local import Execution
 from safespan.projection import Family
 from safespan.results import RunFolder
 from safespan.settings import StudyConfig
@@ -56,6 +56,10 @@ class Study:
         if (role, again) not in self._hashes:
             self._hashes[role, again] = self.checkpoint(role, again).sha256()
         return self._hashes[role, again]
+
+    def again_hash(self, role: str | None) -> str | None:
+        """The same of the model trained under the next seed, if there is such a role."""
+        return self.weights_hash(role, again=True) if role else None
 
     @property
     def checkpoints(self) -> dict[str, Checkpoint]:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from safespan.errors import ConfigError
-from safespan.files.atomic import read_jsonl, write_jsonl
+from safespan.files.atomic import read_jsonl
 from safespan.progress import step
 from safespan.study.context import Study
 from safespan.study.points import PointStore
@@ -43,10 +43,9 @@ def ask_judge_again(study: Study, place: str, key: str, table: Path) -> None:
             logging.getLogger(__name__).warning(str(error))
             return
     rest = iter(judged)
-    for name, responses in before.items():
-        after = list(islice(rest, len(responses)))
-        if after != responses:
+    for name, record in failed.items():
+        after = list(islice(rest, len(before[name])))
+        if after != before[name]:
             table.unlink(missing_ok=True)
-            write_jsonl(store.responses(name), after)
-            outcomes = replace(failed[name].scored.outcomes, **judged_outcomes(after))
-            store.write(name, replace(failed[name], scored=replace(failed[name].scored, outcomes=outcomes)))
+            outcomes = replace(record.scored.outcomes, **judged_outcomes(after))
+            store.write(name, replace(record, scored=replace(record.scored, outcomes=outcomes)), after)

@@ -1,16 +1,15 @@
 """What was asked of models and points, and answered: one store, and one loop that fills it."""
 
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
 from safespan.data import Prompt, rows_hash
-from safespan.execution.protocol import Execution, Named, Worker
+from safespan.execution.local import Execution, Job, Worker
 from safespan.files.atomic import read_jsonl, write_json, write_jsonl
 from safespan.files.content import content_hash
 from safespan.files.scratch import scratch_folder
@@ -18,29 +17,9 @@ from safespan.progress import progress_task
 from safespan.results import RunFolder
 
 if TYPE_CHECKING:
-    from safespan.evaluation import Answered, ModelUnderTest
-    from safespan.evaluation.outcomes import ScoredResponse
+    from safespan.evaluation import Evaluator, Measures
 
 Scored = TypeVar("Scored")
-Scored_co = TypeVar("Scored_co", covariant=True)
-Job = TypeVar("Job", bound="Named")
-
-
-class Questions(Protocol[Scored_co]):
-    """What every job is asked: an `Evaluator` or `Measures`."""
-
-    @property
-    def prompts(self) -> Mapping[str, Sequence[Prompt]]:
-        """What is asked, by kind."""
-
-    def prepare(self) -> None:
-        """Load everything that is asked."""
-
-    def ask(self, model: "ModelUnderTest", /) -> object:
-        """Let a model answer."""
-
-    def score(self, responses: Any, /) -> "tuple[Scored_co, list[ScoredResponse] | None]":
-        """Judge what it answered; with the responses that are to be kept, if any."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +57,7 @@ class PointStore(Generic[Scored]):
 
     def __init__(self, run: RunFolder, place: str, key: str, kind: type[Scored]) -> None:
         """Read nothing yet."""
-        self.run, self.key = run, key
-        self._place = place
+        self.run, self.key, self._place = run, key, place
         self._folder = run.root / "results" / "points" / place
         self._records = TypeAdapter(Record[kind])  # type: ignore[valid-type]
 
@@ -93,60 +71,51 @@ class PointStore(Generic[Scored]):
         Another study may have overwritten the responses without coming to its end.
         """
         try:
-            text = json.loads(self._file(name).read_text(encoding="utf-8"))
+            text = json.loads((self._folder / f"{name}.json").read_text(encoding="utf-8"))
             record: Record[Scored] = self._records.validate_python(text)
         except (FileNotFoundError, ValueError):
             return None
-        if record.key != self.key or record.responses != content_hash(self.responses(name)):
-            return None
-        return record
+        stands = record.key == self.key and record.responses == content_hash(self.responses(name))
+        return record if stands else None
 
-    def keep(self, name: str, answered: "Answered", questions: Questions[Scored]) -> Record[Scored]:
-        """Judge what a job answered, and keep it."""
-        scored, rows = questions.score(answered.responses)
-        if rows is not None:
-            write_jsonl(self.responses(name), rows)
-        record = Record(self.key, answered.weights, answered.energy, answered.seconds, scored)
-        return self.write(name, record)
+    def write(
+        self, name: str, record: Record[Scored], responses: Sequence[Mapping[str, Any]] | None = None
+    ) -> Record[Scored]:
+        """Write a record, and before it its responses, if any."""
+        if responses is not None:
+            write_jsonl(self.responses(name), responses)
+        record = replace(record, responses=content_hash(self.responses(name)))
+        write_json(self._folder / f"{name}.json", asdict(record))
+        return record
 
     def copy(self, name: str, of: str) -> Record[Scored]:
         """Keep for one point what another answered whose weights are the same."""
         record = self.read(of)
         assert record is not None
-        if record.responses is not None:
-            write_jsonl(self.responses(name), read_jsonl(self.responses(of)))
-        return self.write(name, replace(record, seconds={}, same_weights_as=of))
-
-    def write(self, name: str, record: Record[Scored]) -> Record[Scored]:
-        """Write a record, after its responses."""
-        record = replace(record, responses=content_hash(self.responses(name)))
-        write_json(self._file(name), asdict(record))
-        return record
+        responses = None if record.responses is None else read_jsonl(self.responses(of))
+        return self.write(name, replace(record, seconds={}, same_weights_as=of), responses)
 
     def responses(self, name: str) -> Path:
         """The file with the responses of one job."""
         return self.run.generations(f"{self._place}/{name}" if self._place else name)
 
-    def _file(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
-
 
 def answer_jobs(
-    store: PointStore[Scored],
-    questions: Questions[Scored],
+    store: PointStore[Any],
+    questions: "Evaluator | Measures",
     jobs: Sequence[Job],
     worker: Callable[[Path, Mapping[str, str]], Callable[[], Worker]],
     execution: Execution,
     group: Callable[[Job], Hashable],
     label: str,
-) -> dict[str, Record[Scored]]:
+) -> dict[str, Record[Any]]:
     """Ask every job, but for those that have a record under the store's key.
 
     Args:
         store: of the records.
-        questions: what is asked.
+        questions: what is asked; loaded before the first worker begins.
         jobs: in the order in which they are best asked.
-        worker: gives, for a scratch folder and the weights that are known, what makes a worker.
+        worker: gives, for a scratch folder and the names of points by their weights, what makes a worker.
         execution: where workers run.
         group: jobs of one group share work.
         label: what the jobs are called in the progress display.
@@ -159,25 +128,20 @@ def answer_jobs(
     records = {job.name: record for job in jobs if (record := store.read(job.name))}
     known = {record.weights: name for name, record in records.items() if record.weights}
     waiting = [job for job in jobs if job.name not in records]
-    with prepared_scratch(questions, store.run, len(waiting)) as scratch, progress_task(label) as tick:
+    if waiting:
+        questions.prepare()
+        record_prompts(store.run, questions.prompts)
+    with scratch_folder(store.run.root, "scratch") as scratch, progress_task(label) as tick:
         tick(len(records), len(jobs))
         for job, answered in execution.run_jobs(worker(scratch, known), waiting, group):
             if isinstance(answered, Repeat):
                 records[job.name] = store.copy(job.name, answered.of)
             else:
-                records[job.name] = store.keep(job.name, answered, questions)
+                scored, responses = questions.score(answered.responses)
+                record = Record(store.key, answered.weights, answered.energy, answered.seconds, scored)
+                records[job.name] = store.write(job.name, record, responses)
             tick(len(records), len(jobs))
     return records
-
-
-@contextmanager
-def prepared_scratch(questions: Questions[Scored], run: RunFolder, jobs: int) -> Iterator[Path]:
-    """A scratch folder for workers; everything that is asked is loaded before they begin, if there are jobs."""
-    if jobs:
-        questions.prepare()
-        record_prompts(run, questions.prompts)
-    with scratch_folder(run.root, "scratch") as scratch:
-        yield scratch
 
 
 def record_prompts(run: RunFolder, prompts: Mapping[str, Sequence[Prompt]]) -> None:

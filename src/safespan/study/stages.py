@@ -36,15 +36,15 @@ class Stage:
 
 
 def stages(study: Study) -> list[Stage]:
-    """The stages of a study in their order: models, outcomes, the four experiments, the verdict."""
-    config, table = study.config, study.run.table
+    """The stages of a study in their order: data, models, outcomes, the four experiments, the verdict."""
+    config, run = study.config, study.run
     ceiling = config.overlap.ceiling if config.overlap else None
     every = [
         Stage(
             "data",
             when=config.data is not None,
-            key=lambda: key_of(config.data, config.seed, study.run.root.resolve()),  # tasks name the folder they lie in
-            outputs=(study.run.data,),
+            key=lambda: key_of(config.data, config.seed, run.root.resolve()),  # tasks name the folder they lie in
+            outputs=(run.data,),
             work=lambda key: models.make_data(study),
             summary=str(config.data),
         ),
@@ -53,52 +53,35 @@ def stages(study: Study) -> list[Stage]:
             "outcomes",
             when=True,
             key=lambda: key_of(config.evaluation, study.evaluation_inputs()),
-            outputs=(table("models"), table("models_by_filter")),
+            outputs=run.tables("models", "models_by_filter"),
             work=lambda key: experiments.evaluate_models(study, key),
             summary=summaries.outcomes(study.resolved),
-            prepare=lambda key: ask_judge_again(study, "", key, table("models")),
+            prepare=lambda key: ask_judge_again(study, "", key, run.table("models")),
         ),
         Stage(
             "projection",
             when=config.projection is not None,
             key=lambda: key_of(config.evaluation, config.projection, config.seed, study.evaluation_inputs()),
-            outputs=(table("projection"), table("projection_by_filter"), table("removed_energy")),
+            outputs=run.tables("projection", "projection_by_filter", "removed_energy"),
             work=lambda key: experiments.evaluate_projections(study, key),
             summary=summaries.projection(study.resolved),
-            prepare=lambda key: ask_judge_again(study, "projection", key, table("projection")),
+            prepare=lambda key: ask_judge_again(study, "projection", key, run.table("projection")),
         ),
         *([_model_stage(study, ceiling, again=True)] if ceiling else []),
         Stage(
             "update overlap",
             when=config.overlap is not None,
-            key=lambda: key_of(
-                config.overlap, study.weights_hashes, study.weights_hash(ceiling, again=True) if ceiling else None
-            ),
-            outputs=(table("overlap"), table("spectra")),
+            key=lambda: key_of(config.overlap, study.weights_hashes, study.again_hash(ceiling)),
+            outputs=run.tables("overlap", "spectra"),
             work=lambda key: experiments.measure_update_overlap(study),
             summary=summaries.update_overlap(study.resolved),
         ),
-        Stage(
-            "activation overlap",
-            when=config.activations is not None,
-            key=lambda: key_of(config.activations, config.seed, study.weights_hashes, _prompt_hashes(study)),
-            outputs=(table("activations"), table("separation")),
-            work=lambda key: experiments.measure_activations(study),
-            summary=summaries.activation_overlap(study.resolved),
-        ),
-        Stage(
-            "activations of aligned",
-            when=config.verdict is not None and config.activations is not None,
-            key=lambda: key_of(config.activations, study.weights_hash("aligned"), _prompt_hashes(study)),
-            outputs=(study.run.captured,),
-            work=lambda key: experiments.capture_activations(study),
-            summary="for the hypotheses that need them",
-        ),
+        *_activation_stages(study),
         Stage(
             "verdict",
             when=config.verdict is not None,
             key=lambda: key_of(_trials_key(study), config.verdict, hypothesis_names()),
-            outputs=(table("trials"), table("verdicts"), table("estimates")),
+            outputs=run.tables("trials", "verdicts", "estimates"),
             work=lambda key: trials.run_trials(study, _trials_key(study)),
             summary=summaries.verdict(study.resolved),
         ),
@@ -121,6 +104,28 @@ def _model_stage(study: Study, role: str, again: bool = False) -> Stage:
         work=lambda key: models.train_model(study, role, again),
         summary="with the next seed" if again else "",
     )
+
+
+def _activation_stages(study: Study) -> list[Stage]:
+    config, run = study.config, study.run
+    return [
+        Stage(
+            "activation overlap",
+            when=config.activations is not None,
+            key=lambda: key_of(config.activations, config.seed, study.weights_hashes, _prompt_hashes(study)),
+            outputs=run.tables("activations", "separation"),
+            work=lambda key: experiments.measure_activations(study),
+            summary=", ".join(config.activations.models) if config.activations else "",
+        ),
+        Stage(
+            "activations of aligned",
+            when=config.verdict is not None and config.activations is not None,
+            key=lambda: key_of(config.activations, study.weights_hash("aligned"), _prompt_hashes(study)),
+            outputs=(run.captured,),
+            work=lambda key: experiments.capture_activations(study),
+            summary="for the hypotheses that need them",
+        ),
+    ]
 
 
 def _prompt_hashes(study: Study) -> dict[str, str]:

@@ -44,11 +44,6 @@ def update_overlap(config: StudyConfig) -> str:
     return f"{', '.join(overlap.granularities)}, {len(overlap.energies)} energies; spectra" if overlap else ""
 
 
-def activation_overlap(config: StudyConfig) -> str:
-    """Whose activations are compared."""
-    return ", ".join(config.activations.models) if config.activations else ""
-
-
 def verdict(config: StudyConfig) -> str:
     """Which hypotheses are tested, and at how many points."""
     if config.verdict is None:
