@@ -7,16 +7,3 @@ from safespan.activations.inputs import capture_for_hypotheses
 from safespan.activations.resampling import Resampling
 from safespan.activations.separation import separation
 from safespan.settings.analysis import ACTIVATION_ENERGIES
-
-__all__ = [
-    "ACTIVATION_ENERGIES",
-    "Resampling",
-    "activation_overlap",
-    "capture",
-    "capture_classes",
-    "capture_for_hypotheses",
-    "layers_in_depth_range",
-    "overlap_by_layer",
-    "separation",
-    "separation_by_layer",
-]

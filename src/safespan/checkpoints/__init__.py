@@ -5,16 +5,3 @@ from safespan.checkpoints.layout import layer_of, module_of, natural_order, writ
 from safespan.checkpoints.reader import Checkpoint
 from safespan.checkpoints.reference import local_place, open_checkpoint
 from safespan.checkpoints.writer import fill_checkpoint, write_checkpoint
-
-__all__ = [
-    "AdaptedCheckpoint",
-    "Checkpoint",
-    "fill_checkpoint",
-    "layer_of",
-    "local_place",
-    "module_of",
-    "natural_order",
-    "open_checkpoint",
-    "write_checkpoint",
-    "writes_residual_stream",
-]

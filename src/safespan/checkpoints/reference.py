@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of the hub's HTTP client
+from huggingface_hub.errors import (  # HTTPError is that of the hub's HTTP client
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,

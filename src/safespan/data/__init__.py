@@ -2,5 +2,3 @@
 
 from safespan.data.row_files import Row, read_file
 from safespan.data.sources import Prompt, check_texts, read_prompts, read_rows, rows_hash
-
-__all__ = ["Prompt", "Row", "check_texts", "read_file", "read_prompts", "read_rows", "rows_hash"]

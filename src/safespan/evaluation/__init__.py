@@ -6,23 +6,3 @@ from safespan.evaluation.model import ModelUnderTest, WeightSwitch, load_model
 from safespan.evaluation.outcomes import Evaluator, Responses, Scores
 from safespan.evaluation.rejudge import judged_outcomes, rejudge
 from safespan.evaluation.workers import Answered, ModelJob, ModelWorker, PointWorker, Repeat
-
-__all__ = [
-    "Answered",
-    "Evaluator",
-    "Measured",
-    "Measures",
-    "ModelJob",
-    "ModelUnderTest",
-    "ModelWorker",
-    "PointWorker",
-    "Repeat",
-    "Responses",
-    "Scores",
-    "SwitchedModel",
-    "WeightSwitch",
-    "judged_outcomes",
-    "load_model",
-    "model_of",
-    "rejudge",
-]

@@ -2,5 +2,3 @@
 
 from safespan.overlap.curve import overlap_curve, random_overlap
 from safespan.overlap.updates import update_overlap
-
-__all__ = ["overlap_curve", "random_overlap", "update_overlap"]

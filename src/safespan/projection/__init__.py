@@ -5,15 +5,3 @@ from safespan.projection.points import Change, PointWeights
 from safespan.projection.sweep import sweep
 from safespan.projection.trial import TrialPoint, TrialWeights, trial_points
 from safespan.projection.write import write_projected
-
-__all__ = [
-    "Change",
-    "Family",
-    "Point",
-    "PointWeights",
-    "TrialPoint",
-    "TrialWeights",
-    "sweep",
-    "trial_points",
-    "write_projected",
-]

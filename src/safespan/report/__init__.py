@@ -2,5 +2,3 @@
 
 from safespan.report.compare import write_comparison
 from safespan.report.page import write_report
-
-__all__ = ["write_comparison", "write_report"]

@@ -8,22 +8,3 @@ from safespan.settings.reading import check_settings, load_settings
 from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.settings.training import TrainingConfig
 from safespan.settings.verdict import VerdictConfig
-
-__all__ = [
-    "PAPER",
-    "EngineConfig",
-    "EvaluationConfig",
-    "ExecutionConfig",
-    "ProjectionGrid",
-    "PromptSource",
-    "RowSource",
-    "StudyConfig",
-    "TrainingConfig",
-    "TrainingData",
-    "UtilityConfig",
-    "VerdictConfig",
-    "bundled_study",
-    "check_settings",
-    "load_settings",
-    "load_study",
-]

@@ -9,26 +9,3 @@ from safespan.subspaces.rotation import RandomRotation, random_part
 from safespan.subspaces.shape import effective_rank, spectrum_points, stable_rank
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose, rank_of_fraction
-
-__all__ = [
-    "Basis",
-    "CapturedActivations",
-    "Decompose",
-    "Edit",
-    "Hypothesis",
-    "RandomRotation",
-    "Spectrum",
-    "SpectrumCache",
-    "WeightMatrix",
-    "WeightTensor",
-    "decompose",
-    "effective_rank",
-    "find_hypothesis",
-    "hypothesis",
-    "random_basis",
-    "random_order",
-    "random_part",
-    "rank_of_fraction",
-    "spectrum_points",
-    "stable_rank",
-]

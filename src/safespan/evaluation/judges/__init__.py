@@ -3,5 +3,3 @@
 from safespan.evaluation.judges.make import make_judge
 from safespan.evaluation.judges.protocol import Exchange, Judge, Judgement
 from safespan.evaluation.judges.rules import is_refusal, judge_by_rules
-
-__all__ = ["Exchange", "Judge", "Judgement", "is_refusal", "judge_by_rules", "make_judge"]

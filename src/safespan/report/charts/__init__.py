@@ -6,17 +6,3 @@ from safespan.report.charts.figure import Figure
 from safespan.report.charts.overlap import overlap_curves, overlap_heatmap
 from safespan.report.charts.projection import projection_curves
 from safespan.report.charts.verdict import against_controls, forest
-
-__all__ = [
-    "Figure",
-    "activation_overlap",
-    "against_controls",
-    "forest",
-    "overlap_curves",
-    "overlap_heatmap",
-    "projection_curves",
-    "removed_by_layer",
-    "removed_by_module",
-    "separation",
-    "spectra",
-]
