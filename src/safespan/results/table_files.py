@@ -29,10 +29,10 @@ def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> pl.DataFram
     return table
 
 
-def has_columns_of(path: Path, kind: type[Row]) -> bool:
-    """Whether a file begins with the header of today's table."""
+def header_of(path: Path) -> list[str]:
+    """Names of a file's columns."""
     with path.open(encoding="utf-8", errors="replace") as lines:
-        return lines.readline().rstrip("\n").split(",") == list(schema_of(kind))
+        return lines.readline().rstrip("\n").split(",")
 
 
 def read_table(path: Path, kind: type[Row]) -> pl.DataFrame:
@@ -42,12 +42,14 @@ def read_table(path: Path, kind: type[Row]) -> pl.DataFrame:
         DataError: the file is no such table, or a value is absent, not finite or outside its column's range.
     """
     try:
-        if not has_columns_of(path, kind):
-            expected = ", ".join(schema_of(kind))
+        schema, header = schema_of(kind), header_of(path)
+        if header != list(schema):
+            differences = ", ".join(sorted({*header} ^ {*schema})) or "their order"
             raise DataError(
-                f"{path} has other columns than this version writes (expected {expected}): run the study again"
+                f"{path} has other columns than this version writes (different: {differences}): run the study again in "
+                "its folder, where trained models are kept"
             )
-        table = pl.read_csv(path, schema=schema_of(kind))
+        table = pl.read_csv(path, schema=schema)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} is no table of results ({reason}): run the study again") from None

@@ -10,7 +10,7 @@ from safespan.errors import ConfigError
 from safespan.files.atomic import write_json
 from safespan.files.content import content_hash
 from safespan.progress import note, step
-from safespan.results import TABLES, RunFolder, has_columns_of
+from safespan.results import TABLES, RunFolder, header_of, schema_of
 from safespan.results.manifest import StageRecord
 from safespan.study.stages import Stage
 
@@ -88,4 +88,4 @@ def is_current(output: Path) -> bool:
     """Whether an output is there and, if it is a table, has the columns that it has today."""
     if output.suffix != ".csv" or not output.exists():
         return output.exists()
-    return has_columns_of(output, TABLES[output.stem])
+    return header_of(output) == list(schema_of(TABLES[output.stem]))
