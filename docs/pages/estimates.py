@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safespan.files.atomic import write_text
 from safespan.settings.study import StudyConfig, load_study
-from safespan.study.plan import points
+from safespan.study.summaries import grid_points
 
 DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "howto" / "five-models.md"
@@ -119,7 +119,7 @@ def estimate(name: str, study: StudyConfig, assumed: Assumed) -> Estimate:
     flops, bandwidth, batch = assumed.tflops * 1e12, assumed.bandwidth * 1e12, study.evaluation.engine.batch_size
     one = measured["once"]
     reference = SHAPES["llama-3.2-1b"]  # the shapes that the large sweep had
-    here = points(study)
+    here = grid_points(study)
     harm = study.evaluation.harmfulness
     assert harm is not None
     context = assumed.shot_tokens + 256

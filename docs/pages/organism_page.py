@@ -1,4 +1,4 @@
-"""Write docs/organism.md from the figures of benchmarks/organism/organism_seeds.py: `python docs/pages/organism_page.py`."""
+"""Write docs/organism.md from the figures that benchmarks/organism/organism_seeds.py kept."""
 
 import argparse
 import json

@@ -110,18 +110,18 @@ def default(field: Any) -> str:
 
 def tables() -> str:
     """Every table and column: type, unit, range, meaning."""
-    from safespan.results.columns import TABLES, described
-    from safespan.results.tables import SCHEMAS
+    from safespan.results import TABLES, columns_of, schema_of
 
     names = {"String": "text", "Float64": "number", "Int64": "integer", "Boolean": "true or false"}
     parts = []
-    for name, schema in SCHEMAS.items():
-        said = described(name)
+    for name, row in TABLES.items():
+        types = {column: names[str(kind())] for column, kind in schema_of(row).items()}
         rows = [
-            (f"`{column}`", names[str(kind())], said[column].unit, said[column].range, said[column].text)
-            for column, kind in schema.items()
+            (f"`{column}`", types[column], described.unit, described.range, described.text)
+            for column, described in columns_of(row).items()
         ]
-        parts.append(f"## {name}\n\n{TABLES[name]}\n\n{table(('column', 'type', 'unit', 'range', 'meaning'), rows)}")
+        intro = " ".join((row.__doc__ or "").split())
+        parts.append(f"## {name}\n\n{intro}\n\n{table(('column', 'type', 'unit', 'range', 'meaning'), rows)}")
     return "\n".join(parts)
 
 

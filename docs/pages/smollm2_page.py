@@ -74,6 +74,11 @@ def verdicts(run: RunFolder) -> str:
     return table(["hypothesis", "verdict", "outcome", "D", "under this outcome"], cells)
 
 
+def time(run: RunFolder) -> str:
+    """Seconds of each stage."""
+    return table(["stage", "seconds"], [[stage.name, f"{stage.seconds:.0f}"] for stage in run.read_manifest().stages])
+
+
 def main(root: Path, docs: Path = Path(__file__).parents[1]) -> None:
     """Put the tables into the page and the figures beside it."""
     run = RunFolder(root)
