@@ -54,10 +54,12 @@ format: install  ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 seeds: install  ## the table of docs/organism.md: the embedded family on five seeds
-	$(BIN)/python benchmarks/organism_seeds.py --seeds 5 --out docs/organism.md
+	$(BIN)/python benchmarks/organism/organism_seeds.py --seeds 5
+	$(BIN)/python docs/pages/organism_page.py
 
 verdict-rates: install  ## how often the test of safety subspaces is right: docs/verdict-rates.md, about two hours on two cores
-	$(BIN)/python benchmarks/verdict_rates.py
+	$(BIN)/python benchmarks/verdict/verdict_rates.py
+	$(BIN)/python docs/pages/verdict_page.py
 
 faults: install  ## a small study disturbed 250 times: the table of docs/reliability.md; about 20 minutes, as root
 	$(BIN)/python -m tests.faults --write
@@ -66,12 +68,12 @@ faults: install  ## a small study disturbed 250 times: the table of docs/reliabi
 NATIVE := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE
 
 bench: demo .venv-mergekit/installed  ## speed and memory beside the reference procedure and mergekit: docs/performance.md
-	$(NATIVE) $(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/performance_page.py
+	$(NATIVE) $(BIN)/python benchmarks/speed/speed.py
+	$(BIN)/python docs/pages/performance/performance_page.py
 
 bench-large: install  ## the same page: the sweep of a 1 B-parameter triple, and of one with twice the layers
-	$(NATIVE) $(BIN)/python benchmarks/large.py
-	$(BIN)/python benchmarks/performance_page.py
+	$(NATIVE) $(BIN)/python benchmarks/speed/large.py
+	$(BIN)/python docs/pages/performance/performance_page.py
 
 .venv-mergekit/installed:  # an environment of its own, as its pins differ from ours
 	$(PYTHON) -m venv .venv-mergekit

@@ -14,8 +14,8 @@ WANTED = {
 
 def problems(champ: bytes) -> bytes:
     """The text of each maths problem, one JSON object a line."""
-    found = json.loads(champ)["problems"].values()
-    return "".join(json.dumps({"prompt": problem["_text"]}) + "\n" for problem in found).encode()
+    entries = json.loads(champ)["problems"].values()
+    return "".join(json.dumps({"prompt": problem["_text"]}) + "\n" for problem in entries).encode()
 
 
 def main(folder: Path) -> None:

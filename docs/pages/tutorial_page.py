@@ -1,0 +1,125 @@
+"""Put the tables and figures of a run into docs/tutorial.md: `python docs/pages/tutorial_page.py runs/demo`."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import polars as pl
+from markdown_tables import percent, table, verdict_words, with_interval
+
+from safespan.files.atomic import write_text
+from safespan.results.run_folder import RunFolder
+
+PAGE = Path(__file__).parents[1] / "tutorial.md"
+FIGURES = (
+    "parallel_fraction",
+    "parallel_energy_kept",
+    "orthogonal_energy_kept",
+    "removed_by_layer",
+    "overlap_curves",
+    "spectra",
+    "activation_overlap",
+    "verdicts",
+)
+FINETUNE = "contaminated"
+
+
+def models(run: RunFolder) -> str:
+    """The models as they are."""
+    rates = ("utility", "attack_success_rate", "refusal_rate", "over_refusal_rate", "general_ability")
+    rows = run.read_table("models").iter_rows(named=True)
+    return table(
+        ("model", "utility, %", "attack success, %", "refusal, %", "over-refusal, %", "general, %", "harmfulness"),
+        ((row["model"], *(percent(row[rate]) for rate in rates), f"{row['harmfulness']:.2f}") for row in rows),
+    )
+
+
+def points(run: RunFolder) -> str:
+    """The contaminated fine-tune on and off two subspaces."""
+    rows = (
+        run.read_table("projection")
+        .filter(pl.col("finetune") == FINETUNE, pl.col("subspace").is_in(["alignment", "random"]))
+        .sort("method", "fraction", "subspace", descending=[True, False, False])
+    )
+    return table(
+        ("subspace", "method", "f", "energy kept, %", "utility, %", "attack success, %"),
+        (
+            (row["subspace"], row["method"], row["fraction"], *map(percent, shown(row)))
+            for row in rows.iter_rows(named=True)
+        ),
+    )
+
+
+def shown(row: dict[str, float]) -> tuple[float, float, float]:
+    """Energy, use and harm of a point."""
+    return row["energy_kept"], row["utility"], row["attack_success_rate"]
+
+
+def overlap(run: RunFolder) -> str:
+    """Mean overlap of whole layers at half of the energy."""
+    rows = run.read_table("overlap").filter(pl.col("granularity") == "layer", pl.col("energy_fraction") == 0.5)
+    means = rows.group_by("x", "y", "again", maintain_order=True).agg(pl.mean("mso", "mso_random"))
+    return table(
+        ("update", "and update", "MSO", "floor"),
+        (
+            (x, f"{y}, trained again" if again else y, f"{mso:.2f}", f"{floor:.2f}")
+            for x, y, again, mso, floor in means.iter_rows()
+        ),
+    )
+
+
+def activations(run: RunFolder) -> str:
+    """Centred overlap at half of the energy in the aligned model, and how well one direction tells classes apart."""
+    rows = run.read_table("activations").filter(
+        pl.col("centered"), pl.col("energy_fraction") == 0.5, pl.col("model") == "aligned"
+    )
+    apart = run.read_table("separation").filter(pl.col("model") == "aligned")
+    aurocs = dict(apart.select("layer", "mean_difference_auroc").rows())
+    return table(
+        ("layer", "prompts", "MSO", "floor", "AUROC, difference of means"),
+        (
+            (
+                row["layer"],
+                f"two halves of {row['x']}" if row["x"] == row["y"] else f"{row['x']}, {row['y']}",
+                f"{row['mso']:.2f}",
+                f"{row['mso_random']:.2f}",
+                f"{aurocs[row['layer']]:.2f}" if row["x"] != row["y"] else "",
+            )
+            for row in rows.iter_rows(named=True)
+        ),
+    )
+
+
+def verdicts(run: RunFolder) -> str:
+    """Each claim's verdict over all outcomes, and its D under each."""
+    decisive = run.read_table("estimates").filter(pl.col("statistic") == "D")
+    outcomes = decisive["outcome"].unique(maintain_order=True)
+    ds = {(row["hypothesis"], row["outcome"]): with_interval(row) for row in decisive.iter_rows(named=True)}
+    rows = [
+        (f"`{row['hypothesis']}`", verdict_words(row), *(ds[row["hypothesis"], outcome] for outcome in outcomes))
+        for row in run.read_table("verdicts").iter_rows(named=True)
+    ]
+    return table(("claim", "verdict", *(f"D, {outcome}" for outcome in outcomes)), rows)
+
+
+MADE = {table.__name__: table for table in (models, points, overlap, activations, verdicts)}
+"""What the page can ask for by `<!-- made: NAME -->` … `<!-- end -->`."""
+
+
+def main(root: Path) -> None:
+    """Fill the page and copy the figures."""
+    run = RunFolder(root)
+    text = re.sub(
+        r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)",
+        lambda mark: f"{mark[1]}\n{MADE[mark[2]](run)}\n{mark[3]}",
+        PAGE.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    write_text(PAGE, text)
+    for name in FIGURES:
+        shutil.copy(run.figures / f"{name}.svg", PAGE.with_suffix("") / f"{name}.svg")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
