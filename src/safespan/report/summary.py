@@ -1,59 +1,65 @@
-"""What a run found, for the terminal and for programs."""
+"""The results of a run, for the terminal and for programs."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import polars as pl
 from rich.table import Table
 
+from safespan.report.page import read_results
 from safespan.report.tables import Cell, model_rows
-from safespan.report.verdict import reported, words_of
+from safespan.report.verdict import outcome_names, reported, words_of
 from safespan.results.run_folder import RunFolder
-from safespan.statistics.selectivity import SEPARATION
 
-_D = {"s": "d", "low": "low", "high": "high"}
+_RATES = ("utility, %", "ASR, %", "refusal, %", "over-refusal, %", "general, %")
 
 
 def summary_tables(run: RunFolder) -> list[Table]:
     """The models with their rates and, where there is a verdict, every hypothesis with its verdict and D."""
-    rates = ("utility, %", "ASR, %", "refusal, %", "over-refusal, %", "general, %")
-    models = _table("model", rates)
-    for name, cells, _ in model_rows(run.read_table("models")):
-        models.add_row(name, *map(_rate, cells))
-    if not run.table("verdicts").is_file():
+    results = read_results(run)
+    models = _table("model", _RATES)
+    for row in model_rows(results["models"]):
+        models.add_row(row.model, *map(_rate, row.rates))
+    reports = reported(results)
+    if not reports:
         return [models]
-    found = reported(run.read_table("verdicts"), run.read_table("trials"))
-    verdicts = _table("hypothesis", ["verdict", *(f"D, {outcome}" for outcome, *_ in found[0].outcomes)])
-    for item in found:
-        verdicts.add_row(item.name, item.verdict, *(d for _, _, d, _ in item.outcomes))
+    outcomes = outcome_names(reports)
+    verdicts = _table("hypothesis", ["verdict", *(f"D, {outcome}" for outcome in outcomes)])
+    for report in reports:
+        separations = (report.outcomes[name].d if name in report.outcomes else "–" for name in outcomes)
+        verdicts.add_row(report.name, report.verdict, *separations)
     return [models, verdicts]
 
 
-def summary(run: RunFolder) -> dict[str, Any]:
+def summary(run: RunFolder) -> dict[str, object]:
     """The same as plain data: `report`, `models` (rows of the table), and `verdicts`, each with its outcomes."""
-    verdicts = run.read_table("verdicts").rows(named=True) if run.table("verdicts").is_file() else []
-    names = dict.fromkeys(row["hypothesis"] for row in verdicts)
+    results = read_results(run)
+    filters = results["models_by_filter"]
     return {
         "report": str(run.report),
-        "models": run.read_table("models").rows(named=True),
-        "verdicts": [_verdict([row for row in verdicts if row["hypothesis"] == name]) for name in names],
+        "models": [
+            {**row, "utility_by_filter": dict(filters.filter(model=row["model"]).select("filter", "utility").rows())}
+            for row in results["models"].rows(named=True)
+        ],
+        "verdicts": [_verdict(row, results["estimates"]) for row in results["verdicts"].rows(named=True)],
     }
 
 
-def _verdict(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    whole, *parts = rows
-    said = ("verdict", "direction", "reason")
-    separations = {row["outcome"]: row for row in parts if row["method"] == SEPARATION}
+def _verdict(row: dict[str, Any], estimates: pl.DataFrame) -> dict[str, object]:
+    decisions = estimates.filter(hypothesis=row["hypothesis"], statistic="D")
+    decided = ("verdict", "direction", "reason")
     return {
-        "hypothesis": whole["hypothesis"],
-        **{name: whole[name] for name in said},
-        "words": words_of(whole["hypothesis"], whole["kind"], whole["verdict"], whole["direction"] or ""),
+        "hypothesis": row["hypothesis"],
+        **{name: row[name] for name in decided},
+        "words": words_of(row["hypothesis"], row["kind"], row["verdict"], row["direction"] or ""),
         "outcomes": {
-            row["outcome"]: {
-                **{name: row[name] for name in said},
-                **{name: separations.get(row["outcome"], {}).get(column) for column, name in _D.items()},
+            decision["outcome"]: {
+                **{name: decision[name] for name in decided},
+                "d": decision["estimate"],
+                "low": decision["low"],
+                "high": decision["high"],
             }
-            for row in parts
-            if row["method"] == "all"
+            for decision in decisions.rows(named=True)
         },
     }
 

@@ -4,7 +4,7 @@ from safespan.report.charts.activations import activation_overlap, separation
 from safespan.report.charts.energy import removed_by_layer, removed_by_module, spectra
 from safespan.report.charts.figure import Figure
 from safespan.report.charts.overlap import overlap_curves, overlap_heatmap
-from safespan.report.charts.projection import projection_curves
+from safespan.report.charts.projection import projection_figures
 from safespan.report.charts.verdict import against_controls, forest
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "forest",
     "overlap_curves",
     "overlap_heatmap",
-    "projection_curves",
+    "projection_figures",
     "removed_by_layer",
     "removed_by_module",
     "separation",
