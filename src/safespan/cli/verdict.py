@@ -94,12 +94,12 @@ def run_test(
 def _verdict_lines(run: "RunFolder") -> list[str]:
     """The verdicts of a run in words, and the figures behind them."""
     from safespan.report.page import read_results
-    from safespan.report.verdict import number, reported
+    from safespan.report.verdict import number, reported, verdict_text
 
     lines = []
     for report in reported(read_results(run)):
         lines.append(f"{report.name}: {report.verdict}. {report.words}.")
-        lines += [f"  {outcome}: {under.verdict}; {under.reason}" for outcome, under in report.outcomes.items()]
+        lines += [f"  {outcome}: {verdict_text(under)}; {under.reason}" for outcome, under in report.outcomes.items()]
         for impact in report.impact:
             figures = ", ".join(
                 f"{name.replace('_', ' ')} {own:.2f} (controls {number(impact.controls[name])})"

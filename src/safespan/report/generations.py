@@ -1,7 +1,6 @@
 """The responses of the models, for the browser on the page."""
 
 import json
-from collections.abc import Iterator
 
 from safespan.errors import DataError
 from safespan.files.atomic import read_jsonl
@@ -51,16 +50,9 @@ def _fitting(kinds: list[list[list[object]]]) -> list[list[object]]:
     """Rows in turn from every list, so that each is represented, until the budget is used."""
     taken = [0] * len(kinds)
     left = _BUDGET
-    for number, row in _in_turn(kinds):
-        left -= sum(len(str(cell)) + 3 for cell in row)
+    for place, number in sorted((place, number) for number, rows in enumerate(kinds) for place in range(len(rows))):
+        left -= sum(len(str(cell)) + 3 for cell in kinds[number][place])
         if left < 0:
             break
         taken[number] += 1
     return [row for rows, count in zip(kinds, taken, strict=True) for row in rows[:count]]
-
-
-def _in_turn(kinds: list[list[list[object]]]) -> Iterator[tuple[int, list[object]]]:
-    for depth in range(max(map(len, kinds), default=0)):
-        for number, rows in enumerate(kinds):
-            if depth < len(rows):
-                yield number, rows[depth]

@@ -15,7 +15,7 @@ from safespan.report import charts, tables
 from safespan.report.generations import COLUMNS, responses
 from safespan.report.sections import Section, sections
 from safespan.report.static import write_figures
-from safespan.report.verdict import MEASURES, number, outcome_names, reported, summary_sentence
+from safespan.report.verdict import MEASURES, TEXTS, outcome_names, reported, summary_sentence
 from safespan.results import TABLES, Manifest, RunFolder, frame_of
 
 _FINETUNE = "contaminated"
@@ -77,7 +77,7 @@ def render(template: str, figures: list[charts.Figure], **values: object) -> str
         loader=PackageLoader("safespan.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined,
     )  # fmt: skip
-    environment.filters["number"] = number
+    environment.filters |= TEXTS
     # Columns in the tables' order, and no space spent between them.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     specs = {figure.name: {**figure.spec, "title": ""} for figure in figures}  # the page has it as a heading

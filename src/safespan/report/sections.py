@@ -52,8 +52,7 @@ def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
             "Where the energy goes",
             "What each projection removes, by layer and by module.",
             "removed_energy",
-            charts.removed_by_layer(results["removed_energy"]),
-            charts.removed_by_module(results["removed_energy"]),
+            *(charts.removed_energy(results["removed_energy"], place) for place in ("layer", "module")),
         ),
         section(
             "spectra",

@@ -1,15 +1,14 @@
 """The results of a run, for the terminal and for programs."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import polars as pl
 from rich.table import Table
 
 from safespan.report.page import read_results
 from safespan.report.tables import Cell, model_rows
-from safespan.report.verdict import outcome_names, reported, words_of
+from safespan.report.verdict import d_text, outcome_names, reported, words_of
 from safespan.results.run_folder import RunFolder
+from safespan.results.tables import VerdictRow
 
 _RATES = ("utility, %", "ASR, %", "refusal, %", "over-refusal, %", "general, %")
 
@@ -26,7 +25,7 @@ def summary_tables(run: RunFolder) -> list[Table]:
     outcomes = outcome_names(reports)
     verdicts = _table("hypothesis", ["verdict", *(f"D, {outcome}" for outcome in outcomes)])
     for report in reports:
-        separations = (report.outcomes[name].d if name in report.outcomes else "–" for name in outcomes)
+        separations = (d_text(report.outcomes[name]) if name in report.outcomes else "–" for name in outcomes)
         verdicts.add_row(report.name, report.verdict, *separations)
     return [models, verdicts]
 
@@ -35,32 +34,24 @@ def summary(run: RunFolder) -> dict[str, object]:
     """The same as plain data: `report`, `models` (rows of the table), and `verdicts`, each with its outcomes."""
     results = read_results(run)
     filters = results["models_by_filter"]
+    separations = results["estimates"].filter(statistic="D").rename({"estimate": "d"})
+    decided = ["verdict", "direction", "reason"]
     return {
         "report": str(run.report),
         "models": [
             {**row, "utility_by_filter": dict(filters.filter(model=row["model"]).select("filter", "utility").rows())}
             for row in results["models"].rows(named=True)
         ],
-        "verdicts": [_verdict(row, results["estimates"]) for row in results["verdicts"].rows(named=True)],
-    }
-
-
-def _verdict(row: dict[str, Any], estimates: pl.DataFrame) -> dict[str, object]:
-    decisions = estimates.filter(hypothesis=row["hypothesis"], statistic="D")
-    decided = ("verdict", "direction", "reason")
-    return {
-        "hypothesis": row["hypothesis"],
-        **{name: row[name] for name in decided},
-        "words": words_of(row["hypothesis"], row["kind"], row["verdict"], row["direction"] or ""),
-        "outcomes": {
-            decision["outcome"]: {
-                **{name: decision[name] for name in decided},
-                "d": decision["estimate"],
-                "low": decision["low"],
-                "high": decision["high"],
+        "verdicts": [
+            {name: row[name] for name in ["hypothesis", *decided]}
+            | {
+                "words": words_of(VerdictRow(**row)),
+                "outcomes": separations.filter(hypothesis=row["hypothesis"])
+                .select("outcome", *decided, "d", "low", "high")
+                .rows_by_key("outcome", named=True, unique=True),
             }
-            for decision in decisions.rows(named=True)
-        },
+            for row in results["verdicts"].rows(named=True)
+        ],
     }
 
 

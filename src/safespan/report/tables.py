@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from statistics import fmean
 
 import polars as pl
@@ -85,7 +84,7 @@ def halfway_facts(projection: pl.DataFrame, finetune: str) -> list[str]:
         for subspace in ("alignment", "random"):
             point = rows.filter(fraction=half, method=method, subspace=subspace)
             if not point.is_empty():
-                energy, utility, asr = map(partial(mean, point), ("energy_kept", "utility", "attack_success_rate"))
+                energy, utility, asr = (mean(point, name) for name in measured)
                 parts.append(
                     f"{subspace} {utility:.0%} utility and {asr:.0%} attack success ({energy:.0%} of the energy kept)"
                 )

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 
 import polars as pl
 
 from safespan.errors import DataError
+from safespan.results.tables import EstimateRow, VerdictRow
 
 MEASURES = ("utility", "attack_success_rate", "over_refusal_rate", "general_ability", "useful_nll", "harmful_nll")
 """Harm is never shown without capability and over-refusal beside it."""
@@ -15,38 +17,14 @@ _WORDS = {
     ("subspace", "selective", "utility first"): "the {name} subspace carries utility before harm",
     ("edit", "selective", "harm first"): "{name} takes harm away before utility",
     ("edit", "selective", "utility first"): "{name} takes utility away before harm",
-    (
-        "subspace",
-        "not selective",
-        "",
-    ): "along the {name} subspace harm and utility move together, as in random directions",
+    ("subspace", "not selective", ""): "along the {name} subspace harm and utility move together, "
+    "as in random directions",
     ("edit", "not selective", ""): "{name} takes harm and utility away together, as random changes of its size do",
 }
 _OPEN = {
     "inconclusive": "this run cannot decide whether {name} parts harm from utility",
     "depends on the measure": "whether {name} parts harm from utility depends on the measure",
 }
-
-
-@dataclass(frozen=True)
-class OutcomeVerdict:
-    """The verdict on a hypothesis under one outcome, and D with its interval as text."""
-
-    verdict: str
-    d: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class MethodScore:
-    """S of a hypothesis by one method under one outcome, and the areas it is the difference of, as text."""
-
-    outcome: str
-    method: str
-    s: str
-    interval: str
-    area: str
-    control_area: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +42,8 @@ class Reported:
     """What the page says of one hypothesis.
 
     Attributes:
-        outcomes: outcome -> the verdict under it.
+        outcomes: outcome -> D and the verdict under it.
+        scores: S by every method under every outcome.
         energy: the largest share of the update's energy that the hypothesis holds; None of an edit.
     """
 
@@ -72,29 +51,32 @@ class Reported:
     verdict: str
     words: str
     reason: str
-    outcomes: Mapping[str, OutcomeVerdict]
-    scores: list[MethodScore]
+    outcomes: Mapping[str, EstimateRow]
+    scores: list[EstimateRow]
     impact: list[Impact]
     energy: float | None
 
 
 def reported(results: Mapping[str, pl.DataFrame]) -> list[Reported]:
     """All hypotheses of a run, `alignment` first."""
-    verdicts = sorted(results["verdicts"].rows(named=True), key=lambda row: row["hypothesis"] != "alignment")
+    numbers = results["estimates"].with_columns(pl.selectors.float().fill_null(float("nan")))
+    estimates = [EstimateRow(**row) for row in numbers.rows(named=True)]
+    verdicts = [VerdictRow(**row) for row in results["verdicts"].rows(named=True)]
     reports = []
-    for row in verdicts:
-        estimates, trials = (results[table].filter(hypothesis=row["hypothesis"]) for table in ("estimates", "trials"))
+    for row in sorted(verdicts, key=lambda row: row.hypothesis != "alignment"):
+        own = [estimate for estimate in estimates if estimate.hypothesis == row.hypothesis]
+        trials = results["trials"].filter(hypothesis=row.hypothesis)
         energy = trials.filter(pl.col("draw").is_null(), method="parallel")["energy_kept"].max()
         reports.append(
             Reported(
-                row["hypothesis"],
-                verdict_text(row["verdict"], row["direction"]),
-                words_of(row["hypothesis"], row["kind"], row["verdict"], row["direction"] or ""),
-                row["reason"] or "",
-                _outcomes(estimates),
-                _scores(estimates),
-                _impact(trials),
-                float(energy) if isinstance(energy, float) else None,
+                row.hypothesis,
+                verdict_text(row),
+                words_of(row),
+                row.reason or "",
+                outcomes={estimate.outcome: estimate for estimate in own if estimate.statistic == "D"},
+                scores=[estimate for estimate in own if estimate.statistic == "S"],
+                impact=_impact(trials),
+                energy=float(energy) if isinstance(energy, float) else None,
             )
         )
     return reports
@@ -111,71 +93,54 @@ def summary_sentence(verdicts: pl.DataFrame) -> str:
         return ""
     parts = []
     for verdict in ("selective", "not selective", "inconclusive", "depends on the measure"):
-        rows = verdicts.filter(verdict=verdict).rows(named=True)
-        names = [verdict_text(row["hypothesis"], row["direction"]) for row in rows]
-        if names:
-            parts.append(f"{len(names)} {verdict} ({'; '.join(names)})")
+        rows = verdicts.filter(verdict=verdict).select("hypothesis", "direction").rows()
+        if rows:
+            names = "; ".join(f"{name}, {direction}" if direction else name for name, direction in rows)
+            parts.append(f"{len(rows)} {verdict} ({names})")
     return f"Of {verdicts.height} hypotheses tested: {', '.join(parts)}."
 
 
-def words_of(name: str, kind: str, verdict: str, direction: str) -> str:
+def words_of(row: VerdictRow) -> str:
     """A verdict as a sentence without its full stop.
 
     Raises:
         DataError: there is no such verdict.
     """
-    template = _OPEN.get(verdict) or _WORDS.get(("subspace" if kind == "subspace" else "edit", verdict, direction))
+    kind = "subspace" if row.kind == "subspace" else "edit"
+    template = _OPEN.get(row.verdict or "") or _WORDS.get((kind, row.verdict or "", row.direction or ""))
     if template is None:
-        raise DataError(f"{name} has the verdict {verdict!r}, {direction!r}, which no run gives: run the study again")
-    sentence = template.format(name=name)
+        raise DataError(f"the verdict on {row.hypothesis} is {verdict_text(row)!r}, which no run gives: run it again")
+    sentence = template.format(name=row.hypothesis)
     return sentence[0].upper() + sentence[1:]
 
 
-def verdict_text(verdict: str, direction: str | None) -> str:
+def verdict_text(row: VerdictRow | EstimateRow) -> str:
     """A verdict with its direction, if it has one."""
-    return f"{verdict}, {direction}" if direction else verdict
+    return f"{row.verdict}, {row.direction}" if row.direction else f"{row.verdict}"
+
+
+def d_text(row: EstimateRow) -> str:
+    """D with its interval; a dash where it is not measurable."""
+    return "–" if isnan(row.estimate) else f"{signed(row.estimate)} {interval(row)}"
+
+
+def interval(row: EstimateRow) -> str:
+    """The interval of an estimate."""
+    return f"[{signed(row.low)}, {signed(row.high)}]"
+
+
+def signed(score: float) -> str:
+    """A score as text: its sign, two digits, and no minus zero; a dash where there is none."""
+    return "–" if isnan(score) else f"{round(score, 2) + 0.0:+.2f}"
 
 
 def number(value: float | None) -> str:
     """A number as text with two digits; a dash where there is none."""
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None or isnan(value) else f"{value:.2f}"
 
 
-def _signed(score: float) -> str:
-    """A score as text: its sign, two digits, and no minus zero."""
-    return f"{round(score, 2) + 0.0:+.2f}"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "–" if low is None or high is None else f"[{_signed(low)}, {_signed(high)}]"
-
-
-def _outcomes(estimates: pl.DataFrame) -> dict[str, OutcomeVerdict]:
-    """Under each outcome the row of D holds the verdict."""
-    decisions = estimates.filter(statistic="D").rows(named=True)
-    return {
-        row["outcome"]: OutcomeVerdict(
-            verdict_text(row["verdict"], row["direction"]),
-            "–" if row["estimate"] is None else f"{_signed(row['estimate'])} {_interval(row['low'], row['high'])}",
-            row["reason"] or "",
-        )
-        for row in decisions
-    }
-
-
-def _scores(estimates: pl.DataFrame) -> list[MethodScore]:
-    rows = estimates.filter(statistic="S").drop_nulls("estimate").rows(named=True)
-    return [
-        MethodScore(
-            row["outcome"],
-            row["method"],
-            _signed(row["estimate"]),
-            _interval(row["low"], row["high"]),
-            number(row["area"]),
-            number(row["control_area"]),
-        )
-        for row in rows
-    ]
+TEXTS = {"d": d_text, "interval": interval, "number": number, "signed": signed, "verdict": verdict_text}
+"""The filters of the templates."""
 
 
 def _impact(trials: pl.DataFrame) -> list[Impact]:

@@ -25,7 +25,7 @@ def activation_overlap(activations: pl.DataFrame, by: str = "model") -> Figure |
     rows = rows.filter(~HALVES | pl.col("centered"), energy_fraction=energy).select(
         pl.col(by).alias("panel"), "layer", kind.alias("series"), "mso", "mso_random", "k_x", "k_y"
     )
-    encodings = series("series", unique(rows, "series"), _KINDS, "Activations")
+    encodings = series(rows, "series", _KINDS, "Activations")
     x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
     return panels_figure(
         "activation_overlap",
@@ -44,14 +44,7 @@ def separation(table: pl.DataFrame, by: str = "model") -> Figure | None:
     """Held-out AUROC of a linear probe and of the difference of means by layer, one panel per value of `by`."""
     kinds = {"linear probe": "probe_auroc", "difference of means": "mean_difference_auroc"}
     parts = [
-        table.select(
-            panel=by,
-            layer="layer",
-            series=pl.lit(kind),
-            auroc=name,
-            low=f"{name}_low",
-            high=f"{name}_high",
-        )
+        table.select(panel=by, layer="layer", series=pl.lit(kind), auroc=name, low=f"{name}_low", high=f"{name}_high")
         for kind, name in kinds.items()
     ]
     rows = pl.concat(parts).drop_nulls("auroc")
@@ -71,7 +64,7 @@ def separation(table: pl.DataFrame, by: str = "model") -> Figure | None:
 
 
 def _auroc_panel(rows: pl.DataFrame, panel: str) -> Panel:
-    encodings = series("series", unique(rows, "series"), _PROBES, "Direction")
+    encodings = series(rows, "series", _PROBES, "Direction")
     x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
     base = chart_of(panel=panel).encode(x=x, color=encodings.color)
     scale = alt.Scale(domain=[0.4, 1], clamp=True)

@@ -22,17 +22,8 @@ _BINS = 24
 """Points of a drawn spectrum."""
 
 
-def removed_by_layer(removed: pl.DataFrame) -> Figure | None:
-    """Share of each layer's update that a projection removes, at the fraction nearest one half."""
-    return _removed(removed, "layer")
-
-
-def removed_by_module(removed: pl.DataFrame) -> Figure | None:
-    """The same by module type, over all layers."""
-    return _removed(removed, "module")
-
-
-def _removed(removed: pl.DataFrame, place: str) -> Figure | None:
+def removed_energy(removed: pl.DataFrame, place: str) -> Figure | None:
+    """Share of each layer's or module's update that a projection removes, at the fraction nearest one half."""
     rows = removed.drop_nulls(["removed_energy", place])
     if rows.is_empty():
         return None
@@ -60,7 +51,7 @@ def _removed(removed: pl.DataFrame, place: str) -> Figure | None:
 
 
 def _removed_panel(rows: pl.DataFrame, place: str, method: str, finetune: str) -> Panel:
-    colours = series("subspace", unique(rows, "subspace"), SUBSPACES, "Subspace")
+    colours = series(rows, "subspace", SUBSPACES, "Subspace")
     axis = alt.Axis(labelAngle=-50, labelOverlap="greedy" if place == "layer" else False, labelLimit=110)
     x = alt.X(f"{place}:N", title=place.capitalize(), sort=unique(rows, place), axis=axis)
     y = alt.Y("removed_energy:Q", title="Energy removed", scale=UNIT)
@@ -84,7 +75,7 @@ def spectra(table: pl.DataFrame) -> Figure | None:
     if table.is_empty():
         return None
     curves, ranks = _curves(table), _ranks(table)
-    colours = series("update", unique(table, "update"), UPDATES, "Update")
+    colours = series(table, "update", UPDATES, "Update")
     return panels_figure(
         "spectra",
         "Spectra of the updates",

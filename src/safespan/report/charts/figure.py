@@ -94,8 +94,9 @@ def chart_of(data: str = ROWS, **where: str) -> alt.Chart:
     return chart
 
 
-def series(field: str, names: Sequence[str], colours: Mapping[str, str], title: str) -> Series:
-    """Colours and shapes of the names of a field, the same for every panel."""
+def series(rows: pl.DataFrame, field: str, colours: Mapping[str, str], title: str) -> Series:
+    """Colours and shapes of the names in a column, the same for every panel."""
+    names = unique(rows, field)
     known = [name for name in colours if name in names]
     other = [name for name in names if name not in colours]
     domain = known + other

@@ -17,7 +17,7 @@ from safespan.report.charts.figure import (
 )
 from safespan.report.tables import PAIR, curves_rows, nearest
 
-_DASHES = {"overlap": [1, 0], "floor": [4, 3], "ceiling": [1, 3]}
+_DASHES = {"floor": [4, 3], "ceiling": [1, 3]}
 
 
 def overlap_curves(overlap: pl.DataFrame, by: str | None = None) -> Figure | None:
@@ -44,7 +44,7 @@ def overlap_curves(overlap: pl.DataFrame, by: str | None = None) -> Figure | Non
     order = [f"{name} update" for name in UPDATES]
     panels = sorted(unique(means, "panel"), key=lambda name: order.index(name) if name in order else len(order))
     colours = {} if by else UPDATES
-    encodings = series("series", unique(means, "series"), colours, "Pair of updates" if by else "With the update")
+    encodings = series(means, "series", colours, "Pair of updates" if by else "With the update")
     x = alt.X("energy_fraction:Q", title="Energy fraction of the subspaces", scale=UNIT)
     shown = means.select("panel", "series", "energy_fraction", pl.selectors.starts_with("mso"), "^ceiling$")
     top = " Dotted: the ceiling, one recipe under two seeds." if ceiling.height else ""

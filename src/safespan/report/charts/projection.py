@@ -65,19 +65,15 @@ def _curves(rows: pl.DataFrame, models: pl.DataFrame, method: str, axis: str, by
 def _whole(rows: pl.DataFrame, models: pl.DataFrame, by: str, outcomes: list[str]) -> pl.DataFrame:
     """The aligned model and the fine-tune as they are, for every panel."""
     places = rows.select(pl.col(by), pl.col("finetune").alias("model")).unique(maintain_order=True)
-    which = pl.concat(
-        [
-            places.with_columns(pl.lit("aligned").alias("model"), which=pl.lit("aligned")),
-            places.with_columns(which=pl.lit("fine-tuned")),
-        ]
-    )
+    aligned = places.with_columns(model=pl.lit("aligned"), which=pl.lit("aligned"))
+    which = pl.concat([aligned, places.with_columns(which=pl.lit("fine-tuned"))])
     keys = ["run", "model"] if by == "run" else ["model"]
     return which.join(models.select(*keys, *outcomes), on=keys, maintain_order="left")
 
 
 def _panel(rows: pl.DataFrame, by: str, group: str, outcome: str, axis: str) -> Panel:
     label, low, high = _OUTCOMES[outcome]
-    colours = series("subspace", unique(rows, "subspace"), SUBSPACES, "Subspace")
+    colours = series(rows, "subspace", SUBSPACES, "Subspace")
     base = chart_of(**{by: group}).encode(
         x=alt.X(f"{axis}:Q", title=_AXES[axis], scale=UNIT), color=colours.color, detail="seed:N"
     )

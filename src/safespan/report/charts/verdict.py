@@ -48,7 +48,7 @@ def _alignment_first(rows: pl.DataFrame) -> list[str]:
 
 def _forest_panel(rows: pl.DataFrame, by: str | None, group: str | None, margin: bool) -> Panel:
     names, outcomes = _alignment_first(rows), unique(rows, "outcome")
-    colours = series("outcome", outcomes, {}, "Outcome")
+    colours = series(rows, "outcome", {}, "Outcome")
     base = chart_of(**({by: group} if by and group else {})).encode(
         y=alt.Y("hypothesis:N", title=None, sort=names, axis=alt.Axis(labelLimit=150, grid=True)),
         yOffset=alt.YOffset("outcome:N", sort=outcomes),
@@ -106,7 +106,7 @@ def against_controls(trials: pl.DataFrame) -> Figure | None:
 
 def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> Panel:
     label = _MEASURES[measure]
-    colours = series("method", unique(rows, "method"), _METHODS, "Method")
+    colours = series(rows, "method", _METHODS, "Method")
     base = (
         chart_of(finetune=finetune, measure=measure)
         .transform_filter("datum.hypothesis === hypothesis")
