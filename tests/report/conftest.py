@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 
 import pytest
+from run_tables import write_rows
 
 from safespan.files.atomic import write_json, write_jsonl
-from safespan.results.run_folder import RunFolder
-from safespan.results.tables import SCHEMAS, write_table
+from safespan.results import TABLES, RunFolder
 
 FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
 SUBSPACES = {"alignment": 0.5, "safety": 0.6, "random-k": 0.9, "random": 1.0}
@@ -71,10 +71,10 @@ def removed_rows() -> list[dict]:
 
 def overlap_rows() -> list[dict]:
     updates = ("alignment", "safety", "useful", "harmful", "contaminated")
-    pairs = [f"{x}-{y}" for i, x in enumerate(updates) for y in updates[i + 1 :]]
+    pairs = [(x, y, False) for i, x in enumerate(updates) for y in updates[i + 1 :]]
     parts = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     rows = []
-    for number, pair in enumerate(pairs):
+    for number, (x, y, again) in enumerate(pairs):
         groups = [("model.embed_tokens.weight", "tensor", "model.embed_tokens", "embed_tokens")]
         groups += [
             (f"model.layers.{n}.self_attn.{part}.weight", "tensor", f"layer {n}", part)
@@ -86,8 +86,8 @@ def overlap_rows() -> list[dict]:
             for energy in (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99):
                 chance = energy * 0.8
                 mso = chance + (1 - chance) * 0.3 * math.sin(1 + number + depth / 8) ** 2
-                row = {"pair": pair, "group": group, "granularity": granularity, "layer": layer, "module": module}
-                row |= {"energy_fraction": energy}
+                row = {"x": x, "y": y, "again": again, "group": group, "granularity": granularity}
+                row |= {"layer": layer, "module": module, "energy_fraction": energy}
                 rows.append(row | {"k_x": 3, "k_y": 4, "mso": mso, "mso_random": chance})
     rows.append({**rows[0], "group": "zero.weight", "mso": math.nan, "mso_random": math.nan})
     return rows
@@ -121,7 +121,7 @@ def generation_rows(model: str) -> list[dict]:
 def activation_rows() -> list[dict]:
     return [
         {
-            "model": model, "pair": "useful-harmful", "layer": layer, "centered": centered,
+            "model": model, "x": "useful", "y": "harmful", "layer": layer + 1, "centered": centered,
             "energy_fraction": energy, "k_x": 1, "k_y": 2,
             "mso": 0.2 + 0.1 * layer / 3 if centered else 0.97, "mso_random": 0.1 + energy / 4,
         }
@@ -132,7 +132,7 @@ def activation_rows() -> list[dict]:
 def separation_rows() -> list[dict]:
     return [
         {
-            "model": model, "layer": layer, "n_useful": 300, "n_harmful": 300, "folds": 5,
+            "model": model, "layer": layer + 1, "n_useful": 300, "n_harmful": 300, "folds": 5,
             "probe_auroc": 0.99, "probe_auroc_low": 0.98, "probe_auroc_high": 1.0,
             "mean_difference_auroc": 0.6 + 0.13 * layer, "mean_difference_auroc_low": 0.5 + 0.13 * layer,
             "mean_difference_auroc_high": 0.61 + 0.13 * layer, "mean_difference_ratio": 0.3 * layer,
@@ -156,18 +156,33 @@ def trial_rows() -> list[dict]:
     ]  # fmt: skip
 
 
+HYPOTHESES = (  # name, kind, methods, verdict, direction
+    ("lox", "addition", ("edit",), "selective", "harm first"),
+    ("alignment", "subspace", ("parallel", "orthogonal"), "not selective", ""),
+)
+
+
 def verdict_rows() -> list[dict]:
+    return [
+        {
+            "hypothesis": name, "kind": kind, "verdict": verdict, "direction": direction,
+            "reason": f"answer NLL: {verdict}",
+        }
+        for name, kind, _, verdict, direction in HYPOTHESES
+    ]  # fmt: skip
+
+
+def estimate_rows() -> list[dict]:
     rows = []
-    for name, kind, methods, verdict, direction in (
-        ("lox", "addition", ("edit",), "selective", "harm first"),
-        ("alignment", "subspace", ("parallel", "orthogonal"), "not selective", ""),
-    ):
-        said = {"hypothesis": name, "kind": kind, "method": "all", "verdict": verdict, "direction": direction}
-        rows.append({**said, "outcome": "all", "reason": f"answer NLL: {verdict}"})
-        rows.append({**said, "outcome": "answer NLL", "reason": "D = +0.02 [-0.01, +0.05], margin 0.15"})
-        for method in (*methods, "separation"):
-            figures = {"s": 0.021, "low": -0.011, "high": 0.049, "area": 0.62, "control_area": 0.6, "control_sd": 0.02}
-            rows.append({"hypothesis": name, "kind": kind, "outcome": "answer NLL", "method": method, **figures})
+    figures = {"low": -0.011, "high": 0.049, "area": 0.62, "control_area": 0.6, "control_sd": 0.02}
+    for name, _, methods, verdict, direction in HYPOTHESES:
+        place = {"hypothesis": name, "test": "update"}
+        measured, not_measured = ({**place, "outcome": outcome} for outcome in ("answer NLL", "exact match and ASR"))
+        decided = {"verdict": verdict, "direction": direction, "reason": "D = +0.02 [-0.01, +0.05], margin 0.15"}
+        rows += [{**measured, "method": method, "statistic": "S", "estimate": 0.031, **figures} for method in methods]
+        rows.append({**measured, "method": "both", "statistic": "D", "estimate": 0.021, **figures, **decided})
+        unmeasured = {"verdict": "not measurable", "direction": "", "reason": "there are no harmful outcomes"}
+        rows.append({**not_measured, "method": "both", "statistic": "D", **unmeasured})
     return rows
 
 
@@ -187,10 +202,12 @@ def make_run(root: Path) -> RunFolder:
         "activations": activation_rows(),
         "trials": trial_rows(),
         "verdicts": verdict_rows(),
+        "estimates": estimate_rows(),
+        "models_by_filter": [{"model": name, "filter": "none", "utility": rates[0]} for name, rates in MODELS.items()],
         "separation": separation_rows(),
     }
-    for name, schema in SCHEMAS.items():
-        write_table(run.table(name), rows[name], schema)
+    for name in TABLES:
+        write_rows(run, name, rows.get(name, []))
     for model in MODELS:
         write_jsonl(run.generations(model), generation_rows(model))
     manifest = {

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from run_tables import write_rows
 from test_page import Page, specs
 
 from safespan.errors import DataError
 from safespan.report import write_comparison
 from safespan.report.compare import names_of
 from safespan.results.run_folder import RunFolder
-from safespan.results.tables import SCHEMAS, write_table
 
 
 def test_every_run_has_its_column_of_panels_and_its_verdicts(full_run: RunFolder, tmp_path: Path) -> None:
     other = RunFolder(Path(shutil.copytree(full_run.root, tmp_path / "other")))
     table = other.read_table("verdicts").with_columns(verdict=pl.lit("inconclusive"), direction=pl.lit(""))
-    write_table(other.table("verdicts"), table.to_dicts(), SCHEMAS["verdicts"])
+    write_rows(other, "verdicts", table.to_dicts())
     path = write_comparison([full_run, other], tmp_path / "both")
     html = path.read_text(encoding="utf-8")
     page = Page(html)
@@ -38,7 +38,7 @@ def test_every_run_has_its_column_of_panels_and_its_verdicts(full_run: RunFolder
 
 def test_a_run_that_was_not_tested_stands_beside_one_that_was(full_run: RunFolder, tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "other")
-    write_table(other.table("models"), full_run.read_table("models").to_dicts(), SCHEMAS["models"])
+    write_rows(other, "models", full_run.read_table("models").to_dicts())
     page = Page(write_comparison([full_run, other], tmp_path / "both").read_text(encoding="utf-8"))
     assert {row["run"] for row in json.loads(page.data["specs"])["verdicts"]["datasets"]["rows"]} == {
         full_run.root.name

@@ -8,12 +8,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from safespan.report import write_comparison, write_report
 from safespan.files.atomic import write_jsonl
+from safespan.report import write_comparison, write_report
 from safespan.results.run_folder import RunFolder
 
 FILL = "document.querySelector('#chart-verdicts svg text').getAttribute('fill')"
 SIZES = ((380, 800), (1600, 1000))
+LONGEST = 120_000
+"""Milliseconds to wait for what a browser does after a click, on a machine that does much else."""
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +77,8 @@ def test_axe_finds_nothing_serious(open_page: Callable, request, which, scheme):
     page = drawn(open_page(color_scheme=scheme), request.getfixturevalue(which))
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
     page.locator("details table").first.wait_for()
-    found = Axe().run(page).response["violations"]
-    serious = {rule["id"]: rule["nodes"][0]["html"] for rule in found if rule["impact"] in ("serious", "critical")}
+    violations = Axe().run(page).response["violations"]
+    serious = {rule["id"]: rule["nodes"][0]["html"] for rule in violations if rule["impact"] in ("serious", "critical")}
     assert serious == {}
 
 
@@ -132,6 +134,8 @@ def test_the_data_of_a_chart_is_a_table_and_a_file(page, report, full_run, tmp_p
     drawn(page, report)
     data = page.locator('details[data-figure="removed_by_layer"]')
     data.locator("summary").click()
+    # A browser says that details were opened when it gets to it: the table is drawn some time after the click.
+    data.locator("tbody td").first.wait_for(timeout=LONGEST)
     assert data.locator("thead th").all_inner_texts()[0] == "finetune"
     with page.expect_download() as waiting:
         data.get_by_role("button", name="Save as CSV").click()
@@ -145,10 +149,11 @@ def test_the_data_of_a_chart_is_a_table_and_a_file(page, report, full_run, tmp_p
 def test_what_models_said_is_shown_when_asked_for_and_filtered(page, report):
     drawn(page, report)
     browser = page.locator("#browser")
-    items = browser.locator("ol.said > li")
+    items = browser.locator("ol.responses > li")
     assert items.count() == 0
     assert not browser.locator(".notice").is_visible()
     browser.locator("summary").click()
+    items.first.wait_for(timeout=LONGEST)  # as above: after the click, not with it
     assert browser.locator(".notice").is_visible()
     assert items.count() == 24
     browser.locator("#by-kind").select_option("harmful")
@@ -171,8 +176,8 @@ def test_what_a_model_said_is_never_markup(open_page, record, full_run, tmp_path
     title = page.title()
     page.locator("#browser summary").click()
     page.locator("#by-model").select_option("base")
-    assert json.dumps(evil)[1:-1].replace('\\"', '"') in page.locator("ol.said > li").first.inner_text()
-    assert page.locator("ol.said img, ol.said script").count() == 0
+    assert json.dumps(evil)[1:-1].replace('\\"', '"') in page.locator("ol.responses > li").first.inner_text()
+    assert page.locator("ol.responses img, ol.responses script").count() == 0
     assert page.title() == title
     assert record.errors == []
 

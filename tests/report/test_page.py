@@ -9,19 +9,21 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from run_tables import write_rows
 
 from safespan.errors import DataError
-from safespan.report import write_report
-from safespan.report.charts import against_controls, removed_by_layer
-from safespan.report.tables import halfway_facts, judge_facts, overlap_facts, separation_facts
-from safespan.report.verdict import summary
 from safespan.files.atomic import write_json, write_jsonl
-from safespan.results.run_folder import RunFolder
-from safespan.results.tables import SCHEMAS, write_table
+from safespan.report import write_report
+from safespan.report.charts import against_controls, forest, removed_energy
+from safespan.report.page import read_results
+from safespan.report.summary import summary
+from safespan.report.tables import activation_facts, halfway_facts, judge_facts, overlap_facts, separation_facts
+from safespan.report.verdict import d_text, reported, summary_sentence
+from safespan.results import TABLES, RunFolder, schema_of
 
 SECTIONS = (
     "verdict", "models", "controls", "parallel", "orthogonal", "overlap", "activations", "removed", "spectra",
-    "said-by-models", "run",
+    "responses", "run",
 )  # fmt: skip
 
 
@@ -42,8 +44,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if self.tags and self.tags[-1][0] == "script":
-            if held := self.tags[-1][1].get("id"):
-                self.data[held] = self.data.get(held, "") + data
+            if name := self.tags[-1][1].get("id"):
+                self.data[name] = self.data.get(name, "") + data
             else:
                 self.scripts[-1] += data
 
@@ -101,7 +103,7 @@ def test_hostile_strings_stay_text(full_run, tmp_path):
     model = evil.replace("/", "")
     for name, column in (("models", "model"), ("overlap", "module"), ("projection", "finetune")):
         table = run.read_table(name).with_columns(pl.lit(model if column == "model" else evil).alias(column))
-        write_table(run.table(name), table.to_dicts(), SCHEMAS[name])
+        write_rows(run, name, table.to_dicts())
     write_jsonl(run.generations(model), [{"kind": "harmful", "prompt": "p", "response": evil, "score": 5}])
     manifest = json.loads(run.manifest.read_text()) | {"name": evil, "command": evil, "versions": {evil: evil}}
     write_json(run.manifest, manifest)
@@ -111,25 +113,26 @@ def test_hostile_strings_stay_text(full_run, tmp_path):
     assert evil not in html
     assert model not in html
     assert specs(page)["overlap_heatmap"]["datasets"]["rows"][0]["module"] == evil
-    assert evil in json.loads(page.data["said"])["rows"][0]
+    assert evil in json.loads(page.data["generations"])["rows"][0]
 
 
 @pytest.mark.parametrize("present", [("models",), ("projection", "activations")])
 def test_an_absent_table_is_named(full_run, tmp_path, present):
     run = RunFolder(tmp_path)
     for name in present:
-        write_table(run.table(name), full_run.read_table(name).to_dicts(), SCHEMAS[name])
+        write_rows(run, name, full_run.read_table(name).to_dicts())
     html = write_report(run).read_text(encoding="utf-8")
-    named = {name for name in SCHEMAS if f"Left out: results/{name}.csv is absent" in html}
-    in_words = {"separation", "verdicts"}  # stand beside others in their sections
-    assert named == set(SCHEMAS) - set(present) - in_words
+    named = {name for name in TABLES if f"Left out: results/{name}.csv is absent" in html}
+    # These stand beside others in their sections, or are not on the page.
+    no_section = {"separation", "verdicts", "estimates", "models_by_filter", "projection_by_filter"}
+    assert named == set(TABLES) - set(present) - no_section
     assert "This run was not put to the test" in html
 
 
 def test_a_run_without_outcomes_or_manifest_still_has_a_page(full_run, tmp_path):
     run = RunFolder(tmp_path)
     table = full_run.read_table("projection").with_columns(pl.lit(None).cast(pl.Float64).alias("utility"))
-    write_table(run.table("projection"), table.to_dicts(), SCHEMAS["projection"])
+    write_rows(run, "projection", table.to_dicts())
     assert "This run was not put to the test" in write_report(run).read_text(encoding="utf-8")
 
 
@@ -138,9 +141,14 @@ def test_an_empty_folder_and_a_broken_table_are_refused(tmp_path):
     with pytest.raises(DataError, match="holds no table"):
         write_report(run)
     run.table("models").parent.mkdir()
-    run.table("models").write_text("model,utility\nbase,high\n")
-    with pytest.raises(DataError, match="not a models table"):
-        write_report(run)
+    columns = list(schema_of(TABLES["models"]))
+    for text, message in (
+        ("model,utility\nbase,high\n", "has other columns than this version writes"),
+        (f"{','.join(columns)}\nbase,high{',' * (len(columns) - 2)}\n", "is no table of results"),
+    ):
+        run.table("models").write_text(text)
+        with pytest.raises(DataError, match=message):
+            write_report(run)
     assert not run.report.exists()
 
 
@@ -168,13 +176,13 @@ def test_words_say_where_classes_are_apart_and_whether_their_subspaces_overlap(f
     separation, activations = full_run.read_table("separation"), full_run.read_table("activations")
     apart, not_apart = separation_facts(separation, activations)
     assert "are separable by one direction, and their subspaces overlap little at 6 of 24 layers" in apart
-    assert "base model, layer 3, AUROC on held-out prompts 0.99 (0.89 – 1.00) by the difference of means" in apart
+    assert "base model, layer 4, AUROC on held-out prompts 0.99 (0.89 – 1.00) by the difference of means" in apart
     assert apart.endswith("centred overlap 0.30 at energy 0.5, chance 0.23.")
     assert (
         "are not separable by the difference of their means, although their subspaces overlap little at 18" in not_apart
     )
     # The same overlap is nearly all there is to be had, once halves of one class overlap no more.
-    halves = activations.with_columns(pair=pl.lit("useful halves"), mso=pl.lit(0.31))
+    halves = activations.with_columns(y="x", mso=pl.lit(0.31))
     apart, _ = separation_facts(separation, pl.concat([activations, halves]))
     assert "separable by one direction although their subspaces overlap at 6 of 24 layers" in apart
     assert apart.endswith("chance 0.23, two halves of one class 0.31.")
@@ -189,28 +197,28 @@ def test_the_section_on_activations_says_it(html: str) -> None:
 def test_the_ceiling_of_overlap_is_said_where_it_was_measured(full_run: RunFolder) -> None:
     overlap = full_run.read_table("overlap")
     assert "ceiling" not in overlap_facts(overlap)[0]
-    again = overlap.with_columns(pair=pl.lit("harmful-harmful again"), mso=pl.lit(0.9))
+    again = overlap.with_columns(x=pl.lit("harmful"), y=pl.lit("harmful"), again=pl.lit(True), mso=pl.lit(0.9))
     [fact] = overlap_facts(pl.concat([overlap, again]))
-    assert fact.endswith("one recipe under two seeds, the ceiling, 0.90 (harmful-harmful again).")
+    assert fact.endswith("one recipe under two seeds, the ceiling, 0.90 (harmful, again).")
 
 
 def test_what_models_said_is_there_on_demand_or_not_at_all(full_run: RunFolder, tmp_path: Path) -> None:
     run = RunFolder(Path(shutil.copytree(full_run.root, tmp_path / "run")))
     page = Page(write_report(run).read_text(encoding="utf-8"))
-    held = json.loads(page.data["said"])
-    assert len(held["rows"]) == 4 * 6
-    first = dict(zip(held["columns"], held["rows"][1], strict=True))
+    shown = json.loads(page.data["generations"])
+    assert len(shown["rows"]) == 4 * 6
+    first = dict(zip(shown["columns"], shown["rows"][1], strict=True))
     assert (first["model"], first["kind"], first["response"]) == ("base", "harmful", "base says no.")
     # A run has generations of models that are not in its table, and prompts as long as they like.
     write_jsonl(run.generations("base"), [{"kind": "utility", "prompt": "x" * 5000, "response": "", "score": 0}] * 2000)
     html = write_report(run).read_text(encoding="utf-8")
-    rows = json.loads(Page(html).data["said"])["rows"]
+    rows = json.loads(Page(html).data["generations"])["rows"]
     assert len(html.encode()) < 3_000_000
     assert {row[0] for row in rows} == {"base", "aligned", "useful", "harmful", "contaminated", "safe"}
     assert "of 2020 answers, evenly" in html
     assert max(len(str(cell)) for row in rows for cell in row) < 2010
     without = write_report(run, generations=False).read_text(encoding="utf-8")
-    assert "said" not in Page(without).data
+    assert "generations" not in Page(without).data
     assert "written with --no-generations" in without
     run.generations("base").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match="no file of generations"):
@@ -230,7 +238,7 @@ def test_the_bands_are_the_range_of_the_controls(full_run: RunFolder) -> None:
 
 def test_removed_energy_of_a_layer_is_that_of_its_modules_together(full_run: RunFolder) -> None:
     removed = full_run.read_table("removed_energy")
-    figure = removed_by_layer(removed)
+    figure = removed_energy(removed, "layer")
     assert figure is not None
     keys = {"finetune": "useful", "subspace": "random", "method": "parallel"}
     own = [pl.col(name) == value for name, value in keys.items()]
@@ -242,5 +250,70 @@ def test_removed_energy_of_a_layer_is_that_of_its_modules_together(full_run: Run
 
 def test_every_verdict_is_counted_in_one_sentence(full_run: RunFolder) -> None:
     expected = "Of 2 hypotheses tested: 1 selective (lox, harm first), 1 not selective (alignment)."
-    assert summary(full_run.read_table("verdicts")) == expected
-    assert summary(full_run.read_table("verdicts").clear()) == ""
+    assert summary_sentence(full_run.read_table("verdicts")) == expected
+    assert summary_sentence(full_run.read_table("verdicts").clear()) == ""
+
+
+def test_nothing_depends_on_the_order_of_rows(full_run: RunFolder) -> None:
+    results = read_results(full_run)
+    names = ("verdicts", "estimates", "trials")
+    shuffled = {name: results[name].sample(fraction=1, shuffle=True, seed=1) for name in names}
+    assert any(not shuffled[name].equals(results[name]) for name in names)
+    expected, given = reported(results), reported(shuffled)
+    assert [report.name for report in given] == [report.name for report in expected] == ["alignment", "lox"]
+    for one, other in zip(expected, given, strict=True):
+        assert (one.verdict, one.words, one.energy) == (other.verdict, other.words, other.energy)
+        assert {outcome: (d_text(row), row.verdict) for outcome, row in one.outcomes.items()} == {
+            outcome: (d_text(row), row.verdict) for outcome, row in other.outcomes.items()
+        }
+        assert {impact.method: impact for impact in one.impact} == {impact.method: impact for impact in other.impact}
+    drawn = {tuple(row) for row in forest(results["estimates"], 0.15).data["rows"].rows()}
+    assert {tuple(row) for row in forest(shuffled["estimates"], 0.15).data["rows"].rows()} == drawn
+    assert drawn == {(name, "answer NLL", 0.021, -0.011, 0.049) for name in ("lox", "alignment")}
+
+
+def test_an_outcome_that_cannot_be_measured_says_why(html: str, full_run: RunFolder) -> None:
+    cell = '<td title="there are no harmful outcomes">–<span class="interval">not measurable</span></td>'
+    assert html.count(cell) == 2
+    for verdict in summary(full_run)["verdicts"]:
+        assert verdict["outcomes"]["exact match and ASR"] == {
+            "verdict": "not measurable", "direction": "", "reason": "there are no harmful outcomes",
+            "d": None, "low": None, "high": None,
+        }  # fmt: skip
+
+
+def test_programs_get_the_rows_of_models_and_verdicts(full_run: RunFolder) -> None:
+    told = summary(full_run)
+    models = full_run.read_table("models").rows(named=True)
+    assert [{**model, "utility_by_filter": {"none": model["utility"]}} for model in models] == told["models"]
+    lox, alignment = told["verdicts"]
+    assert set(lox) == {"hypothesis", "verdict", "direction", "reason", "words", "outcomes"}
+    assert (lox["hypothesis"], lox["verdict"], lox["direction"]) == ("lox", "selective", "harm first")
+    assert alignment["outcomes"]["answer NLL"] == {
+        "verdict": "not selective", "direction": "", "reason": "D = +0.02 [-0.01, +0.05], margin 0.15",
+        "d": 0.021, "low": -0.011, "high": 0.049,
+    }  # fmt: skip
+
+
+def test_a_verdict_that_no_run_gives_is_one_error(full_run: RunFolder) -> None:
+    results = read_results(full_run)
+    unknown = {**results, "verdicts": results["verdicts"].with_columns(verdict=pl.lit("perhaps"))}
+    with pytest.raises(DataError, match="'perhaps"):
+        reported(unknown)
+
+
+def test_estimates_without_verdicts_still_make_a_page(full_run: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    write_rows(run, "estimates", full_run.read_table("estimates").to_dicts())
+    html = write_report(run).read_text(encoding="utf-8")
+    assert "This run was not put to the test" in html
+    # Every chart has its place: without one the script would stop, and draw none of the others.
+    assert all(f'id="chart-{name}"' in html for name in specs(Page(html)))
+
+
+def test_the_halves_of_a_class_are_named_beside_the_largest_gap(full_run: RunFolder) -> None:
+    activations = full_run.read_table("activations")
+    halves = activations.with_columns(x="y", mso=pl.lit(0.31))
+    [fact] = activation_facts(pl.concat([activations, halves]))
+    assert "; harmful halves 0.31)" in fact
+    assert "halves" not in activation_facts(activations)[0]

@@ -1,4 +1,4 @@
-"""Commands that list the claims about where safety lies, and put one to the test."""
+"""Commands that list the claims about where safety lies, and test one."""
 
 import shlex
 import sys
@@ -25,13 +25,13 @@ def hypotheses() -> None:
     from safespan.subspaces import find_hypothesis
 
     for name in hypothesis_names():
-        found = find_hypothesis(name)
-        needs = f" (needs {', '.join(sorted(found.needs))})" if found.needs else ""
-        typer.echo(f"{name:<20}{found.paper:<34}{found.claim}{needs}")
+        hypothesis = find_hypothesis(name)
+        needs = f" (needs {', '.join(sorted(hypothesis.needs))})" if hypothesis.needs else ""
+        typer.echo(f"{name:<20}{hypothesis.paper:<34}{hypothesis.claim}{needs}")
 
 
 @app.command("test")
-def put_to_the_test(
+def run_test(
     hypothesis: Annotated[list[str], typer.Option(help="name, as `safespan hypotheses` lists it; repeatable")],
     base: Model,
     aligned: Model,
@@ -87,21 +87,22 @@ def put_to_the_test(
     with progress(quiet):
         report = run_study(given, out, shlex.join(["safespan", *sys.argv[1:]]))
     run = RunFolder(out)
-    found = CommandOutput(summary(run), [*summary_tables(run), *_behind(run), f"report: {report}"], [report])
-    emit(found, quiet, as_json)
+    output = CommandOutput(summary(run), [*summary_tables(run), *_verdict_lines(run), f"report: {report}"], [report])
+    emit(output, quiet, as_json)
 
 
-def _behind(run: "RunFolder") -> list[str]:
+def _verdict_lines(run: "RunFolder") -> list[str]:
     """The verdicts of a run in words, and the figures behind them."""
-    from safespan.report.verdict import reported
+    from safespan.report.page import read_results
+    from safespan.report.verdict import number, reported, verdict_text
 
     lines = []
-    for found in reported(run.read_table("verdicts"), run.read_table("trials")):
-        lines.append(f"{found.name}: {found.verdict}. {found.words}.")
-        lines += [f"  {outcome}: {verdict}; {reason}" for outcome, verdict, _, reason in found.outcomes]
-        for impact in found.impact:
+    for report in reported(read_results(run)):
+        lines.append(f"{report.name}: {report.verdict}. {report.words}.")
+        lines += [f"  {outcome}: {verdict_text(under)}; {under.reason}" for outcome, under in report.outcomes.items()]
+        for impact in report.impact:
             figures = ", ".join(
-                f"{name.replace('_', ' ')} {own:.2f} (controls {impact.controls[name]:.2f})"
+                f"{name.replace('_', ' ')} {own:.2f} (controls {number(impact.controls[name])})"
                 for name, own in impact.own.items()
                 if own is not None
             )

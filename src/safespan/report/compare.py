@@ -14,7 +14,7 @@ from safespan.report.static import write_figures
 from safespan.report.verdict import reported
 from safespan.results import TABLES, RunFolder
 
-_PAIRS = ("alignment-useful", "alignment-harmful", "useful-harmful")
+_PAIRS = (("alignment", "useful"), ("alignment", "harmful"), ("useful", "harmful"))
 """Of the updates: what Experiment 3 asks about."""
 _MODEL = "aligned"
 """Whose activations are compared, where a run has them."""
@@ -38,15 +38,14 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         given = ", ".join(str(run.root) for run in runs)
         raise DataError(f"expected two or more different run folders to compare, given {given}")
     names = names_of(folders)
-    found = {name: read_results(run) for name, run in zip(names, runs, strict=True)}
+    results = {name: read_results(run) for name, run in zip(names, runs, strict=True)}
     manifests = {name: run.read_manifest() for name, run in zip(names, runs, strict=True)}
-    together = {
-        name: pl.concat([results[name].with_columns(run=pl.lit(run)) for run, results in found.items()])
-        for name in TABLES
+    all_runs = {
+        table: pl.concat([results[name][table].with_columns(run=pl.lit(name)) for name in names]) for table in TABLES
     }
     margins = {margin_of(manifest) for manifest in manifests.values()}
-    verdict = charts.forest(together["verdicts"], margins.pop() if len(margins) == 1 else None, by="run")
-    shown = _sections(together)
+    verdict = charts.forest(all_runs["estimates"], margins.pop() if len(margins) == 1 else None, by="run")
+    shown = _sections(all_runs)
     figures = figures_of(verdict, shown)
     write_figures(out / "figures", figures)
     page = render(
@@ -54,10 +53,10 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         figures,
         title=f"{len(names)} runs compared",
         manifests=manifests,
-        verdicts={run: reported(results["verdicts"], results["trials"]) for run, results in found.items()},
-        hypotheses=list(dict.fromkeys(together["verdicts"]["hypothesis"])),
+        verdicts={name: {report.name: report for report in reported(results[name])} for name in names},
+        hypotheses=list(dict.fromkeys(all_runs["verdicts"]["hypothesis"])),
         verdict=verdict,
-        models={run: tables.model_rows(results["models"]) for run, results in found.items()},
+        models={name: tables.model_rows(results[name]["models"]) for name in names},
         sections=shown,
     )
     write_text(out / "comparison.html", page)
@@ -73,41 +72,36 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def _sections(together: Mapping[str, pl.DataFrame]) -> list[Section]:
-    projection, models = together["projection"], together["models"]
+def _sections(all_runs: Mapping[str, pl.DataFrame]) -> list[Section]:
+    projection = all_runs["projection"]
     finetunes = projection["finetune"].unique(maintain_order=True).to_list()
     finetune = "contaminated" if "contaminated" in finetunes or not finetunes else finetunes[0]
-    projection = projection.filter(pl.col("finetune") == finetune)
-    found = [
-        section(
-            method,
-            f"{method.capitalize()} projection, {finetune} fine-tune",
-            "Utility and attack success of every run; one column each.",
-            "projection",
-            *(
-                charts.projection_curves(projection, models, method, axis, by="run")
-                for axis in ("fraction", "energy_kept")
-            ),
-        )
-        for method in ("parallel", "orthogonal")
-    ]
-    pairs = pl.col("pair").is_in(_PAIRS) | pl.col("pair").str.ends_with(tables.AGAIN)
-    own = pl.col("model") == _MODEL
+    projection = projection.filter(finetune=finetune)
+    pairs = pl.any_horizontal("again", *((pl.col("x") == x) & (pl.col("y") == y) for x, y in _PAIRS))
     return [
-        *found,
+        *(
+            section(
+                method,
+                f"{method.capitalize()} projection, {finetune} fine-tune",
+                "Utility and attack success of every run; one column each.",
+                "projection",
+                *charts.projection_figures(projection, all_runs["models"], method, by="run"),
+            )
+            for method in ("parallel", "orthogonal")
+        ),
         section(
             "overlap",
             "Overlap of updates",
             "Alignment with useful, alignment with harmful, useful with harmful.",
             "overlap",
-            charts.overlap_curves(together["overlap"].filter(pairs), by="run"),
+            charts.overlap_curves(all_runs["overlap"].filter(pairs), by="run"),
         ),
         section(
             "activations",
             f"Activations of the {_MODEL} models",
             "Useful and harmful prompts at each layer.",
             "activations",
-            charts.activation_overlap(together["activations"].filter(own), by="run"),
-            charts.separation(together["separation"].filter(own), by="run"),
+            charts.activation_overlap(all_runs["activations"].filter(model=_MODEL), by="run"),
+            charts.separation(all_runs["separation"].filter(model=_MODEL), by="run"),
         ),
     ]

@@ -1,8 +1,6 @@
-"""What the models said, for the browser on the page."""
+"""The responses of the models, for the browser on the page."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 from safespan.errors import DataError
 from safespan.files.atomic import read_jsonl
@@ -16,7 +14,7 @@ _BUDGET = 900_000
 """Letters of all rows together: what keeps a page under 3 MB beside its charts and their library."""
 
 
-def said(run: RunFolder, models: list[str]) -> tuple[list[list[Any]], int]:
+def responses(run: RunFolder, models: list[str]) -> tuple[list[list[object]], int]:
     """Rows of `COLUMNS` for the page, the first of every kind from every model, and how many there are in all.
 
     Raises:
@@ -27,11 +25,11 @@ def said(run: RunFolder, models: list[str]) -> tuple[list[list[Any]], int]:
     return _fitting(kinds), total
 
 
-def _by_kind(run: RunFolder, model: str) -> dict[str, list[list[Any]]]:
+def _by_kind(run: RunFolder, model: str) -> dict[str, list[list[object]]]:
     path = run.generations(model)
     if not is_plain_name(model) or not run.has(path):  # a table may name any file
         return {}
-    kinds: dict[str, list[list[Any]]] = {}
+    kinds: dict[str, list[list[object]]] = {}
     try:
         for row in read_jsonl(path):
             cells = [model, *(_cell(row.get(name)) for name in COLUMNS[1:])]
@@ -42,26 +40,19 @@ def _by_kind(run: RunFolder, model: str) -> dict[str, list[list[Any]]]:
     return kinds
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     if isinstance(value, str) and len(value) > _LONGEST:
         return value[:_LONGEST] + " …"
     return value
 
 
-def _fitting(kinds: list[list[list[Any]]]) -> list[list[Any]]:
+def _fitting(kinds: list[list[list[object]]]) -> list[list[object]]:
     """Rows in turn from every list, so that each is represented, until the budget is used."""
     taken = [0] * len(kinds)
     left = _BUDGET
-    for number, row in _in_turn(kinds):
-        left -= sum(len(str(cell)) + 3 for cell in row)
+    for place, number in sorted((place, number) for number, rows in enumerate(kinds) for place in range(len(rows))):
+        left -= sum(len(str(cell)) + 3 for cell in kinds[number][place])
         if left < 0:
             break
         taken[number] += 1
     return [row for rows, count in zip(kinds, taken, strict=True) for row in rows[:count]]
-
-
-def _in_turn(kinds: list[list[list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
-    for depth in range(max(map(len, kinds), default=0)):
-        for number, rows in enumerate(kinds):
-            if depth < len(rows):
-                yield number, rows[depth]

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import vl_convert
@@ -13,10 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safespan.errors import DataError
 from safespan.files.atomic import write_text
 from safespan.report import charts, tables
-from safespan.report.generations import COLUMNS, said
+from safespan.report.generations import COLUMNS, responses
 from safespan.report.sections import Section, sections
 from safespan.report.static import write_figures
-from safespan.report.verdict import MEASURES, reported, signed, summary
+from safespan.report.verdict import MEASURES, TEXTS, outcome_names, reported, summary_sentence
 from safespan.results import TABLES, Manifest, RunFolder, frame_of
 
 _FINETUNE = "contaminated"
@@ -30,7 +29,7 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
 
     Args:
         run: the run folder.
-        generations: whether what the models said is on the page, where it is shown on demand.
+        generations: whether the models' responses are on the page, where they are shown on demand.
 
     Returns:
         The path of the page.
@@ -40,24 +39,26 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
     """
     results = read_results(run)
     manifest = run.read_manifest()
-    found = sections(results)
-    verdict = charts.forest(results["verdicts"], margin_of(manifest))
-    rows, total = said(run, results["models"]["model"].to_list()) if generations else ([], 0)
-    figures = figures_of(verdict, found)
+    shown = sections(results)
+    reports = reported(results)
+    verdict = charts.forest(results["estimates"], margin_of(manifest))
+    rows, total = responses(run, results["models"]["model"].to_list()) if generations else ([], 0)
+    figures = figures_of(verdict, shown)
     write_figures(run.figures, figures)
     page = render(
         "report.html.j2",
         figures,
         manifest=manifest,
         config=json.dumps(manifest.config, indent=2, ensure_ascii=False),
-        verdicts=reported(results["verdicts"], results["trials"]),
-        summary=summary(results["verdicts"]),
+        verdicts=reports,
+        outcomes=outcome_names(reports),
+        summary=summary_sentence(results["verdicts"]),
         verdict=verdict,
         measures=MEASURES,
         facts=_facts(results),
         models=tables.model_rows(results["models"]),
-        sections=found,
-        said={"columns": COLUMNS, "rows": rows},
+        sections=shown,
+        responses={"columns": COLUMNS, "rows": rows},
         total=total,
         left_out=not generations,
     )
@@ -65,18 +66,18 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
     return run.report
 
 
-def figures_of(verdict: charts.Figure | None, found: list[Section]) -> list[charts.Figure]:
+def figures_of(verdict: charts.Figure | None, shown: list[Section]) -> list[charts.Figure]:
     """All figures of a page in order."""
-    return [*([verdict] if verdict else []), *(figure for section in found for figure in section.figures)]
+    return [*([verdict] if verdict else []), *(figure for section in shown for figure in section.figures)]
 
 
-def render(template: str, figures: list[charts.Figure], **values: Any) -> str:
+def render(template: str, figures: list[charts.Figure], **values: object) -> str:
     """A page from its template, with the charts' specifications and all that draws them."""
     environment = Environment(
         loader=PackageLoader("safespan.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined,
     )  # fmt: skip
-    environment.filters["signed"] = signed
+    environment.filters |= TEXTS
     # Columns in the tables' order, and no space spent between them.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     specs = {figure.name: {**figure.spec, "title": ""} for figure in figures}  # the page has it as a heading

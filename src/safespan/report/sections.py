@@ -19,9 +19,15 @@ class Section:
     missing: str
 
 
+_PROJECTIONS = {
+    "parallel": "Only the part of each fine-tuning update that lies in the subspace is added to the aligned model.",
+    "orthogonal": "The part of each fine-tuning update that lies in the subspace is taken out; the rest is added.",
+}
+
+
 def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
     """The sections between the models and the generations, in the order of the experiments."""
-    found = [
+    return [
         section(
             "controls",
             "Against controls of equal energy",
@@ -29,26 +35,39 @@ def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
             "same size.",
             "trials",
             charts.against_controls(results["trials"]),
-        )
+        ),
+        *(
+            section(
+                method,
+                f"{method.capitalize()} projection",
+                text,
+                "projection",
+                *charts.projection_figures(results["projection"], results["models"], method),
+            )
+            for method, text in _PROJECTIONS.items()
+        ),
+        *_overlaps(results),
+        section(
+            "removed",
+            "Where the energy goes",
+            "What each projection removes, by layer and by module.",
+            "removed_energy",
+            *(charts.removed_energy(results["removed_energy"], place) for place in ("layer", "module")),
+        ),
+        section(
+            "spectra",
+            "Spectra of the updates",
+            "How many directions an update has, and how unequal they are.",
+            "spectra",
+            charts.spectra(results["spectra"]),
+        ),
     ]
-    for method, text in (
-        (
-            "parallel",
-            "Only the part of each fine-tuning update that lies in the subspace is added to the aligned model.",
-        ),
-        (
-            "orthogonal",
-            "The part of each fine-tuning update that lies in the subspace is taken out; the rest is added.",
-        ),
-    ):
-        figures = [
-            charts.projection_curves(results["projection"], results["models"], method, axis)
-            for axis in ("fraction", "energy_kept")
-        ]
-        found.append(section(method, f"{method.capitalize()} projection", text, "projection", *figures))
+
+
+def _overlaps(results: Mapping[str, pl.DataFrame]) -> list[Section]:
+    """Overlap of updates, and of activations."""
     depth = tables.separation_facts(results["separation"], results["activations"])
     return [
-        *found,
         section(
             "overlap",
             "Overlap of updates",
@@ -64,21 +83,6 @@ def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
             "activations",
             charts.activation_overlap(results["activations"]),
             charts.separation(results["separation"]),
-        ),
-        section(
-            "removed",
-            "Where the energy goes",
-            "What each projection removes, by layer and by module.",
-            "removed_energy",
-            charts.removed_by_layer(results["removed_energy"]),
-            charts.removed_by_module(results["removed_energy"]),
-        ),
-        section(
-            "spectra",
-            "Spectra of the updates",
-            "How many directions an update has, and how unequal they are.",
-            "spectra",
-            charts.spectra(results["spectra"]),
         ),
     ]
 

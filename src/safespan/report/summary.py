@@ -1,60 +1,57 @@
-"""What a run found, for the terminal and for programs."""
+"""The results of a run, for the terminal and for programs."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.table import Table
 
+from safespan.report.page import read_results
 from safespan.report.tables import Cell, model_rows
-from safespan.report.verdict import reported, words_of
+from safespan.report.verdict import d_text, outcome_names, reported, words_of
 from safespan.results.run_folder import RunFolder
-from safespan.statistics.selectivity import SEPARATION
+from safespan.results.tables import VerdictRow
 
-_D = {"s": "d", "low": "low", "high": "high"}
+_RATES = ("utility, %", "ASR, %", "refusal, %", "over-refusal, %", "general, %")
 
 
 def summary_tables(run: RunFolder) -> list[Table]:
     """The models with their rates and, where there is a verdict, every hypothesis with its verdict and D."""
-    rates = ("utility, %", "ASR, %", "refusal, %", "over-refusal, %", "general, %")
-    models = _table("model", rates)
-    for name, cells, _ in model_rows(run.read_table("models")):
-        models.add_row(name, *map(_rate, cells))
-    if not run.table("verdicts").is_file():
+    results = read_results(run)
+    models = _table("model", _RATES)
+    for row in model_rows(results["models"]):
+        models.add_row(row.model, *map(_rate, row.rates))
+    reports = reported(results)
+    if not reports:
         return [models]
-    found = reported(run.read_table("verdicts"), run.read_table("trials"))
-    verdicts = _table("hypothesis", ["verdict", *(f"D, {outcome}" for outcome, *_ in found[0].outcomes)])
-    for item in found:
-        verdicts.add_row(item.name, item.verdict, *(d for _, _, d, _ in item.outcomes))
+    outcomes = outcome_names(reports)
+    verdicts = _table("hypothesis", ["verdict", *(f"D, {outcome}" for outcome in outcomes)])
+    for report in reports:
+        separations = (d_text(report.outcomes[name]) if name in report.outcomes else "–" for name in outcomes)
+        verdicts.add_row(report.name, report.verdict, *separations)
     return [models, verdicts]
 
 
-def summary(run: RunFolder) -> dict[str, Any]:
+def summary(run: RunFolder) -> dict[str, object]:
     """The same as plain data: `report`, `models` (rows of the table), and `verdicts`, each with its outcomes."""
-    verdicts = run.read_table("verdicts").rows(named=True) if run.table("verdicts").is_file() else []
-    names = dict.fromkeys(row["hypothesis"] for row in verdicts)
+    results = read_results(run)
+    filters = results["models_by_filter"]
+    separations = results["estimates"].filter(statistic="D").rename({"estimate": "d"})
+    decided = ["verdict", "direction", "reason"]
     return {
         "report": str(run.report),
-        "models": run.read_table("models").rows(named=True),
-        "verdicts": [_verdict([row for row in verdicts if row["hypothesis"] == name]) for name in names],
-    }
-
-
-def _verdict(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    whole, *parts = rows
-    said = ("verdict", "direction", "reason")
-    separations = {row["outcome"]: row for row in parts if row["method"] == SEPARATION}
-    return {
-        "hypothesis": whole["hypothesis"],
-        **{name: whole[name] for name in said},
-        "words": words_of(whole["hypothesis"], whole["kind"], whole["verdict"], whole["direction"] or ""),
-        "outcomes": {
-            row["outcome"]: {
-                **{name: row[name] for name in said},
-                **{name: separations.get(row["outcome"], {}).get(column) for column, name in _D.items()},
+        "models": [
+            {**row, "utility_by_filter": dict(filters.filter(model=row["model"]).select("filter", "utility").rows())}
+            for row in results["models"].rows(named=True)
+        ],
+        "verdicts": [
+            {name: row[name] for name in ["hypothesis", *decided]}
+            | {
+                "words": words_of(VerdictRow(**row)),
+                "outcomes": separations.filter(hypothesis=row["hypothesis"])
+                .select("outcome", *decided, "d", "low", "high")
+                .rows_by_key("outcome", named=True, unique=True),
             }
-            for row in parts
-            if row["method"] == "all"
-        },
+            for row in results["verdicts"].rows(named=True)
+        ],
     }
 
 

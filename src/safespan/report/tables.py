@@ -1,9 +1,8 @@
 """Numbers for the page: the models' table and the facts beside the verdict."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from statistics import fmean
-from typing import Any
 
 import polars as pl
 
@@ -17,8 +16,11 @@ _RATES = {
     "general_ability": "n_general",
 }
 
-AGAIN = " again"
-"""How the name of a pair ends that is one recipe under two seeds."""
+PAIR = pl.when("again").then(pl.col("x") + ", again").otherwise(pl.col("x") + " – " + pl.col("y"))
+"""The name of the pair in a row of `overlap`, as the page shows it."""
+HALVES = pl.col("x") == pl.col("y")
+"""Whether a row of `activations` compares two random halves of one class."""
+HALVES_NAME = pl.col("x") + " halves"
 _APART = 0.95
 """AUROC from which one direction is said to tell two classes apart."""
 
@@ -31,8 +33,17 @@ class Cell:
     interval: str
 
 
-def model_rows(models: pl.DataFrame) -> list[tuple[str, list[Cell], str]]:
-    """One row per un-projected model: its name, five rates, and the mean harmfulness score."""
+@dataclass(frozen=True)
+class ModelRates:
+    """An un-projected model: its five rates, and the mean harmfulness score as text."""
+
+    model: str
+    rates: list[Cell]
+    harmfulness: str
+
+
+def model_rows(models: pl.DataFrame) -> list[ModelRates]:
+    """The un-projected models in the order of the table."""
     rows = []
     for row in models.iter_rows(named=True):
         cells = []
@@ -47,7 +58,7 @@ def model_rows(models: pl.DataFrame) -> list[tuple[str, list[Cell], str]]:
             interval = f"{100 * low:.1f} – {100 * high:.1f}"
             cells.append(Cell(f"{100 * rate:.1f}", interval))
         score = row["harmfulness"]
-        rows.append((row["model"], cells, "–" if score is None else f"{score:.2f}"))
+        rows.append(ModelRates(row["model"], cells, "–" if score is None else f"{score:.2f}"))
     return rows
 
 
@@ -64,16 +75,16 @@ def nearest(table: pl.DataFrame, column: str, value: float) -> float:
 def halfway_facts(projection: pl.DataFrame, finetune: str) -> list[str]:
     """Utility and attack success of alignment and random at the fraction nearest one half; rank correlation."""
     measured = ["energy_kept", "utility", "attack_success_rate"]
-    rows = projection.filter(pl.col("finetune") == finetune).drop_nulls(measured)
+    rows = projection.filter(finetune=finetune).drop_nulls(measured)
     if rows.is_empty():
         return []
     half, facts = nearest(rows, "fraction", 0.5), []
     for method in ("parallel", "orthogonal"):
         parts = []
         for subspace in ("alignment", "random"):
-            point = rows.filter(pl.col("fraction") == half, pl.col("method") == method, pl.col("subspace") == subspace)
+            point = rows.filter(fraction=half, method=method, subspace=subspace)
             if not point.is_empty():
-                energy, utility, asr = map(partial(mean, point), ("energy_kept", "utility", "attack_success_rate"))
+                energy, utility, asr = (mean(point, name) for name in measured)
                 parts.append(
                     f"{subspace} {utility:.0%} utility and {asr:.0%} attack success ({energy:.0%} of the energy kept)"
                 )
@@ -95,16 +106,18 @@ def overlap_facts(overlap: pl.DataFrame) -> list[str]:
         return []
     energy = nearest(rows, "energy_fraction", 0.5)
     parts = []
-    for pair in ("alignment-harmful", "alignment-useful"):
-        found = rows.filter(pl.col("pair") == pair, pl.col("energy_fraction") == energy)
-        if not found.is_empty():
-            mso, chance = mean(found, "mso"), mean(found, "mso_random")
-            parts.append(f"{pair.replace('-', '–')} {mso:.2f} (chance {chance:.2f})")
+    rows = rows.filter(energy_fraction=energy).with_columns(pair=PAIR)
+    for second in ("harmful", "useful"):
+        groups = rows.filter(x="alignment", y=second)
+        if not groups.is_empty():
+            mso, chance = mean(groups, "mso"), mean(groups, "mso_random")
+            parts.append(f"{groups['pair'][0]} {mso:.2f} (chance {chance:.2f})")
     if not parts:
         return []
-    again = rows.filter(pl.col("pair").str.ends_with(AGAIN), pl.col("energy_fraction") == energy)
+    again = rows.filter("again")
     if not again.is_empty():
-        parts.append(f"one recipe under two seeds, the ceiling, {mean(again, 'mso'):.2f} ({again['pair'][0]})")
+        names = ", ".join(again["pair"].unique(maintain_order=True))
+        parts.append(f"one recipe under two seeds, the ceiling, {mean(again, 'mso'):.2f} ({names})")
     unit = rows["granularity"][0]
     return [f"Overlap of updates at energy {energy:g}, mean over {unit} groups: {'; '.join(parts)}."]
 
@@ -112,14 +125,14 @@ def overlap_facts(overlap: pl.DataFrame) -> list[str]:
 def activation_facts(activations: pl.DataFrame) -> list[str]:
     """The largest gap between centred activation overlap and its baseline, and the ceiling at the same place."""
     every = activations.filter("centered").drop_nulls(["mso", "mso_random"])
-    rows = every.filter(pl.col("pair") == "useful-harmful")
+    rows = every.filter(~HALVES)
     if rows.is_empty():
         return []
     gap = pl.col("mso") - pl.col("mso_random")
     top = rows.with_columns(gap=gap).sort(gap.abs(), descending=True).row(0, named=True)
     place = {name: top[name] for name in ("model", "layer", "energy_fraction")}
-    same = every.filter(pl.col("pair") != "useful-harmful", *(pl.col(name) == value for name, value in place.items()))
-    halves = "".join(f"; {row['pair']} {row['mso']:.2f}" for row in same.iter_rows(named=True))
+    same = every.filter(HALVES, **place).select(HALVES_NAME, "mso").rows()
+    halves = "".join(f"; {name} {mso:.2f}" for name, mso in same)
     return [
         f"Largest gap between centred activation overlap and chance: {top['gap']:+.2f} "
         f"({top['model']} model, layer {top['layer']}, energy {top['energy_fraction']:g}; "
@@ -136,13 +149,13 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
     centred = activations.filter("centered").drop_nulls(["mso", "mso_random"])
     if centred.is_empty() or separation.is_empty():
         return []
-    place, classes = ["model", "layer"], pl.col("pair") == "useful-harmful"
+    place = ["model", "layer"]
     energy = nearest(centred, "energy_fraction", 0.5)
-    centred = centred.filter(pl.col("energy_fraction") == energy)
-    ceiling = centred.filter(~classes).group_by(place).agg(ceiling=pl.mean("mso"))
+    centred = centred.filter(energy_fraction=energy)
+    ceiling = centred.filter(HALVES).group_by(place).agg(ceiling=pl.mean("mso"))
     rows = (
         separation.drop_nulls("mean_difference_auroc")
-        .join(centred.filter(classes).select(*place, "mso", "mso_random"), on=place, maintain_order="left")
+        .join(centred.filter(~HALVES).select(*place, "mso", "mso_random"), on=place, maintain_order="left")
         .join(ceiling, on=place, how="left", maintain_order="left")
         .with_columns(
             apart=pl.col("mean_difference_auroc") >= _APART,
@@ -157,13 +170,13 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
     )
     facts = []
     for apart, overlapping, words in kinds:
-        found = rows.filter(pl.col("apart") == apart, pl.col("overlapping") == overlapping)
-        if not found.is_empty():
+        places = rows.filter(apart=apart, overlapping=overlapping)
+        if not places.is_empty():
             # The place that says it most clearly.
-            row = found.sort("mso", descending=overlapping).row(0, named=True)
+            row = places.sort("mso", descending=overlapping).row(0, named=True)
             halves = "" if row["ceiling"] is None else f", two halves of one class {row['ceiling']:.2f}"
             facts.append(
-                f"Useful and harmful prompts are {words} at {found.height} of {rows.height} layers of all models: "
+                f"Useful and harmful prompts are {words} at {places.height} of {rows.height} layers of all models: "
                 f"{row['model']} model, layer {row['layer']}, AUROC on held-out prompts "
                 f"{_interval(row, 'mean_difference_auroc')} by the difference of means and "
                 f"{_interval(row, 'probe_auroc')} by a linear probe; centred overlap {row['mso']:.2f} at energy "
@@ -172,7 +185,7 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
     return facts
 
 
-def _interval(row: dict[str, Any], name: str) -> str:
+def _interval(row: Mapping[str, float | None], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return f"{row[name]:.2f}" + ("" if low is None else f" ({low:.2f} – {high:.2f})")
 
@@ -193,4 +206,4 @@ def judge_facts(models: pl.DataFrame, projection: pl.DataFrame) -> list[str]:
 def curves_rows(overlap: pl.DataFrame) -> pl.DataFrame:
     """The rows that overlap is averaged over: whole layers where measured, else tensors; zero updates left out."""
     kind = "layer" if "layer" in overlap["granularity"] else "tensor"
-    return overlap.filter(pl.col("granularity") == kind).drop_nulls(["mso", "mso_random"])
+    return overlap.filter(granularity=kind).drop_nulls(["mso", "mso_random"])

@@ -1,8 +1,8 @@
 """The charts: each takes a table and gives a figure, or None where the table has nothing to show."""
 
 from safespan.report.charts.activations import activation_overlap, separation
-from safespan.report.charts.energy import removed_by_layer, removed_by_module, spectra
+from safespan.report.charts.energy import removed_energy, spectra
 from safespan.report.charts.figure import Figure
 from safespan.report.charts.overlap import overlap_curves, overlap_heatmap
-from safespan.report.charts.projection import projection_curves
+from safespan.report.charts.projection import projection_figures
 from safespan.report.charts.verdict import against_controls, forest

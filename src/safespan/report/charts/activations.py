@@ -5,7 +5,7 @@ import polars as pl
 
 from safespan.report.charts.figure import ONE, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
 from safespan.report.charts.overlap import overlap_panel
-from safespan.report.tables import nearest
+from safespan.report.tables import HALVES, HALVES_NAME, nearest
 
 _KINDS = {"raw": "#A67C00", "centred": "#7A5CC7", "useful halves": "#2A7F8E", "harmful halves": "#B5476B"}
 _PROBES = {"linear probe": "#0072B2", "difference of means": "#D55E00"}
@@ -20,13 +20,12 @@ def activation_overlap(activations: pl.DataFrame, by: str = "model") -> Figure |
     if rows.is_empty():
         return None
     energy = nearest(rows, "energy_fraction", 0.5)
-    classes = pl.col("pair") == "useful-harmful"
-    kind = pl.when(~classes).then("pair").when("centered").then(pl.lit("centred")).otherwise(pl.lit("raw"))
-    rows = rows.filter((pl.col("energy_fraction") == energy) & (classes | pl.col("centered"))).select(
-        by, "layer", kind.alias("series"), "mso", "mso_random", "k_x", "k_y"
+    centred = pl.when("centered").then(pl.lit("centred")).otherwise(pl.lit("raw"))
+    kind = pl.when(HALVES).then(HALVES_NAME).otherwise(centred)
+    rows = rows.filter(~HALVES | pl.col("centered"), energy_fraction=energy).select(
+        pl.col(by).alias("panel"), "layer", kind.alias("series"), "mso", "mso_random", "k_x", "k_y"
     )
-    rows = rows.rename({by: "panel"})
-    encodings = series("series", unique(rows, "series"), _KINDS, "Activations")
+    encodings = series(rows, "series", _KINDS, "Activations")
     x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
     return panels_figure(
         "activation_overlap",
@@ -45,14 +44,7 @@ def separation(table: pl.DataFrame, by: str = "model") -> Figure | None:
     """Held-out AUROC of a linear probe and of the difference of means by layer, one panel per value of `by`."""
     kinds = {"linear probe": "probe_auroc", "difference of means": "mean_difference_auroc"}
     parts = [
-        table.select(
-            panel=by,
-            layer="layer",
-            series=pl.lit(kind),
-            auroc=name,
-            low=f"{name}_low",
-            high=f"{name}_high",
-        )
+        table.select(panel=by, layer="layer", series=pl.lit(kind), auroc=name, low=f"{name}_low", high=f"{name}_high")
         for kind, name in kinds.items()
     ]
     rows = pl.concat(parts).drop_nulls("auroc")
@@ -72,9 +64,9 @@ def separation(table: pl.DataFrame, by: str = "model") -> Figure | None:
 
 
 def _auroc_panel(rows: pl.DataFrame, panel: str) -> Panel:
-    encodings = series("series", unique(rows, "series"), _PROBES, "Direction")
+    encodings = series(rows, "series", _PROBES, "Direction")
     x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
-    base = chart_of(panel=panel).encode(x=x, color=encodings["color"])
+    base = chart_of(panel=panel).encode(x=x, color=encodings.color)
     scale = alt.Scale(domain=[0.4, 1], clamp=True)
     title = "AUROC, held out"
     y = alt.Y("auroc:Q", title=title, scale=scale)
@@ -82,5 +74,5 @@ def _auroc_panel(rows: pl.DataFrame, panel: str) -> Panel:
     coin = alt.Chart(ONE).mark_rule(strokeDash=[4, 3]).encode(y=alt.datum(0.5))
     line = base.mark_line(strokeWidth=2).encode(y=y)
     hover = tooltip(rows, ["series", "layer", "auroc", "low", "high"])
-    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings["shape"], tooltip=hover)
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings.shape, tooltip=hover)
     return alt.layer(band, coin, line, points, title=panel, width=240, height=150)

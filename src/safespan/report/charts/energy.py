@@ -9,6 +9,7 @@ from safespan.report.charts.figure import (
     UPDATES,
     Figure,
     Panel,
+    Series,
     chart_of,
     panels_figure,
     series,
@@ -21,24 +22,15 @@ _BINS = 24
 """Points of a drawn spectrum."""
 
 
-def removed_by_layer(removed: pl.DataFrame) -> Figure | None:
-    """Share of each layer's update that a projection removes, at the fraction nearest one half."""
-    return _removed(removed, "layer")
-
-
-def removed_by_module(removed: pl.DataFrame) -> Figure | None:
-    """The same by module type, over all layers."""
-    return _removed(removed, "module")
-
-
-def _removed(removed: pl.DataFrame, place: str) -> Figure | None:
+def removed_energy(removed: pl.DataFrame, place: str) -> Figure | None:
+    """Share of each layer's or module's update that a projection removes, at the fraction nearest one half."""
     rows = removed.drop_nulls(["removed_energy", place])
     if rows.is_empty():
         return None
     fraction = nearest(rows, "fraction", 0.5)
     share = pl.col("share_of_update")
     rows = (
-        rows.filter(pl.col("fraction") == fraction)
+        rows.filter(fraction=fraction)
         .group_by("finetune", "method", "subspace", "seed", place, maintain_order=True)
         .agg(removed_energy=(pl.col("removed_energy") * share).sum() / share.sum(), share_of_update=share.sum())
         .with_columns(pl.col(place).str.replace(r"^model\.", "").str.replace("^layer ", ""))
@@ -59,7 +51,7 @@ def _removed(removed: pl.DataFrame, place: str) -> Figure | None:
 
 
 def _removed_panel(rows: pl.DataFrame, place: str, method: str, finetune: str) -> Panel:
-    colours = series("subspace", unique(rows, "subspace"), SUBSPACES, "Subspace")
+    colours = series(rows, "subspace", SUBSPACES, "Subspace")
     axis = alt.Axis(labelAngle=-50, labelOverlap="greedy" if place == "layer" else False, labelLimit=110)
     x = alt.X(f"{place}:N", title=place.capitalize(), sort=unique(rows, place), axis=axis)
     y = alt.Y("removed_energy:Q", title="Energy removed", scale=UNIT)
@@ -68,9 +60,9 @@ def _removed_panel(rows: pl.DataFrame, place: str, method: str, finetune: str) -
         .mark_bar(color="#8888", width=12)
         .encode(x=x, y=alt.Y("share_of_update:Q"), tooltip=[f"{place}:N", "share_of_update:Q"])
     )
-    base = chart_of(finetune=finetune, method=method).encode(x=x, y=y, color=colours["color"], detail="seed:N")
+    base = chart_of(finetune=finetune, method=method).encode(x=x, y=y, color=colours.color, detail="seed:N")
     points = base.mark_point(filled=True, size=45, opacity=1).encode(
-        shape=colours["shape"],
+        shape=colours.shape,
         tooltip=tooltip(rows, ["subspace", place, "removed_energy", "share_of_update"]),
     )
     # Layers are in order, modules are not: nothing lies between two of them.
@@ -82,10 +74,26 @@ def spectra(table: pl.DataFrame) -> Figure | None:
     """How fast the updates' singular values fall, and their effective rank by module."""
     if table.is_empty():
         return None
-    tensor = ["update", "tensor"]
-    curves = (
+    curves, ranks = _curves(table), _ranks(table)
+    colours = series(table, "update", UPDATES, "Update")
+    return panels_figure(
+        "spectra",
+        "Spectra of the updates",
+        "Left: singular values of each update over the largest, median over weight matrices; the band holds 80 % of "
+        "them. Right: effective rank, the exponential of the entropy of the singular values, over the full rank. A "
+        "flat spectrum has no preferred subspace; a steep one has few directions to take away.",
+        "Line chart of relative singular values, and points of effective rank by module, for every update.",
+        [_curves_panel(curves, colours), _ranks_panel(ranks, colours)],
+        2,
+        {"rows": curves, "ranks": ranks},
+    )
+
+
+def _curves(table: pl.DataFrame) -> pl.DataFrame:
+    """Singular values over the largest of their matrix, by their place in it, over all matrices of an update."""
+    return (
         table.with_columns(
-            relative=pl.col("singular_value") / pl.col("singular_value").max().over(tensor),
+            relative=pl.col("singular_value") / pl.col("singular_value").max().over("update", "tensor"),
             depth=(((pl.col("rank") - 1) / (pl.col("n") - 1).clip(1) * (_BINS - 1)).round() / (_BINS - 1)),
         )
         .group_by("update", "depth", maintain_order=True)
@@ -97,50 +105,48 @@ def spectra(table: pl.DataFrame) -> Figure | None:
         )
         .sort("depth")
     )
-    ranks = (
-        table.filter(pl.col("rank") == 1)
+
+
+def _ranks(table: pl.DataFrame) -> pl.DataFrame:
+    """Ranks by module, median over layers; every row of a matrix has its ranks, so that one row of each is enough."""
+    return (
+        table.filter(rank=1)
         .with_columns(share=pl.col("effective_rank") / pl.col("n"))
         .group_by("update", "module", maintain_order=True)
         .agg(pl.median("effective_rank", "stable_rank", "n", "share"))
     )
-    colours = series("update", unique(table, "update"), UPDATES, "Update")
+
+
+def _curves_panel(curves: pl.DataFrame, colours: Series) -> Panel:
     base = chart_of().encode(
         x=alt.X("depth:Q", title="Place among the singular values (0: first, 1: last)", scale=UNIT),
-        color=colours["color"],
+        color=colours.color,
     )
     scale = alt.Scale(type="log", domain=[1e-4, 1], clamp=True)
     title = "Singular value over the largest"
     y = alt.Y("median:Q", title=title, scale=scale)
     hover = tooltip(curves, ["update", "depth", "median", "low", "high", "tensors"])
-    fall = alt.layer(
+    return alt.layer(
         base.mark_area(opacity=0.1).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q"),
         base.mark_line(strokeWidth=2).encode(y=y),
-        base.mark_point(filled=True, size=30, opacity=1).encode(y=y, shape=colours["shape"], tooltip=hover),
+        base.mark_point(filled=True, size=30, opacity=1).encode(y=y, shape=colours.shape, tooltip=hover),
         title="Singular values, median over tensors",
         width=380,
         height=240,
     )
+
+
+def _ranks_panel(ranks: pl.DataFrame, colours: Series) -> Panel:
     modules = unique(ranks, "module")
-    rank = (
+    return (
         chart_of("ranks")
         .mark_point(filled=True, size=60, opacity=1)
         .encode(
-            x=alt.X("share:Q", title="Effective rank over full rank", scale=alt.Scale(domain=[0, 1])),
+            x=alt.X("share:Q", title="Effective rank over full rank", scale=UNIT),
             y=alt.Y("module:N", title=None, sort=modules, axis=alt.Axis(labelLimit=130, grid=True)),
-            color=colours["color"],
-            shape=colours["shape"],
+            color=colours.color,
+            shape=colours.shape,
             tooltip=tooltip(ranks, ["update", "module", "share", "effective_rank", "stable_rank", "n"]),
         )
         .properties(title="Effective rank, median over layers", width=380, height=max(120, 20 * len(modules)))
-    )
-    return panels_figure(
-        "spectra",
-        "Spectra of the updates",
-        "Left: singular values of each update over the largest, median over weight matrices; the band holds 80 % of "
-        "them. Right: effective rank, the exponential of the entropy of the singular values, over the full rank. A "
-        "flat spectrum has no preferred subspace; a steep one has few directions to take away.",
-        "Line chart of relative singular values, and points of effective rank by module, for every update.",
-        [fall, rank],
-        2,
-        {"rows": curves, "ranks": ranks},
     )

@@ -24,11 +24,21 @@ UPDATES = {
 _OTHERS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#A67C00", "#7A5CC7", "#2A7F8E", "#C8475F")
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
+Spec = dict[str, Any]
+"""A Vega-Lite specification."""
 ROWS = "rows"
 """The name of a figure's own data."""
 ONE = alt.InlineData(values=[{}])
 """One row with nothing in it: for a rule at a fixed place."""
 UNIT = alt.Scale(domain=[0, 1])
+
+
+@dataclass(frozen=True)
+class Series:
+    """Colour and shape of a named series."""
+
+    color: alt.Color
+    shape: alt.Shape
 
 
 @dataclass(frozen=True)
@@ -49,15 +59,15 @@ class Figure:
     data: Mapping[str, pl.DataFrame]
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Spec:
         """The Vega-Lite specification, with its data."""
-        spec = self.chart.properties(title=self.title, description=self.description).to_dict(validate=False)
+        spec: Spec = self.chart.properties(title=self.title, description=self.description).to_dict(validate=False)
         del spec["config"]  # Altair's default theme fixes sizes and colours that the page sets for itself
         spec["datasets"] = {name: values(table) for name, table in self.data.items()} | spec.get("datasets", {})
         return spec
 
 
-def values(table: pl.DataFrame) -> list[dict[str, Any]]:
+def values(table: pl.DataFrame) -> list[dict[str, object]]:
     """Rows for a specification: four digits, which is more than a chart can show, and no NaN, which JSON has not."""
     return table.with_columns(pl.selectors.float().fill_nan(None).round(4)).to_dicts()
 
@@ -76,7 +86,7 @@ def panels_figure(
     return Figure(name, title, caption, description, chart, data)
 
 
-def chart_of(data: str = ROWS, **where: Any) -> alt.Chart:
+def chart_of(data: str = ROWS, **where: str) -> alt.Chart:
     """A chart of the rows of a named table in which each column of `where` has the value given."""
     chart = alt.Chart(alt.NamedData(data))
     for column, value in where.items():
@@ -84,18 +94,19 @@ def chart_of(data: str = ROWS, **where: Any) -> alt.Chart:
     return chart
 
 
-def series(field: str, names: Sequence[str], colours: Mapping[str, str], title: str) -> dict[str, Any]:
-    """Colour and shape encodings of a named series, the same for every panel."""
+def series(rows: pl.DataFrame, field: str, colours: Mapping[str, str], title: str) -> Series:
+    """Colours and shapes of the names in a column, the same for every panel."""
+    names = unique(rows, field)
     known = [name for name in colours if name in names]
     other = [name for name in names if name not in colours]
     domain = known + other
     spare = [colour for colour in _OTHERS if colour not in (colours[name] for name in known)]
     shown = [colours[name] for name in known] + [spare[i % len(spare)] for i in range(len(other))]
     shapes = alt.Scale(domain=domain, range=[_SHAPES[i % len(_SHAPES)] for i in range(len(domain))])
-    return {
-        "color": alt.Color(f"{field}:N", scale=alt.Scale(domain=domain, range=shown), title=title),
-        "shape": alt.Shape(f"{field}:N", scale=shapes, title=title),
-    }
+    colors = alt.Scale(domain=domain, range=shown)
+    return Series(
+        alt.Color(f"{field}:N", scale=colors, title=title), alt.Shape(f"{field}:N", scale=shapes, title=title)
+    )
 
 
 def tooltip(rows: pl.DataFrame, columns: Sequence[str]) -> list[str]:

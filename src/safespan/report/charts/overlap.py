@@ -1,14 +1,23 @@
 """Overlap of update subspaces: against energy, and by layer and module."""
 
-from typing import Any
-
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import UNIT, UPDATES, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
-from safespan.report.tables import AGAIN, curves_rows, nearest
+from safespan.report.charts.figure import (
+    UNIT,
+    UPDATES,
+    Figure,
+    Panel,
+    Series,
+    chart_of,
+    panels_figure,
+    series,
+    tooltip,
+    unique,
+)
+from safespan.report.tables import PAIR, curves_rows, nearest
 
-_DASHES = {"overlap": [1, 0], "floor": [4, 3], "ceiling": [1, 3]}
+_DASHES = {"floor": [4, 3], "ceiling": [1, 3]}
 
 
 def overlap_curves(overlap: pl.DataFrame, by: str | None = None) -> Figure | None:
@@ -23,22 +32,19 @@ def overlap_curves(overlap: pl.DataFrame, by: str | None = None) -> Figure | Non
     unit = rows["granularity"][0]
     keys = [by] if by else []
     means = (
-        rows.group_by(*keys, "pair", "energy_fraction", maintain_order=True)
+        rows.group_by(*keys, "x", "y", "again", "energy_fraction", maintain_order=True)
         .agg(pl.col("mso", "mso_random").mean())
         .sort("energy_fraction")
     )
-    again = pl.col("pair").str.ends_with(AGAIN)
-    ceiling = means.filter(again).group_by(*keys, "energy_fraction", maintain_order=True).agg(ceiling=pl.mean("mso"))
-    means = means.filter(~again)
-    split = pl.col("pair").str.split_exact("-", 1).struct
-    panel = pl.col(by) if by else split.field("field_0") + " update"
-    means = means.with_columns(panel=panel, series=pl.col("pair") if by else split.field("field_1"))
+    ceiling = means.filter("again").group_by(*keys, "energy_fraction", maintain_order=True).agg(ceiling=pl.mean("mso"))
+    panel, name = (pl.col(by), PAIR) if by else (pl.col("x") + " update", pl.col("y"))
+    means = means.filter(~pl.col("again")).with_columns(panel=panel, series=name)
     if ceiling.height:
         means = means.join(ceiling, on=[*keys, "energy_fraction"], how="left", maintain_order="left")
     order = [f"{name} update" for name in UPDATES]
     panels = sorted(unique(means, "panel"), key=lambda name: order.index(name) if name in order else len(order))
     colours = {} if by else UPDATES
-    encodings = series("series", unique(means, "series"), colours, "Pair of updates" if by else "With the update")
+    encodings = series(means, "series", colours, "Pair of updates" if by else "With the update")
     x = alt.X("energy_fraction:Q", title="Energy fraction of the subspaces", scale=UNIT)
     shown = means.select("panel", "series", "energy_fraction", pl.selectors.starts_with("mso"), "^ceiling$")
     top = " Dotted: the ceiling, one recipe under two seeds." if ceiling.height else ""
@@ -54,12 +60,10 @@ def overlap_curves(overlap: pl.DataFrame, by: str | None = None) -> Figure | Non
     )
 
 
-def overlap_panel(
-    rows: pl.DataFrame, x: alt.X, encodings: dict[str, Any], panel: str, width: int, ceiling: bool
-) -> Panel:
+def overlap_panel(rows: pl.DataFrame, x: alt.X, encodings: Series, panel: str, width: int, ceiling: bool) -> Panel:
     """Overlap as lines with points, the random baseline dashed in the same colours, the ceiling dotted in grey."""
     hover = tooltip(rows, [name for name in rows.columns if name != "panel"])
-    base = chart_of(panel=panel).encode(x=x, color=encodings["color"])
+    base = chart_of(panel=panel).encode(x=x, color=encodings.color)
     title = "Overlap (MSO)"
     y = alt.Y("mso:Q", title=title, scale=UNIT)
     floor = base.mark_line(strokeDash=_DASHES["floor"], strokeWidth=1.3).encode(
@@ -71,14 +75,14 @@ def overlap_panel(
         .encode(x=x, y=alt.Y("mean(ceiling):Q", title=title, scale=UNIT))
     )
     line = base.mark_line(strokeWidth=2).encode(y=y)
-    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings["shape"], tooltip=hover)
+    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings.shape, tooltip=hover)
     layers = [*([top] if ceiling else []), floor, line, points]
     return alt.layer(*layers, title=panel, width=width, height=170)
 
 
 def overlap_heatmap(overlap: pl.DataFrame) -> Figure | None:
     """Overlap above chance at energy one half: layers by modules for each pair, or layers by pairs."""
-    rows = overlap.filter(pl.col("granularity") == "tensor")
+    rows = overlap.filter(granularity="tensor")
     by_module = not rows.is_empty()
     rows = (rows if by_module else curves_rows(overlap)).drop_nulls(["mso", "mso_random"])
     if rows.is_empty():
@@ -88,7 +92,7 @@ def overlap_heatmap(overlap: pl.DataFrame) -> Figure | None:
         rows.filter(pl.col("energy_fraction") == energy)
         .with_columns(
             above=pl.col("mso") - pl.col("mso_random"),
-            pair=pl.col("pair").str.replace("-", " – "),
+            pair=PAIR,
             layer=pl.col("layer").str.replace("layer ", "").str.replace(r"^model\.", ""),
         )
         .select("pair", "layer", "module", "above", "mso", "mso_random", "k_x", "k_y")

@@ -22,20 +22,22 @@ _OUTCOMES = {
 _AXES = {"fraction": "Fraction of directions", "energy_kept": "Energy kept"}
 
 
-def projection_curves(
-    projection: pl.DataFrame, models: pl.DataFrame, method: str, axis: str, by: str = "finetune"
-) -> Figure | None:
-    """Utility and attack success against fraction or energy kept.
+def projection_figures(
+    projection: pl.DataFrame, models: pl.DataFrame, method: str, by: str = "finetune"
+) -> list[Figure | None]:
+    """Utility and attack success against the fraction, and against the energy kept.
 
     Args:
         projection: the table; with a column `run` too if `by` is.
         models: the table, for the un-projected models; the same.
         method: parallel or orthogonal.
-        axis: fraction or energy_kept.
         by: the column that has a column of panels for each of its values: `finetune`, or `run` for one fine-tune of
             several runs.
     """
-    rows = projection.filter(pl.col("method") == method).drop_nulls(axis)
+    return [_curves(projection.filter(method=method).drop_nulls(axis), models, method, axis, by) for axis in _AXES]
+
+
+def _curves(rows: pl.DataFrame, models: pl.DataFrame, method: str, axis: str, by: str) -> Figure | None:
     outcomes = [name for name in _OUTCOMES if rows[name].drop_nulls().len()]
     if rows.is_empty() or not outcomes:
         return None
@@ -63,28 +65,24 @@ def projection_curves(
 def _whole(rows: pl.DataFrame, models: pl.DataFrame, by: str, outcomes: list[str]) -> pl.DataFrame:
     """The aligned model and the fine-tune as they are, for every panel."""
     places = rows.select(pl.col(by), pl.col("finetune").alias("model")).unique(maintain_order=True)
-    which = pl.concat(
-        [
-            places.with_columns(pl.lit("aligned").alias("model"), which=pl.lit("aligned")),
-            places.with_columns(which=pl.lit("fine-tuned")),
-        ]
-    )
+    aligned = places.with_columns(model=pl.lit("aligned"), which=pl.lit("aligned"))
+    which = pl.concat([aligned, places.with_columns(which=pl.lit("fine-tuned"))])
     keys = ["run", "model"] if by == "run" else ["model"]
     return which.join(models.select(*keys, *outcomes), on=keys, maintain_order="left")
 
 
 def _panel(rows: pl.DataFrame, by: str, group: str, outcome: str, axis: str) -> Panel:
     label, low, high = _OUTCOMES[outcome]
-    colours = series("subspace", unique(rows, "subspace"), SUBSPACES, "Subspace")
+    colours = series(rows, "subspace", SUBSPACES, "Subspace")
     base = chart_of(**{by: group}).encode(
-        x=alt.X(f"{axis}:Q", title=_AXES[axis], scale=UNIT), color=colours["color"], detail="seed:N"
+        x=alt.X(f"{axis}:Q", title=_AXES[axis], scale=UNIT), color=colours.color, detail="seed:N"
     )
     y = alt.Y(f"{outcome}:Q", title=label, scale=UNIT)
     band = base.mark_area(opacity=0.13).encode(y=alt.Y(f"{low}:Q", title=label), y2=f"{high}:Q")
     line = base.mark_line(strokeWidth=2).encode(y=y)
     points = base.mark_point(filled=True, size=45, opacity=1).encode(
         y=y,
-        shape=colours["shape"],
+        shape=colours.shape,
         tooltip=tooltip(rows, ["subspace", "fraction", "energy_kept", outcome, low, high]),
     )
     dashes = alt.Scale(domain=["aligned", "fine-tuned"], range=[[2, 3], [8, 3]])

@@ -1,10 +1,11 @@
 """The verdicts as a picture, and what they rest on: each hypothesis beside its controls of equal energy."""
 
+from dataclasses import replace
+
 import altair as alt
 import polars as pl
 
 from safespan.report.charts.figure import ONE, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
-from safespan.statistics.selectivity import SEPARATION
 
 _MEASURES = {
     "useful_nll": "Right answers, NLL in nats",
@@ -17,10 +18,10 @@ _MEASURES = {
 _METHODS = {"parallel": "#D55E00", "orthogonal": "#0072B2", "edit": "#009E73"}
 
 
-def forest(verdicts: pl.DataFrame, margin: float | None, by: str | None = None) -> Figure | None:
+def forest(estimates: pl.DataFrame, margin: float | None, by: str | None = None) -> Figure | None:
     """D with its interval for every hypothesis and outcome, one panel for each value of the column `by` if given."""
-    columns = [*([by] if by else []), "hypothesis", "outcome", "s", "low", "high"]
-    rows = verdicts.filter(pl.col("method") == SEPARATION).drop_nulls("s").select(columns).rename({"s": "D"})
+    columns = [*([by] if by else []), "hypothesis", "outcome", pl.col("estimate").alias("D"), "low", "high"]
+    rows = estimates.filter(statistic="D").drop_nulls("estimate").select(columns)
     if rows.is_empty():
         return None
     groups = unique(rows, by) if by else [None]
@@ -47,17 +48,17 @@ def _alignment_first(rows: pl.DataFrame) -> list[str]:
 
 def _forest_panel(rows: pl.DataFrame, by: str | None, group: str | None, margin: bool) -> Panel:
     names, outcomes = _alignment_first(rows), unique(rows, "outcome")
-    colours = series("outcome", outcomes, {}, "Outcome")
+    colours = series(rows, "outcome", {}, "Outcome")
     base = chart_of(**({by: group} if by and group else {})).encode(
         y=alt.Y("hypothesis:N", title=None, sort=names, axis=alt.Axis(labelLimit=150, grid=True)),
         yOffset=alt.YOffset("outcome:N", sort=outcomes),
-        color=colours["color"],
+        color=colours.color,
     )
     title, scale = "D, beyond random controls", alt.Scale(domain=[-1, 1], clamp=True)
     x = alt.X("D:Q", title=title, scale=scale)
     hover = tooltip(rows, ["hypothesis", "outcome", "D", "low", "high"])
     intervals = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
-    points = base.mark_point(filled=True, size=50, opacity=1).encode(x=x, shape=colours["shape"], tooltip=hover)
+    points = base.mark_point(filled=True, size=50, opacity=1).encode(x=x, shape=colours.shape, tooltip=hover)
     zero = alt.Chart(ONE).mark_rule(strokeWidth=1).encode(x=alt.datum(0))
     band = [chart_of("margin").mark_rect(color="#8883").encode(x="from:Q", x2="to:Q")] if margin else []
     height = 14 * len(names) * max(1, len(outcomes)) ** 0.7
@@ -100,17 +101,16 @@ def against_controls(trials: pl.DataFrame) -> Figure | None:
         2 if len(panels) <= 4 else 3,
         {"rows": rows},
     )
-    chart = figure.chart.add_params(chosen)
-    return Figure(figure.name, figure.title, figure.caption, figure.description, chart, figure.data)
+    return replace(figure, chart=figure.chart.add_params(chosen))
 
 
 def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> Panel:
     label = _MEASURES[measure]
-    colours = series("method", unique(rows, "method"), _METHODS, "Method")
+    colours = series(rows, "method", _METHODS, "Method")
     base = (
         chart_of(finetune=finetune, measure=measure)
         .transform_filter("datum.hypothesis === hypothesis")
-        .encode(x=alt.X("energy_kept:Q", title="Energy kept"), color=colours["color"])
+        .encode(x=alt.X("energy_kept:Q", title="Energy kept"), color=colours.color)
     )
     scale = alt.Scale(domain=[0, 1]) if not measure.endswith("_nll") else alt.Scale(zero=False)
     y = alt.Y("value:Q", title=None, scale=scale)
@@ -119,6 +119,6 @@ def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> Panel:
     line = base.mark_line(strokeWidth=2).encode(y=y)
     hover = ["hypothesis", "method", "fraction", "energy_kept", "value", "control_mean", "control_low", "control_high"]
     points = base.mark_point(filled=True, size=45, opacity=1).encode(
-        y=y, shape=colours["shape"], tooltip=tooltip(rows, hover)
+        y=y, shape=colours.shape, tooltip=tooltip(rows, hover)
     )
     return alt.layer(band, mean, line, points, title=f"{label} ({finetune})", width=300, height=170)

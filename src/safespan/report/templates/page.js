@@ -123,15 +123,15 @@ for (const place of document.querySelectorAll("details.data")) {
   });
 }
 
-// What the models said: nothing is shown before it is asked for, and it is never taken for markup.
-const held = document.getElementById("said");
-if (held) {
-  const said = JSON.parse(held.textContent), place = document.getElementById("browser");
-  const rows = said.rows.map(row => Object.fromEntries(said.columns.map((name, i) => [name, row[i]])));
+// The responses of the models: nothing is shown before it is asked for, and it is never taken for markup.
+const generations = document.getElementById("generations");
+if (generations) {
+  const table = JSON.parse(generations.textContent), place = document.getElementById("browser");
+  const rows = table.rows.map(row => Object.fromEntries(table.columns.map((name, i) => [name, row[i]])));
   const list = place.querySelector("ol"), count = place.querySelector("output"), more = place.querySelector("button");
   const filters = { model: place.querySelector("#by-model"), kind: place.querySelector("#by-kind"), score: place.querySelector("#by-score") };
   const words = place.querySelector("#by-words"), PAGE = 25;
-  let found = [], shown = 0;
+  let chosen = [], shown = 0;
 
   const score = row => row.score === null ? "none" : String(row.score);
   const value = (row, field) => field === "score" ? score(row) : row[field];
@@ -146,7 +146,7 @@ if (held) {
   }
 
   function next() {
-    for (const row of found.slice(shown, shown + PAGE)) {
+    for (const row of chosen.slice(shown, shown + PAGE)) {
       const item = element("li"), refused = row.refused === null ? "" : row.refused ? " · refused" : " · not refused";
       item.append(element("p", `${row.model} · ${row.kind} · score ${score(row)}${refused}`, { class: "who" }));
       line(item, "prompt", row.prompt, "prompt");
@@ -155,14 +155,14 @@ if (held) {
       line(item, "why (" + row.judge + ")", row.reason, "reason");
       list.append(item);
     }
-    shown = Math.min(found.length, shown + PAGE);
-    count.textContent = `${shown} of ${found.length} shown`;
-    more.hidden = shown === found.length;
+    shown = Math.min(chosen.length, shown + PAGE);
+    count.textContent = `${shown} of ${chosen.length} shown`;
+    more.hidden = shown === chosen.length;
   }
 
   function filter() {
     const sought = words.value.toLowerCase();
-    found = rows.filter(row => Object.entries(filters).every(([field, select]) => !select.value || value(row, field) === select.value)
+    chosen = rows.filter(row => Object.entries(filters).every(([field, select]) => !select.value || value(row, field) === select.value)
       && (!sought || [row.prompt, row.response].some(text => text && text.toLowerCase().includes(sought))));
     list.replaceChildren();
     shown = 0;
