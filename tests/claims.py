@@ -25,7 +25,7 @@ def tensor(name="w", side="output", seed=0, captured=None, **updates) -> WeightT
 
 def said(hypothesis: str, **given):
     """What a hypothesis says of the one matrix of a tensor."""
-    [found] = find_hypothesis(hypothesis).of(tensor(**given))
+    [found] = find_hypothesis(hypothesis).evaluate(tensor(**given))
     return found
 
 

@@ -75,7 +75,7 @@ def test_a_sweep_from_the_adapter_and_from_the_merged_model(tiny_model_folder, t
         sweep(Family(base, Checkpoint(tiny_model_folder), {"useful": finetuned}), ProjectionGrid(), seed=0)[0]
         for finetuned in (AdaptedCheckpoint(tiny_model_folder, adapter), Checkpoint(tmp_path / "merged"))
     ]
-    energies = [[row["energy_kept"] for row in found] for found in rows]
+    energies = [[row.energy_kept for row in of_one] for of_one in rows]
     assert energies[0] == pytest.approx(energies[1], abs=1e-5)
     assert len(set(energies[0])) > 5
 

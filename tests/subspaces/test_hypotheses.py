@@ -130,7 +130,7 @@ def test_a_zero_alignment_update_says_nothing(claim):
 )
 def test_a_stack_of_experts_is_so_many_matrices(claim):
     alignment, task = gaussian(3, 6, 8), gaussian(3, 6, 8, seed=1)
-    found = find_hypothesis(claim).of(tensor(alignment=alignment, task=task))
+    found = find_hypothesis(claim).evaluate(tensor(alignment=alignment, task=task))
     assert len(found) == 3
     results = []
     for expert, result in enumerate(found):
@@ -143,7 +143,7 @@ def test_a_stack_of_experts_is_so_many_matrices(claim):
             assert result.score == alone.score
             results.append(result.update)
     assert not torch.equal(results[0], results[1])
-    assert find_hypothesis(claim).of(tensor(alignment=torch.ones(4), task=torch.ones(4))) == []
+    assert find_hypothesis(claim).evaluate(tensor(alignment=torch.ones(4), task=torch.ones(4))) == []
 
 
 # --- claims that read activations -------------------------------------------------------------------------------------
@@ -327,14 +327,14 @@ def test_what_is_read_must_be_declared(tmp_path, read):
         reads(matrix)
 
     make = {"claim": "c", "paper": "p"}
-    assert hypothesis("mine", needs=[need], **make)(claim).of(there) == [None]
+    assert hypothesis("mine", needs=[need], **make)(claim).evaluate(there) == [None]
     others = sorted({"base", "safe", "harmful", "prompts"} - {need})
     for declared, words in (([], "no needs"), (others, ".*".join(others))):
         with pytest.raises(HypothesisError, match=f"'mine', tensor w: it reads what needs '{need}'.*{words}"):
-            hypothesis("mine", needs=declared, **make)(claim).of(there)
+            hypothesis("mine", needs=declared, **make)(claim).evaluate(there)
 
 
 @pytest.mark.parametrize("reads", [lambda matrix: matrix.task, lambda matrix: matrix.spectrum("luck")])
 def test_what_is_not_there_is_said(reads):
     with pytest.raises(HypothesisError, match="tensor w: it reads '(task|luck)', and there is aligned, alignment"):
-        hypothesis("mine", claim="c", paper="p")(reads).of(tensor(alignment=gaussian(4, 5), aligned=gaussian(4, 5)))
+        hypothesis("mine", claim="c", paper="p")(reads).evaluate(tensor(alignment=gaussian(4, 5), aligned=gaussian(4, 5)))
