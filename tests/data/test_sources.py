@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from safespan.data.sources import Prompt, read_prompts, read_rows, rows_hash
-from safespan.settings.data import PromptSource, RowSource, TrainingData
 from safespan.errors import DataError
+from safespan.settings.data import PromptSource, RowSource, TrainingData
 from safespan.settings.presets import PRESETS
 
 HARD = ["a, b and c", 'say "no", twice', "two\nlines, one prompt", "separator\u2028inside", "plain"]

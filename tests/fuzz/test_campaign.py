@@ -26,7 +26,7 @@ def test_a_short_campaign() -> None:
 
 
 @pytest.mark.parametrize("name", FAST)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(random=st.randoms(use_true_random=False))
 def test_inputs_that_hypothesis_makes(name, tmp_path_factory, random) -> None:
     tally = Tally()

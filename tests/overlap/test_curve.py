@@ -19,7 +19,7 @@ def gaussian(m, n, seed):
     return torch.randn(m, n, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SIZES, SIZES, SIZES, st.integers(0, 99))
 def test_curve_agrees_with_lapack(m, n_x, n_y, seed):
     x, y = gaussian(m, n_x, seed), gaussian(m, n_y, seed + 100)
@@ -29,7 +29,7 @@ def test_curve_agrees_with_lapack(m, n_x, n_y, seed):
         assert -1e-9 <= point.mso <= 1 + 1e-9
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(SIZES, SIZES, st.integers(0, 99))
 def test_an_update_overlaps_itself_wholly_and_input_rotations_change_nothing(m, n, seed):
     x, y = gaussian(m, n, seed), gaussian(m, n, seed + 1)
@@ -80,7 +80,7 @@ def test_the_whole_space_meets_every_subspace_for_certain(m, data):
     assert [value.item() for value in chance] == [1.0, 0.0, 1.0]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SIZES, SIZES, SIZES, st.integers(0, 99))
 def test_principal_angles_are_scipys(m, n_x, n_y, seed):
     x, y = (decompose(gaussian(m, n, seed + i)) for i, n in enumerate((n_x, n_y)))

@@ -82,7 +82,7 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
     return float((x * y).sum() / (np.linalg.norm(x) * np.linalg.norm(y)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SIZES, SIZES, st.integers(0, 99), st.sampled_from([1e-4, 1.0, 100.0]))
 def test_safe_lora_and_safemerge(m, n, seed, scale):
     alignment, task = scale * gaussian(m, n, seed=seed), gaussian(m, n, seed=seed + 100)
@@ -293,7 +293,7 @@ def test_a_matrix_whose_inputs_were_not_captured_has_no_claim(tmp_path, claim):
     assert said(claim, captured=kept, aligned=gaussian(6, 9)) is None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(2, 30), SIZES, st.integers(0, 9))
 def test_the_planted_half_comes_first_and_its_complement_behind_it(m, n, seed):
     found = exact(said("planted", name="x", seed=seed, aligned=torch.zeros(m, n)).left)

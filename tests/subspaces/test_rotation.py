@@ -22,7 +22,7 @@ def squared(matrix: np.ndarray) -> float:
     return float((matrix**2).sum())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 70), SIZES, st.integers(0, 99))
 def test_it_is_orthogonal_linear_and_inverted(m, n, seed):
     rotation, columns = RandomRotation(m, seed, "w"), gaussian(m, n, seed=seed)
@@ -52,7 +52,7 @@ def test_the_energy_of_its_first_rows_has_haars_mean_and_variance(m, r):
 
 
 @pytest.mark.parametrize("side", SIDES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(m=st.integers(2, 24), n=st.integers(2, 24), seed=st.integers(0, 99), share=st.floats(0.01, 2.0))
 def test_a_part_keeps_exactly_the_energy_asked_for(side, m, n, seed, share):
     delta = gaussian(m, n, seed=seed)
@@ -61,7 +61,7 @@ def test_a_part_keeps_exactly_the_energy_asked_for(side, m, n, seed, share):
 
 
 @pytest.mark.parametrize("side", SIDES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(m=st.integers(2, 24), n=st.integers(2, 24), seed=st.integers(0, 99), share=st.floats(0.05, 0.95))
 def test_a_part_is_a_projection_on_the_first_rows_rescaled(side, m, n, seed, share):
     delta = gaussian(m, n, seed=seed)

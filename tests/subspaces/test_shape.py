@@ -12,7 +12,7 @@ from safespan.subspaces.shape import MOST_POINTS
 SIZES = st.integers(1, 24)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SIZES, SIZES, st.integers(0, 99))
 def test_the_shape_of_a_spectrum_is_lapacks(m, n, seed):
     matrix = gaussian(m, n, seed=seed)
@@ -38,7 +38,7 @@ def test_ranks_are_between_one_and_the_rank_at_any_scale(values, exponent):
         assert rank(spectrum * 10**exponent) == pytest.approx(rank(spectrum), rel=1e-9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SIZES, SIZES, st.integers(0, 99))
 def test_rotations_change_no_rank(m, n, seed):
     matrix = gaussian(m, n, seed=seed).double()

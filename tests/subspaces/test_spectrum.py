@@ -11,7 +11,7 @@ from safespan.subspaces import decompose, random_basis, rank_of_fraction
 SIZES = st.integers(1, 24)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SIZES, SIZES, st.integers(0, 99))
 def test_spectrum_is_lapacks(m, n, seed):
     matrix = gaussian(m, n, seed=seed)
@@ -53,7 +53,7 @@ SUBSPACE = st.sampled_from(["alignment", "random-k", "random"])
 SIDE = st.sampled_from(["output", "input", "both"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(SIZES, SIZES, st.integers(0, 9), SUBSPACE, SIDE)
 def test_every_basis_projects(m, n, seed, subspace, side):
     """Twice is once, energies are those of the projection, and a band is a difference."""
