@@ -11,18 +11,18 @@ from oracle import odd_weights, save_checkpoint
 from safespan.activations import activation_overlap, capture_classes, separation
 from safespan.activations.resampling import Resampling
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
+from safespan.checkpoints.updates import update
 from safespan.errors import CheckpointError, DataError
 from safespan.evaluation import WeightSwitch, load_model
 from safespan.evaluation.judges import judge_by_rules
 from safespan.evaluation.outcomes import outcomes
 from safespan.overlap.updates import update_overlap
 from safespan.projection import Family, sweep, write_projected
-from safespan.settings.analysis import ProjectionGrid
 from safespan.report.page import read_results
-from safespan.results.run_folder import RunFolder
 from safespan.results.columns import schema_of
+from safespan.results.run_folder import RunFolder
 from safespan.results.tables import ModelRow
-from safespan.checkpoints.updates import update
+from safespan.settings.analysis import ProjectionGrid
 from tiny_model import save_tiny_model
 
 GRID = ProjectionGrid(subspaces=("alignment",), fractions=(0.5,))
@@ -138,17 +138,17 @@ def test_constant_activations(recwarn):
     [centred] = activation_overlap(same, other, (0.5,), centered=True, resampling=RESAMPLING)
     assert centred.k_x == 0
     assert all(math.isnan(getattr(centred, name)) for name in ("mso", "mso_random", "mso_low", "mso_high", "p_value"))
-    found = separation(same, same)
-    assert found.folds == 0
-    assert math.isnan(found.probe_auroc)
-    assert math.isnan(found.mean_difference_ratio)
+    apart = separation(same, same)
+    assert apart.folds == 0
+    assert math.isnan(apart.probe_auroc)
+    assert math.isnan(apart.mean_difference_ratio)
 
 
 def test_one_prompt_has_no_interval_and_no_held_out_score(recwarn):
-    [found] = activation_overlap(gaussian(1, 0), gaussian(1, 1), (0.5,), resampling=RESAMPLING)
-    assert (found.k_x, found.k_y) == (1, 1)
-    assert 0 <= found.mso <= 1
-    assert all(math.isnan(getattr(found, name)) for name in ("mso_low", "mso_high", "p_value"))
+    [plain] = activation_overlap(gaussian(1, 0), gaussian(1, 1), (0.5,), resampling=RESAMPLING)
+    assert (plain.k_x, plain.k_y) == (1, 1)
+    assert 0 <= plain.mso <= 1
+    assert all(math.isnan(getattr(plain, name)) for name in ("mso_low", "mso_high", "p_value"))
     [centred] = activation_overlap(gaussian(1, 0), gaussian(9, 1), (0.5,), centered=True, resampling=RESAMPLING)
     assert math.isnan(centred.mso)
     assert math.isnan(separation(gaussian(1, 0), gaussian(9, 1)).probe_auroc)
@@ -157,15 +157,15 @@ def test_one_prompt_has_no_interval_and_no_held_out_score(recwarn):
 @pytest.mark.parametrize("response", ["", "   ", "\n\t", "…"])
 def test_an_empty_response_is_neither_refusal_nor_compliance(response):
     for target in (None, "the answer"):
-        found = judge_by_rules("a request", response, target)
-        assert (found.score, found.refused) == (2, False)
+        judged = judge_by_rules("a request", response, target)
+        assert (judged.score, judged.refused) == (2, False)
 
 
 def test_rates_of_nothing_are_no_rates():
-    found = outcomes({}, [], [])
+    nothing = outcomes({}, [], [])
     for name in ("utility", "attack_success_rate", "asr_ci_low", "refusal_rate", "over_refusal_rate", "harmfulness"):
-        assert math.isnan(getattr(found, name)), name
-    assert found.n_harmful == 0
+        assert math.isnan(getattr(nothing, name)), name
+    assert nothing.n_harmful == 0
 
 
 def test_an_adapter_whose_product_overflows(tiny_model_folder, tmp_path):

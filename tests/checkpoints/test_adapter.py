@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint, open_checkpoint
+from safespan.checkpoints.updates import update
 from safespan.errors import CheckpointError
 from safespan.projection import Family, sweep
 from safespan.settings.analysis import ProjectionGrid
-from safespan.checkpoints.updates import update
 from tiny_model import save_tiny_model
 
 KINDS = {

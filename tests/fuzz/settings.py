@@ -80,8 +80,8 @@ def make_setting(random: Random, folder: Path) -> None:
 
 
 def read_setting(folder: Path) -> str:
-    from safespan.settings.study import StudyConfig
     from safespan.settings.reading import check_settings
+    from safespan.settings.study import StudyConfig
 
     given = folder.joinpath("setting").read_bytes().decode(errors="surrogateescape")
     return check_settings(_STUDY, StudyConfig, [given], "study").model_dump_json()

@@ -19,10 +19,10 @@ FAST = [name for name, kind in KINDS.items() if kind.share >= 40]
 
 @pytest.mark.long
 def test_a_short_campaign() -> None:
-    found = run(2000, seed=1)
-    assert {name: tally.others for name, tally in found.items() if tally.others} == {}
-    assert all(found[name].successes for name in FAST if name != "model name")
-    assert all(found[name].refusals for name in FAST if name != "judge's reply")
+    tallies = run(2000, seed=1)
+    assert {name: tally.others for name, tally in tallies.items() if tally.others} == {}
+    assert all(tallies[name].successes for name in FAST if name != "model name")
+    assert all(tallies[name].refusals for name in FAST if name != "judge's reply")
 
 
 @pytest.mark.parametrize("name", FAST)

@@ -16,13 +16,13 @@ import torch
 from safespan.checkpoints import Checkpoint, open_checkpoint, write_checkpoint
 from safespan.errors import CheckpointError, DataError
 from safespan.evaluation.judges import make_judge
-from safespan.settings.judges import ClassifierConfig
+from safespan.files.atomic import atomic_path, write_jsonl
 from safespan.models.loading import load_causal_lm
 from safespan.report.generations import said
 from safespan.report.page import read_results
-from safespan.files.atomic import atomic_path, write_jsonl
 from safespan.results import RunFolder, write_table
 from safespan.results.tables import ModelRow
+from safespan.settings.judges import ClassifierConfig
 from table_rows import row_of
 from tiny_model import save_tiny_model
 

@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
-from safespan.settings.study import bundled_study, load_study
 from safespan.errors import ConfigError
+from safespan.settings.study import bundled_study, load_study
 
 
 def test_the_bundled_study_is_valid_and_knows_its_run_folder(tmp_path):

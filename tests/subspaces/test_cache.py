@@ -16,8 +16,8 @@ def gaussian(m, n, seed=0):
     return torch.randn(m, n, generator=torch.Generator().manual_seed(seed))
 
 
-def same(found, expected):
-    return torch.equal(found.left, expected.left) and torch.equal(found.values, expected.values)
+def same(spectrum, expected):
+    return torch.equal(spectrum.left, expected.left) and torch.equal(spectrum.values, expected.values)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from claims import gaussian, tensor
-from safespan.settings import names as choices
 from safespan.errors import ConfigError, HypothesisError
+from safespan.settings import names as choices
 from safespan.subspaces import Basis, Edit, Hypothesis, find_hypothesis, hypothesis
 
 MAKE = {"claim": "c", "paper": "p"}
@@ -76,8 +76,8 @@ def test_the_expert_at_fault_is_named():
 
 
 def test_an_empty_basis_one_order_and_none_pass():
-    found = iter([Basis(torch.empty(4, 0), None), Basis(torch.eye(4), None, torch.randperm(4)), None])
-    claim = hypothesis("mine", **MAKE)(lambda matrix: next(found))
+    bases = iter([Basis(torch.empty(4, 0), None), Basis(torch.eye(4), None, torch.randperm(4)), None])
+    claim = hypothesis("mine", **MAKE)(lambda matrix: next(bases))
     assert [basis and tuple(basis.left.shape) for basis in claim.evaluate(tensor(aligned=torch.zeros(3, 4, 6)))] == [
         (4, 0),
         (4, 4),
@@ -87,10 +87,10 @@ def test_an_empty_basis_one_order_and_none_pass():
 
 @pytest.mark.parametrize("name", [*choices.HYPOTHESES, choices.PLANTED])
 def test_each_name_finds_the_hypothesis_of_that_name(name):
-    found = find_hypothesis(name)
-    assert isinstance(found, Hypothesis)
-    assert found.name == name
-    assert found.paper.startswith("https://arxiv.org/abs/")
+    claim = find_hypothesis(name)
+    assert isinstance(claim, Hypothesis)
+    assert claim.name == name
+    assert claim.paper.startswith("https://arxiv.org/abs/")
 
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -117,8 +117,8 @@ def entries(tmp_path, monkeypatch):
     find_hypothesis.cache_clear()
 
     def install(**given):
-        found = [EntryPoint(name, value, "safespan.hypotheses") for name, value in given.items()]
-        monkeypatch.setattr(choices, "entry_points", lambda group: found if group == "safespan.hypotheses" else [])
+        known = [EntryPoint(name, value, "safespan.hypotheses") for name, value in given.items()]
+        monkeypatch.setattr(choices, "entry_points", lambda group: known if group == "safespan.hypotheses" else [])
 
     yield install
     find_hypothesis.cache_clear()
@@ -172,10 +172,10 @@ def test_the_package_in_the_documentation_brings_its_claim(entries, tmp_path):
 
 @pytest.mark.parametrize("name", [*choices.HYPOTHESES, choices.PLANTED])
 def test_every_claim_has_its_row_and_its_paper_in_the_documentation(name):
-    found = find_hypothesis(name)
-    needs = ", ".join(sorted(found.needs))
+    claim = find_hypothesis(name)
+    needs = ", ".join(sorted(claim.needs))
     [row] = re.findall(rf"^\| `{name}` \|.*$", PAPERS, re.MULTILINE)
     _, kind, asked, file = (cell.strip() for cell in row.strip("|").rsplit("|", 3))
-    assert (kind, asked) == (found.kind, needs)
-    assert f"{found.function.__module__.rpartition('.')[2]}.py" == file.strip("`")
-    assert f"]({found.paper})" in PAPERS
+    assert (kind, asked) == (claim.kind, needs)
+    assert f"{claim.function.__module__.rpartition('.')[2]}.py" == file.strip("`")
+    assert f"]({claim.paper})" in PAPERS

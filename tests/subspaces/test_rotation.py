@@ -75,11 +75,11 @@ def test_a_part_is_a_projection_on_the_first_rows_rescaled(side, m, n, seed, sha
     if side != "output":
         rows = dense(n, seed, "w/input")[: max(1, round(each * n))]
         expected = expected @ rows.T @ rows
-    found = exact(random_part(delta, energy, SIDES[side], seed, "w"))
+    drawn = exact(random_part(delta, energy, SIDES[side], seed, "w"))
     scale = (energy / squared(expected)) ** 0.5
-    np.testing.assert_allclose(found, scale * expected, atol=1e-4 * scale)
+    np.testing.assert_allclose(drawn, scale * expected, atol=1e-4 * scale)
     # An orthogonal projection: what is left is orthogonal to it.
-    assert (found / scale * exact(delta)).sum() == pytest.approx(squared(found / scale), rel=1e-4)
+    assert (drawn / scale * exact(delta)).sum() == pytest.approx(squared(drawn / scale), rel=1e-4)
 
 
 def test_parts_of_one_draw_are_nested():
@@ -98,8 +98,8 @@ def test_nothing_all_and_more_than_all():
     assert not random_part(delta, 0.0, (True, True), 0, "w").any()
     assert not random_part(torch.zeros(5, 7), 3.0, (True, True), 0, "w").any()
     for energy in (whole, 9 * whole):
-        found = exact(random_part(delta, energy, (True, True), 0, "w"))
-        np.testing.assert_allclose(found, (energy / whole) ** 0.5 * exact(delta), rtol=1e-5)
+        drawn = exact(random_part(delta, energy, (True, True), 0, "w"))
+        np.testing.assert_allclose(drawn, (energy / whole) ** 0.5 * exact(delta), rtol=1e-5)
 
 
 @pytest.mark.parametrize("m", [1, 2, 4])
