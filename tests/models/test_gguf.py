@@ -124,3 +124,14 @@ def test_without_the_package(written, tmp_path, monkeypatch):
     monkeypatch.setattr(safespan.models.gguf, "is_gguf_available", lambda: False)
     with pytest.raises(CheckpointError, match=r"needs the package gguf: pip install 'safespan\[gguf\]'"):
         convert_gguf(written[0], tmp_path)
+
+
+def test_files_that_are_no_gguf(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="does not begin with GGUF"):
+        convert_gguf(path, tmp_path / "cache")
+    path.write_bytes(b"GGUF" + bytes(40))
+    with pytest.raises(CheckpointError, match="cannot be read as a GGUF model"):
+        convert_gguf(path, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()

@@ -14,7 +14,6 @@ from safespan.checkpoints.updates import matrix_names
 from safespan.errors import ConfigError
 from safespan.projection import Family, Point, PointWeights, TrialPoint, TrialWeights, trial_points
 from safespan.settings.analysis import ProjectionGrid
-from safespan.settings.verdict import trial_finetunes
 from safespan.subspaces import RandomRotation, find_hypothesis
 
 FRACTIONS = (0.25, 0.5, 0.9)
@@ -253,10 +252,3 @@ def test_points_of_a_trial():
     assert {point.method for point in trial_points(find_hypothesis("lox"), ["useful"], (1.0,), 1)} == {"edit"}
     with pytest.raises(ConfigError, match="fraction 0.0 is outside"):
         trial_points(find_hypothesis("lox"), ["useful"], (0.0,), 1)
-
-
-def test_the_contaminated_fine_tune_is_tried_where_there_is_one():
-    assert trial_finetunes(["useful", "harmful", "contaminated"]) == ("contaminated", "contaminated")
-    assert trial_finetunes(["harmful", "useful"]) == ("useful", "harmful")
-    with pytest.raises(ConfigError, match="contaminated fine-tune, or a useful and a harmful one"):
-        trial_finetunes(["useful"])

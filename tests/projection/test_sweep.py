@@ -1,45 +1,13 @@
-import json
-
 import numpy as np
 import pytest
 import torch
+from families import difference, energy, family_of, oracle_part
 
-from oracle import SHAPES, exact, odd_weights, project, save_checkpoint
+from oracle import odd_weights, save_checkpoint
 from safespan.checkpoints import Checkpoint, layer_of, module_of
 from safespan.errors import CheckpointError, ConfigError
-from safespan.projection import Family, sweep, write_projected
+from safespan.projection import Family, sweep
 from safespan.settings.analysis import FRACTIONS, ProjectionGrid
-
-
-def family_of(tmp_path, dtype=torch.float32, shards=1, tied=False, safe=True):
-    roles = ["base", "aligned", "useful", "harmful", "safe"]
-    folders = {
-        role: save_checkpoint(tmp_path / role, odd_weights(seed, dtype), shards if seed % 2 else 1, tied)
-        for seed, role in enumerate(roles)
-    }
-    finetuned = {role: Checkpoint(folders[role]) for role in ("useful", "harmful")}
-    base, aligned = Checkpoint(folders["base"]), Checkpoint(folders["aligned"])
-    return Family(base, aligned, finetuned, Checkpoint(folders["safe"]) if safe else None)
-
-
-def difference(start, end, name):
-    return exact(end.load(name).float()) - exact(start.load(name).float())
-
-
-def oracle_part(family, label, subspace, fraction, side="output"):
-    """Parallel part of every tensor in float64, and the whole update."""
-    parts, whole = {}, {}
-    for name in family.names():
-        task = difference(family.aligned, family.finetuned[label], name)
-        reference = difference(family.base, family.aligned, name)
-        if subspace == "safety":
-            reference = difference(family.aligned, family.safe, name)
-        parts[name], whole[name] = project(task, reference, fraction, side), task
-    return parts, whole
-
-
-def energy(tensors):
-    return sum(float((tensor**2).sum()) for tensor in tensors.values())
 
 
 @pytest.mark.parametrize("side", ["output", "input", "both"])
@@ -112,27 +80,6 @@ def test_a_random_subspace_keeps_its_share(tmp_path):
     grid = ProjectionGrid(subspaces=("random",), methods=("parallel",))
     rows, _ = sweep(Family(base, aligned, {"useful": tuned}), grid, seed=0)
     assert [r.energy_kept for r in rows] == pytest.approx(FRACTIONS, abs=0.02)
-
-
-@pytest.mark.parametrize("method", ["parallel", "orthogonal", "opposite"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_written_weights_agree_with_lapack(tmp_path, method, dtype):
-    family = family_of(tmp_path, dtype, shards=2)
-    one = Family(family.base, family.aligned, {"useful": family.finetuned["useful"]})
-    grid = ProjectionGrid(subspaces=("alignment",), methods=(method,), fractions=(0.5,))
-    error = write_projected(one, grid, 0, tmp_path / "out")
-    written = Checkpoint(tmp_path / "out")
-    parts, whole = oracle_part(family, "useful", "alignment", 0.5)
-    for name in SHAPES:
-        inside = {"parallel": parts[name], "orthogonal": whole[name] - parts[name], "opposite": -parts[name]}[method]
-        expected = exact(family.aligned.load(name).float()) + inside
-        assert written.load(name).dtype == dtype
-        tolerance = 1e-5 if dtype == torch.float32 else 2**-7 * np.abs(expected).max()
-        np.testing.assert_allclose(exact(written.load(name).float()), expected, atol=tolerance)
-    assert 0 <= error < (1e-6 if dtype == torch.float32 else 1e-2)
-    note = json.loads((tmp_path / "out" / "safespan.json").read_text())
-    assert note["rounding_error"] == error
-    assert note["settings"]["method"] == method
 
 
 def test_a_zero_alignment_update_has_no_subspace(tmp_path):
