@@ -23,10 +23,10 @@ def tensor(name="w", side="output", seed=0, captured=None, **updates) -> WeightT
     return WeightTensor(name, shape, load, side, seed, captured=captured)
 
 
-def said(hypothesis: str, **given):
-    """What a hypothesis says of the one matrix of a tensor."""
-    [found] = find_hypothesis(hypothesis).of(tensor(**given))
-    return found
+def claimed(hypothesis: str, **given):
+    """What a hypothesis claims of the one matrix of a tensor."""
+    [claim] = find_hypothesis(hypothesis).evaluate(tensor(**given))
+    return claim
 
 
 def captured(folder: Path, **rows: torch.Tensor) -> CapturedActivations:

@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from tiny_model import save_tiny_model
@@ -16,6 +17,10 @@ pytest_plugins = ["browser"]
 # One thread: a second one gains nothing on models this small, and waits for its turn on a busy machine.
 torch.set_num_threads(1)
 threadpool_limits(1)
+
+# No deadlines: how long an example takes says more of the machine than of the code.
+settings.register_profile("safespan", deadline=None)
+settings.load_profile("safespan")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,8 +12,8 @@ def begin(command: str) -> str:
     return f"<!-- made by {command} -->"
 
 
-def put_into(page: Path, command: str, found: str) -> None:
-    """Put what a command found between its marks.
+def put_into(page: Path, command: str, made: str) -> None:
+    """Put what a command made between its marks.
 
     Raises:
         ValueError: the page has no such marks.
@@ -22,4 +22,4 @@ def put_into(page: Path, command: str, found: str) -> None:
     _, end, after = rest.partition(END)
     if not (mark and end):
         raise ValueError(f"{page} has no place for what {command} makes")
-    page.write_text(f"{before}{mark}\n\n{found}\n\n{end}{after}", encoding="utf-8")
+    page.write_text(f"{before}{mark}\n\n{made}\n\n{end}{after}", encoding="utf-8")

@@ -11,17 +11,18 @@ from oracle import odd_weights, save_checkpoint
 from safespan.activations import activation_overlap, capture_classes, separation
 from safespan.activations.resampling import Resampling
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
+from safespan.checkpoints.updates import update
 from safespan.errors import CheckpointError, DataError
 from safespan.evaluation import WeightSwitch, load_model
 from safespan.evaluation.judges import judge_by_rules
 from safespan.evaluation.outcomes import outcomes
 from safespan.overlap.updates import update_overlap
 from safespan.projection import Family, sweep, write_projected
-from safespan.settings.analysis import ProjectionGrid
 from safespan.report.page import read_results
+from safespan.results.columns import schema_of
 from safespan.results.run_folder import RunFolder
-from safespan.results.tables import SCHEMAS
-from safespan.checkpoints.updates import update
+from safespan.results.tables import ModelRow
+from safespan.settings.analysis import ProjectionGrid
 from tiny_model import save_tiny_model
 
 GRID = ProjectionGrid(subspaces=("alignment",), fractions=(0.5,))
@@ -56,7 +57,7 @@ def test_a_finetune_identical_to_the_aligned_model_has_no_energy_to_divide(make)
     base, aligned = make("base", odd_weights(0)), make("aligned", odd_weights(1))
     rows, _ = sweep(Family(base, aligned, {"useful": aligned}), GRID, 0)
     for name in ("energy_kept", "cosine_task_projection", "cosine_task_alignment"):
-        assert all(math.isnan(row[name]) for row in rows), name
+        assert all(math.isnan(getattr(row, name)) for row in rows), name
     assert math.isnan(write_projected(Family(base, aligned, {"useful": aligned}), GRID.model_copy(
         update={"methods": ("parallel",)}), 0, aligned.folder.parent / "out"))  # fmt: skip
     written = Checkpoint(aligned.folder.parent / "out")
@@ -71,13 +72,13 @@ def test_an_update_of_rank_one_has_one_direction(make):
     models = make("base", start), make("aligned", aligned), make("tuned", tuned)
     rows, spectra = update_overlap({"a": models[:2], "b": models[1:]}, "tensor", (0.5, 1.0))
     # To float32's last digits: 1 − 1e-12 of the energy lies in one direction, the rest is rounding.
-    half = [row for row in rows if row["energy_fraction"] == 0.5]
-    assert {(row["k_x"], row["k_y"]) for row in half} == {(1, 1)}
-    assert all(row["mso"] == pytest.approx(1, abs=1e-5) for row in half)
-    assert all(row["effective_rank"] == pytest.approx(1, abs=1e-3) for row in spectra)
+    half = [row for row in rows if row.energy_fraction == 0.5]
+    assert {(row.k_x, row.k_y) for row in half} == {(1, 1)}
+    assert all(row.mso == pytest.approx(1, abs=1e-5) for row in half)
+    assert all(row.effective_rank == pytest.approx(1, abs=1e-3) for row in spectra)
     [parallel, orthogonal], _ = sweep(Family(*models[:2], {"useful": models[2]}), GRID, 0)
-    assert parallel["energy_kept"] == pytest.approx(1, abs=1e-5)
-    assert orthogonal["energy_kept"] == pytest.approx(0, abs=1e-5)
+    assert parallel.energy_kept == pytest.approx(1, abs=1e-5)
+    assert orthogonal.energy_kept == pytest.approx(0, abs=1e-5)
 
 
 def test_an_update_too_large_to_square_is_said(make):
@@ -132,39 +133,39 @@ def test_activations_that_overflow_are_said(tmp_path):
 def test_constant_activations(recwarn):
     same, other = torch.ones(6, 8), gaussian(6, 1)
     [plain] = activation_overlap(same, same, (0.5,), resampling=RESAMPLING)
-    assert (plain["k_x"], plain["k_y"], plain["p_value"]) == (1, 1, 1.0)
-    assert plain["mso"] == pytest.approx(1)
+    assert (plain.k_x, plain.k_y, plain.p_value) == (1, 1, 1.0)
+    assert plain.mso == pytest.approx(1)
     [centred] = activation_overlap(same, other, (0.5,), centered=True, resampling=RESAMPLING)
-    assert centred["k_x"] == 0
-    assert all(math.isnan(centred[name]) for name in ("mso", "mso_random", "mso_low", "mso_high", "p_value"))
-    found = separation(same, same)
-    assert found["folds"] == 0
-    assert math.isnan(found["probe_auroc"])
-    assert math.isnan(found["mean_difference_ratio"])
+    assert centred.k_x == 0
+    assert all(math.isnan(getattr(centred, name)) for name in ("mso", "mso_random", "mso_low", "mso_high", "p_value"))
+    apart = separation(same, same)
+    assert apart.folds == 0
+    assert math.isnan(apart.probe_auroc)
+    assert math.isnan(apart.mean_difference_ratio)
 
 
 def test_one_prompt_has_no_interval_and_no_held_out_score(recwarn):
-    [found] = activation_overlap(gaussian(1, 0), gaussian(1, 1), (0.5,), resampling=RESAMPLING)
-    assert (found["k_x"], found["k_y"]) == (1, 1)
-    assert 0 <= found["mso"] <= 1
-    assert all(math.isnan(found[name]) for name in ("mso_low", "mso_high", "p_value"))
+    [plain] = activation_overlap(gaussian(1, 0), gaussian(1, 1), (0.5,), resampling=RESAMPLING)
+    assert (plain.k_x, plain.k_y) == (1, 1)
+    assert 0 <= plain.mso <= 1
+    assert all(math.isnan(getattr(plain, name)) for name in ("mso_low", "mso_high", "p_value"))
     [centred] = activation_overlap(gaussian(1, 0), gaussian(9, 1), (0.5,), centered=True, resampling=RESAMPLING)
-    assert math.isnan(centred["mso"])
-    assert math.isnan(separation(gaussian(1, 0), gaussian(9, 1))["probe_auroc"])
+    assert math.isnan(centred.mso)
+    assert math.isnan(separation(gaussian(1, 0), gaussian(9, 1)).probe_auroc)
 
 
 @pytest.mark.parametrize("response", ["", "   ", "\n\t", "…"])
 def test_an_empty_response_is_neither_refusal_nor_compliance(response):
     for target in (None, "the answer"):
-        found = judge_by_rules("a request", response, target)
-        assert (found.score, found.refused) == (2, False)
+        judged = judge_by_rules("a request", response, target)
+        assert (judged.score, judged.refused) == (2, False)
 
 
 def test_rates_of_nothing_are_no_rates():
-    found = outcomes({}, [], [])
+    nothing = outcomes({}, [], [])
     for name in ("utility", "attack_success_rate", "asr_ci_low", "refusal_rate", "over_refusal_rate", "harmfulness"):
-        assert math.isnan(found[name]), name
-    assert found["n_harmful"] == 0
+        assert math.isnan(getattr(nothing, name)), name
+    assert nothing.n_harmful == 0
 
 
 def test_an_adapter_whose_product_overflows(tiny_model_folder, tmp_path):
@@ -181,7 +182,7 @@ def test_an_update_whose_squares_vanish_counts_as_none(make):
     zero = make("base", scaled(odd_weights(0), 0))
     tiny = make("aligned", scaled(odd_weights(1), 1e-30))
     rows, _ = sweep(Family(zero, zero, {"useful": tiny}), GRID, 0)
-    assert all(math.isnan(row["energy_kept"]) for row in rows)
+    assert all(math.isnan(row.energy_kept) for row in rows)
 
 
 @pytest.mark.parametrize(("settings", "rank", "said"), [
@@ -203,7 +204,7 @@ def test_an_adapter_without_rank_or_scale(settings, rank, said, tiny_model_folde
 def test_a_table_with_nan_or_inf_is_refused(cell, tmp_path):
     run = RunFolder(tmp_path)
     run.table("models").parent.mkdir()
-    names = list(SCHEMAS["models"])
+    names = list(schema_of(ModelRow))
     cells = {"model": "useful", "utility": cell}
     run.table("models").write_text(f"{','.join(names)}\n{','.join(cells.get(name, '') for name in names)}\n")
     with pytest.raises(DataError, match="holds NaN or Inf in column utility"):

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint, open_checkpoint
+from safespan.checkpoints.updates import update
 from safespan.errors import CheckpointError
 from safespan.projection import Family, sweep
 from safespan.settings.analysis import ProjectionGrid
-from safespan.checkpoints.updates import update
 from tiny_model import save_tiny_model
 
 KINDS = {
@@ -75,7 +75,7 @@ def test_a_sweep_from_the_adapter_and_from_the_merged_model(tiny_model_folder, t
         sweep(Family(base, Checkpoint(tiny_model_folder), {"useful": finetuned}), ProjectionGrid(), seed=0)[0]
         for finetuned in (AdaptedCheckpoint(tiny_model_folder, adapter), Checkpoint(tmp_path / "merged"))
     ]
-    energies = [[row["energy_kept"] for row in found] for found in rows]
+    energies = [[row.energy_kept for row in of_one] for of_one in rows]
     assert energies[0] == pytest.approx(energies[1], abs=1e-5)
     assert len(set(energies[0])) > 5
 

@@ -120,8 +120,8 @@ def test_a_model_is_fetched_once_and_found_offline(hub: str, tmp_path: Path) -> 
                      "tokenizer.json", "tokenizer_config.json"]  # fmt: skip
     assert not [path for path in Hub.asked if path.endswith((".bin", ".pt", ".py"))]
     Hub.asked.clear()
-    found, missing = opened(tmp_path, hub, "org/tiny@v1", "org/tiny", offline="1")
-    assert found == line
+    known, missing = opened(tmp_path, hub, "org/tiny@v1", "org/tiny", offline="1")
+    assert known == line
     assert "not in the local cache and the hub cannot be reached" in missing
     assert Hub.asked == []
 

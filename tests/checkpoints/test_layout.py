@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from safespan.checkpoints import layer_of, module_of, writes_residual_stream
+from safespan.checkpoints import layer_of, module_of, natural_order, writes_residual_stream
 from safespan.checkpoints.updates import matrix_names
 
 SIZE = {
@@ -115,3 +115,10 @@ def tensors(architecture: str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **given))
     return {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+
+
+def test_layers_by_name():
+    assert layer_of("model.layers.10.mlp.up_proj.weight") == "layer 10"
+    assert layer_of("transformer.h.3.attn.c_attn.weight") == "layer 3"
+    assert layer_of("lm_head.weight") == "lm_head"
+    assert sorted(["layer 10", "layer 2", "lm_head"], key=natural_order) == ["layer 2", "layer 10", "lm_head"]

@@ -2,7 +2,6 @@ import pytest
 
 from safespan.checkpoints import local_place, open_checkpoint
 from safespan.errors import CheckpointError
-from safespan.models.gguf import convert_gguf
 from tiny_model import save_tiny_model
 
 
@@ -39,14 +38,3 @@ def test_names_that_lead_nowhere_offline(name, says):
     with pytest.raises(CheckpointError, match=says):
         open_checkpoint(name)
     assert local_place(name) is None
-
-
-def test_files_that_are_no_gguf(tmp_path):
-    path = tmp_path / "model.gguf"
-    path.write_bytes(b"nonsense")
-    with pytest.raises(CheckpointError, match="does not begin with GGUF"):
-        convert_gguf(path, tmp_path / "cache")
-    path.write_bytes(b"GGUF" + bytes(40))
-    with pytest.raises(CheckpointError, match="cannot be read as a GGUF model"):
-        convert_gguf(path, tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()

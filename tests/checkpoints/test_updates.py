@@ -4,10 +4,10 @@ import torch
 
 from oracle import odd_weights, save_checkpoint
 from safespan.checkpoints import Checkpoint
+from safespan.checkpoints.updates import check_memory, update
 from safespan.errors import CheckpointError
 from safespan.projection import Family, sweep, write_projected
 from safespan.settings.analysis import ProjectionGrid
-from safespan.checkpoints.updates import check_memory, update
 
 
 @pytest.fixture
@@ -18,9 +18,9 @@ def pair(tmp_path):
 def test_differences_are_taken_in_float32(pair):
     start, end = pair
     for name in start.names:
-        found = update(name, start, end)
-        assert found.dtype == torch.float32
-        assert torch.equal(found, end.load(name).float() - start.load(name).float())
+        delta = update(name, start, end)
+        assert delta.dtype == torch.float32
+        assert torch.equal(delta, end.load(name).float() - start.load(name).float())
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])

@@ -12,8 +12,9 @@ import pytest
 
 READ = """
 import sys
-from safespan.data import RowSource, read_rows
+from safespan.data import read_rows
 from safespan.errors import DataError
+from safespan.settings import RowSource
 for name in sys.argv[1:]:
     try:
         print(read_rows(RowSource(dataset=name)))

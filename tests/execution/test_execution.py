@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from safespan.errors import ConfigError, DataError, SafespanError
-from safespan.execution import _next, execution
+from safespan.execution import execution
 from safespan.execution.local import Local
-from safespan.execution.ray import OnRay
+from safespan.execution.ray import OnRay, _next
 from safespan.settings.execution import ExecutionConfig
 
 
@@ -53,7 +53,7 @@ def ray():
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # workers import this module
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # workers import this module
         yield OnRay(ExecutionConfig(engine="ray", workers=2))
         ray.shutdown()
 
@@ -90,8 +90,8 @@ def test_a_worker_stays_with_its_group_and_begins_where_nobody_is():
 
 
 def test_ray_gives_the_same_results_and_every_worker_is_closed(ray, tmp_path):
-    found = served(ray, tmp_path)
-    assert {job: doubled for job, (doubled, _) in found.items()} == {job: 2 * job.number for job in JOBS}
+    results = served(ray, tmp_path)
+    assert {job: doubled for job, (doubled, _) in results.items()} == {job: 2 * job.number for job in JOBS}
     assert len(list(tmp_path.glob("closed*"))) == 2
     assert list(ray.map(squared, range(20))) == [item**2 for item in range(20)]
 
@@ -99,8 +99,8 @@ def test_ray_gives_the_same_results_and_every_worker_is_closed(ray, tmp_path):
 def test_a_killed_worker_costs_its_job_only(ray, tmp_path):
     for name in ("a1", "b0"):
         (tmp_path / name).write_text("once")
-    found = served(ray, tmp_path)
-    assert {job: doubled for job, (doubled, _) in found.items()} == {job: 2 * job.number for job in JOBS}
+    results = served(ray, tmp_path)
+    assert {job: doubled for job, (doubled, _) in results.items()} == {job: 2 * job.number for job in JOBS}
 
 
 def test_a_job_that_kills_every_worker_is_named(ray, tmp_path):
@@ -120,7 +120,7 @@ def test_errors_arrive_as_they_were_raised(ray, tmp_path):
 def test_more_than_the_cluster_has(ray):
     asked = OnRay(ExecutionConfig(engine="ray", gpus_per_worker=1))
     with pytest.raises(ConfigError, match="0 GPUs: too few for a worker of 1 and 1"):
-        list(asked.spread(str, [1]))
+        list(asked.map(str, [1]))
 
 
 def test_an_address_needs_ray():

@@ -26,15 +26,15 @@ def main() -> None:
     given = parser.parse_args()
     if given.guided and importlib.util.find_spec("atheris") is None:
         parser.error("--guided needs the package atheris, which is for Linux: install it, or give --guided 0")
-    found = run(given.inputs, given.seed, given.only, given.first)
+    tallies = run(given.inputs, given.seed, given.only, given.first)
     if given.guided:
         kinds = [kind for kind in FILES if given.only in (None, kind)]
-        found |= {f"{kind}, guided": guided(kind, given.guided, given.seed + 1) for kind in kinds}
-    print(table(found))
-    others = [line for tally in found.values() for line in tally.others]
+        tallies |= {f"{kind}, guided": guided(kind, given.guided, given.seed + 1) for kind in kinds}
+    print(table(tallies))
+    others = [line for tally in tallies.values() for line in tally.others]
     print(*others[:200], sep="\n")
     if given.write:
-        put_into(RELIABILITY, "python -m tests.fuzz --write", table(found))
+        put_into(RELIABILITY, "python -m tests.fuzz --write", table(tallies))
     sys.exit(bool(others))
 
 

@@ -82,27 +82,27 @@ def one(kind: Kind, random: Random, box: Path, tally: Tally, label: str) -> None
 
 def run(inputs: int, seed: int = 0, only: str | None = None, first: int = 0) -> dict[str, Tally]:
     """Run a campaign; kinds get their shares of the inputs, at least one each."""
-    found = {}
+    tallies = {}
     with tempfile.TemporaryDirectory(prefix="safespan-fuzz.") as place:
         for name, kind in KINDS.items():
             if only not in (None, name):
                 continue
             _warm(kind, Path(place) / "warm")
-            tally = found[name] = Tally()
+            tally = tallies[name] = Tally()
             for number in range(first, first + (inputs if only else max(1, inputs * kind.share // 1000))):
                 one(kind, Random(f"{seed} {name} {number}"), Path(place) / "box", tally, f"{name} {number}")
     remove_seeds()
-    return found
+    return tallies
 
 
-def table(found: dict[str, Tally]) -> str:
+def table(tallies: dict[str, Tally]) -> str:
     """The tallies, a kind a row, in Markdown."""
     lines = ["| kind | inputs | successes | SafespanError | others | slowest, s | peak memory over the file, MB |"]
     lines += ["|---|---:|---:|---:|---:|---:|---:|"]
-    for name, t in found.items():
+    for name, t in tallies.items():
         cells = (t.inputs, t.successes, t.refusals, len(t.others), f"{t.slowest:.2f}", f"{t.most_memory / 2**20:.1f}")
         lines.append(f"| {name} | {' | '.join(map(str, cells))} |")
-    every = found.values()
+    every = tallies.values()
     totals = (sum(t.inputs for t in every), sum(t.successes for t in every), sum(t.refusals for t in every))
     lines.append(f"| all | {' | '.join(map(str, totals))} | {sum(len(t.others) for t in every)} | | |")
     return "\n".join(lines)

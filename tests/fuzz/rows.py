@@ -43,8 +43,8 @@ def make_rows(random: Random, folder: Path) -> None:
 
 def read_prompts(folder: Path) -> str:
     from safespan.data.sources import read_prompts, rows_hash
-    from safespan.settings.data import PromptSource
     from safespan.files.atomic import write_jsonl
+    from safespan.settings.data import PromptSource
 
     [path] = folder.glob("rows.*")
     prompts = [vars(prompt) for prompt in read_prompts(PromptSource(file=str(path)))]

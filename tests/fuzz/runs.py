@@ -9,10 +9,6 @@ import polars as pl
 
 from fuzz.mutations import SECRET, TEXTS, broken_bytes, broken_json, hostile_value, json_text
 
-_MODELS_HEAD = (
-    "model,utility,utility_ci_low,utility_ci_high,n_utility,attack_success_rate,n_harmful,refusal_rate,harmfulness"
-)
-
 
 def _model_rows(random: Random) -> list[dict[str, Any]]:
     bad = ("../../secret", "../secret", "/etc/passwd", *TEXTS)
@@ -28,7 +24,7 @@ def _model_rows(random: Random) -> list[dict[str, Any]]:
 _MANIFEST = {
     "name": "S", "command": "safespan run", "config": {"verdict": {"margin": 0.1}}, "seed": 0, "created": "",
     "versions": {"python": "3"}, "hardware": {"cpu": "x", "cores": 2},
-    "stages": [{"name": "data", "seconds": 1.0, "reused": False}], "inputs": {},
+    "stages": [{"name": "data", "seconds": 1.0, "reused": False}], "inputs": {"base": "x"}, "tables": {"models": "x"},
     "prompts": {"harmful": {"rows": 3, "sha256": "x"}},
     "judge": [{"judge": "rules", "replies": 1}], "training": {"useful": {"loss": 1.0}},
 }  # fmt: skip
@@ -36,7 +32,7 @@ _SAID = {"kind": "harmful", "prompt": "p", "response": "r", "target": None, "sco
 
 
 def make_run_folder(random: Random, folder: Path) -> None:
-    from safespan.results.tables import SCHEMAS
+    from safespan.results import TABLES, schema_of
 
     for part in ("results", "generations"):
         (folder / part).mkdir()
@@ -47,9 +43,10 @@ def make_run_folder(random: Random, folder: Path) -> None:
         }
         for row in _model_rows(random)
     ]
-    table = pl.DataFrame(rows, schema=SCHEMAS["models"]).write_csv().encode()
-    name = random.choice(sorted(SCHEMAS))
-    other = ",".join(SCHEMAS[name]) + "\n" + ",".join(str(hostile_value(random)) for _ in SCHEMAS[name]) + "\n"
+    table = pl.DataFrame(rows, schema=schema_of(TABLES["models"])).write_csv().encode()
+    name = random.choice(sorted(TABLES))
+    columns = list(schema_of(TABLES[name]))
+    other = ",".join(columns) + "\n" + ",".join(str(hostile_value(random)) for _ in columns) + "\n"
     if random.random() < 0.2:
         (folder / "results" / f"{name}.csv").write_bytes(other.encode(errors="surrogatepass"))
     if random.random() < 0.8:
@@ -62,7 +59,7 @@ def make_run_folder(random: Random, folder: Path) -> None:
     (folder / "generations" / "useful.jsonl").write_bytes(b"\n".join(said))
     if random.random() < 0.1:
         (folder / "generations" / "aligned.jsonl").symlink_to("../../secret.jsonl")
-    stages = {"data": {"key": "k", "seconds": 1}}
+    stages = {"data": {"key": "k", "seconds": 1, "outputs": {"data": None}}}
     stages = broken_json(random, stages) if random.random() < 0.15 else stages
     (folder / "stages.json").write_bytes(json_text(random, stages))
 
@@ -70,27 +67,29 @@ def make_run_folder(random: Random, folder: Path) -> None:
 def read_run_folder(folder: Path) -> str:
     from safespan.errors import SafespanError
     from safespan.report.generations import said
-    from safespan.report.page import margin_of, read_manifest, read_results
+    from safespan.report.page import margin_of, read_results
     from safespan.report.tables import model_rows
     from safespan.results.run_folder import RunFolder
-    from safespan.study.stages import Stages
+    from safespan.study.stage_log import StageLog
+    from safespan.study.stages import Stage
 
     run = RunFolder(folder)
-    found, errors = "", []
+    stage = Stage("data", True, lambda: "k", (), lambda key: None)
+    text, errors = "", []
     for read in (
-        lambda: Stages(run, ["data"]).stage("data", "other", [run.report], lambda: None),
-        lambda: margin_of(read_manifest(run)),
+        lambda: StageLog(run, ["data"]).do(stage),
+        lambda: margin_of(run.read_manifest()),
         lambda: model_rows(read_results(run)["models"]),
         lambda: said(run, read_results(run)["models"]["model"].to_list()),
     ):
         try:
-            found += str(read())
+            text += str(read())
         except SafespanError as error:
             errors.append(error)
-    assert SECRET not in found
+    assert SECRET not in text
     if errors:
         raise errors[0]
-    return found
+    return text
 
 
 def read_page(folder: Path) -> str:

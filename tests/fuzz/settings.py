@@ -61,11 +61,14 @@ def make_study(random: Random, folder: Path) -> None:
 
 def read_study(folder: Path) -> str:
     from safespan.settings.study import load_study
-    from safespan.study.stages import file_hashes, key_of
+    from safespan.study.keys import input_hashes, key_of
+    from safespan.study.needs import check_needs
 
     study = load_study(folder / "study.yaml")
-    file_hashes(study.resolved(folder))
-    key_of(study)
+    check_needs(study)
+    for settings in (study.evaluation, study.activations, study.verdict):
+        input_hashes(settings)
+    key_of(study.resolved(folder))
     return study.model_dump_json()
 
 
@@ -77,8 +80,8 @@ def make_setting(random: Random, folder: Path) -> None:
 
 
 def read_setting(folder: Path) -> str:
-    from safespan.settings.study import StudyConfig
     from safespan.settings.reading import check_settings
+    from safespan.settings.study import StudyConfig
 
     given = folder.joinpath("setting").read_bytes().decode(errors="surrogateescape")
     return check_settings(_STUDY, StudyConfig, [given], "study").model_dump_json()

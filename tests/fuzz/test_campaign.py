@@ -19,14 +19,14 @@ FAST = [name for name, kind in KINDS.items() if kind.share >= 40]
 
 @pytest.mark.long
 def test_a_short_campaign() -> None:
-    found = run(2000, seed=1)
-    assert {name: tally.others for name, tally in found.items() if tally.others} == {}
-    assert all(found[name].successes for name in FAST if name != "model name")
-    assert all(found[name].refusals for name in FAST if name != "judge's reply")
+    tallies = run(2000, seed=1)
+    assert {name: tally.others for name, tally in tallies.items() if tally.others} == {}
+    assert all(tallies[name].successes for name in FAST if name != "model name")
+    assert all(tallies[name].refusals for name in FAST if name != "judge's reply")
 
 
 @pytest.mark.parametrize("name", FAST)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(random=st.randoms(use_true_random=False))
 def test_inputs_that_hypothesis_makes(name, tmp_path_factory, random) -> None:
     tally = Tally()

@@ -14,6 +14,7 @@ from safespan.checkpoints import open_checkpoint
 from safespan.errors import CheckpointError
 from safespan.models.gguf import convert_gguf
 from safespan.models.loading import load_causal_lm
+from safespan.subspaces import SpectrumCache
 from tiny_gguf import TEMPLATE, write_gguf
 
 
@@ -53,6 +54,16 @@ def test_it_is_converted_once_for_its_content(written, tmp_path, monkeypatch):
     other.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(CheckpointError):
         convert_gguf(other, tmp_path)
+
+
+def test_decompositions_and_converted_models_are_kept_under_one_folder(written, tmp_path, monkeypatch):
+    monkeypatch.delenv("SAFESPAN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    SpectrumCache().decompose(torch.eye(130))
+    folder = convert_gguf(written[0])
+    assert folder.parent == tmp_path / "safespan" / "gguf"
+    assert [path.suffix for path in (tmp_path / "safespan").iterdir() if path.is_file()] == [".safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["safespan"]
 
 
 @pytest.mark.parametrize(
@@ -113,3 +124,14 @@ def test_without_the_package(written, tmp_path, monkeypatch):
     monkeypatch.setattr(safespan.models.gguf, "is_gguf_available", lambda: False)
     with pytest.raises(CheckpointError, match=r"needs the package gguf: pip install 'safespan\[gguf\]'"):
         convert_gguf(written[0], tmp_path)
+
+
+def test_files_that_are_no_gguf(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="does not begin with GGUF"):
+        convert_gguf(path, tmp_path / "cache")
+    path.write_bytes(b"GGUF" + bytes(40))
+    with pytest.raises(CheckpointError, match="cannot be read as a GGUF model"):
+        convert_gguf(path, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()

@@ -29,14 +29,17 @@ def scratch(tmp_path):
 def test_weights_agree_with_lapack(family, scratch, side):
     weights = PointWeights(family, ProjectionGrid(fractions=FRACTIONS, side=side), 0, scratch)
     for fraction, method in product(FRACTIONS, ("parallel", "orthogonal", "opposite")):
-        for name, found in weights.of(Point("useful", "alignment", method, fraction)):
+        changes = list(weights.changes(Point("useful", "alignment", method, fraction)))
+        assert [change.name for change in changes] == family.names()
+        for name, change, sides in changes:
             base, aligned, tuned = (
                 exact(c.load(name)) for c in (family.base, family.aligned, family.finetuned["useful"])
             )
             delta = tuned - aligned
             inside = project(delta, aligned - base, fraction, side)
-            expected = aligned + {"parallel": inside, "orthogonal": delta - inside, "opposite": -inside}[method]
-            np.testing.assert_allclose(exact(found), expected, atol=1e-5)
+            expected = {"parallel": inside, "orthogonal": delta - inside, "opposite": -inside}[method]
+            np.testing.assert_allclose(exact(change), expected, atol=1e-5)
+            assert sides == ((False, False) if delta.ndim < 2 else (side != "input", side != "output"))
     weights.close()
     assert list(scratch.iterdir()) == []
 
@@ -49,22 +52,25 @@ def test_the_same_bits_in_any_order(family, scratch, side):
         for label, subspace, fraction in product(("useful", "harmful"), ("alignment", "random-k", "random"), FRACTIONS)
     ]
 
-    def weights_of(order):
-        made = PointWeights(family, grid, 3, scratch)
-        return {point: {name: tensor.clone() for name, tensor in made.of(point)} for point in order}
+    def changes_of(order):
+        weights = PointWeights(family, grid, 3, scratch)
+        return {point: {name: tensor.clone() for name, tensor, _ in weights.changes(point)} for point in order}
 
-    forwards = weights_of(points)
+    forwards = changes_of(points)
     shuffled = [points[i] for i in torch.randperm(len(points), generator=torch.Generator().manual_seed(1))]
     for order in (points[::-1], shuffled):
-        for point, found in weights_of(order).items():
-            assert all(torch.equal(tensor, forwards[point][name]) for name, tensor in found.items())
+        for point, changes in changes_of(order).items():
+            assert changes.keys() == forwards[point].keys() == set(family.names())
+            assert all(torch.equal(tensor, forwards[point][name]) for name, tensor in changes.items())
 
 
 def test_parallel_and_orthogonal_add_up_to_the_update(family, scratch):
     weights = PointWeights(family, ProjectionGrid(fractions=FRACTIONS), 0, scratch)
     for subspace in ("alignment", "random-k", "random"):
-        inside = dict(weights.of(Point("harmful", subspace, "parallel", 0.5)))
-        outside = dict(weights.of(Point("harmful", subspace, "orthogonal", 0.5)))
+        inside, outside = (
+            {name: tensor.clone() for name, tensor, _ in weights.changes(Point("harmful", subspace, method, 0.5))}
+            for method in ("parallel", "orthogonal")
+        )
         for name in family.names():
             aligned, tuned = family.aligned.load(name), family.finetuned["harmful"].load(name)
-            torch.testing.assert_close(inside[name] + outside[name] - aligned, tuned, atol=1e-5, rtol=0)
+            torch.testing.assert_close(inside[name] + outside[name], tuned - aligned, atol=1e-5, rtol=0)

@@ -10,12 +10,11 @@ import torch
 from claims import captured, gaussian
 from oracle import exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint
+from safespan.checkpoints.updates import matrix_names
 from safespan.errors import ConfigError
 from safespan.projection import Family, Point, PointWeights, TrialPoint, TrialWeights, trial_points
 from safespan.settings.analysis import ProjectionGrid
-from safespan.settings.verdict import trial_finetunes
 from safespan.subspaces import RandomRotation, find_hypothesis
-from safespan.checkpoints.updates import matrix_names
 
 FRACTIONS = (0.25, 0.5, 0.9)
 SIDES = ["output", "input", "both"]
@@ -43,7 +42,7 @@ def make(family, tmp_path):
 
 
 def changes(weights, point):
-    return {name: exact(change.clone()) for name, change in weights.changes(point)}
+    return {name: exact(change.clone()) for name, change, _ in weights.changes(point)}
 
 
 def updates(family, label="useful"):
@@ -72,12 +71,12 @@ def inside(family, method, fraction, side="output", label="useful"):
 def test_own_weights_are_those_of_the_projection_and_lapacks(family, make, tmp_path, side):
     weights, points = make(side=side), PointWeights(family, ProjectionGrid(fractions=FRACTIONS, side=side), 0, tmp_path)
     for method, fraction in product(("parallel", "orthogonal"), FRACTIONS):
-        found = changes(weights, TrialPoint("useful", "alignment", method, fraction, None))
+        own = changes(weights, TrialPoint("useful", "alignment", method, fraction, None))
         projected = changes(points, Point("useful", "alignment", method, fraction))
         expected = inside(family, method, fraction, side)
         for name in family.names():
-            np.testing.assert_array_equal(found[name], projected[name])
-            np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+            np.testing.assert_array_equal(own[name], projected[name])
+            np.testing.assert_allclose(own[name], expected[name], atol=1e-5)
     points.close()
 
 
@@ -89,10 +88,10 @@ def test_a_control_has_the_energy_of_each_matrix_and_other_directions(family, ma
         own = inside(family, method, fraction, side)
         controls = [changes(weights, TrialPoint("useful", "alignment", method, fraction, draw)) for draw in (0, 1)]
         for name, expected in own.items():
-            for found in controls:
+            for control in controls:
                 if expected.ndim < 2:
-                    np.testing.assert_allclose(found[name], expected, atol=1e-5)
-                for part, matrix in zip(each(found[name]), each(expected), strict=True):
+                    np.testing.assert_allclose(control[name], expected, atol=1e-5)
+                for part, matrix in zip(each(control[name]), each(expected), strict=True):
                     assert squared(part) == pytest.approx(squared(matrix), rel=1e-5)
             if expected.ndim > 1:
                 assert np.abs(controls[0][name] - controls[1][name]).max() > 1e-2
@@ -104,10 +103,10 @@ def test_a_control_has_the_energy_of_each_matrix_and_other_directions(family, ma
 )
 def test_a_control_is_a_random_projection_or_what_is_left_of_it(family, make, claim, method):
     weights = make(seed=2)
-    own, found = (changes(weights, TrialPoint("useful", claim, method, 0.5, draw)) for draw in (None, 1))
+    own, controls = (changes(weights, TrialPoint("useful", claim, method, 0.5, draw)) for draw in (None, 1))
     for name, (_, task) in updates(family).items():
         labels = matrix_names(name, task.shape)
-        for label, kept, control, t in zip(labels, each(own[name]), each(found[name]), each(task), strict=False):
+        for label, kept, control, t in zip(labels, each(own[name]), each(controls[name]), each(task), strict=False):
             share = squared(kept) / squared(t)
             drawn = 1 - share if method == "orthogonal" else share
             q = exact(RandomRotation(len(t), 2, f"{label}/1/output").apply(torch.eye(len(t))))
@@ -124,14 +123,14 @@ def test_two_fine_tunes_share_what_their_controls_keep(family, make, method):
     weights, labels = make(("useful", "harmful")), ("useful", "harmful")
     own = {label: inside(family, method, 0.5, label=label) for label in labels}
     whole = {label: updates(family, label) for label in labels}
-    found = {label: changes(weights, TrialPoint(label, "alignment", method, 0.5, 0)) for label in labels}
+    controls = {label: changes(weights, TrialPoint(label, "alignment", method, 0.5, 0)) for label in labels}
     for name in family.names():
-        matrices = zip(*(each(part[label][name]) for part in (own, found) for label in labels), strict=True)
+        matrices = zip(*(each(part[label][name]) for part in (own, controls) for label in labels), strict=True)
         deltas = zip(*(each(whole[label][name][1]) for label in labels), strict=True)
-        for (own_u, own_h, found_u, found_h), (delta_u, delta_h) in zip(matrices, deltas, strict=True):
+        for (own_u, own_h, controls_u, controls_h), (delta_u, delta_h) in zip(matrices, deltas, strict=True):
             share = (squared(own_u) + squared(own_h)) / (squared(delta_u) + squared(delta_h))
-            assert squared(found_u) == pytest.approx(share * squared(delta_u), rel=1e-5)
-            assert squared(found_h) == pytest.approx(share * squared(delta_h), rel=1e-5)
+            assert squared(controls_u) == pytest.approx(share * squared(delta_u), rel=1e-5)
+            assert squared(controls_h) == pytest.approx(share * squared(delta_h), rel=1e-5)
 
 
 def c_of(alignment):
@@ -140,12 +139,12 @@ def c_of(alignment):
 
 def edited(family, claim, fraction):
     """Δ' of every tensor: the matrices with the lowest cosines are edited."""
-    found, cosines = {}, {}
+    edits, cosines = {}, {}
     for name, (alignment, task) in updates(family).items():
         for label, a, t in zip(matrix_names(name, task.shape), each(alignment), each(task), strict=False):
             mapped = c_of(a) @ t
             cosines[label] = (mapped * t).sum() / np.linalg.norm(mapped) / np.linalg.norm(t)
-            found[label] = mapped if claim == "safelora" else t / 2
+            edits[label] = mapped if claim == "safelora" else t / 2
     chosen = sorted(cosines, key=cosines.get)[: round(fraction * len(cosines))]
     assert len(cosines) == 7  # four matrices and three experts
     result = {}
@@ -153,7 +152,7 @@ def edited(family, claim, fraction):
         result[name] = task.copy()
         for label, matrix in zip(matrix_names(name, task.shape), each(result[name]), strict=False):
             if label in chosen:
-                matrix[:] = found[label]
+                matrix[:] = edits[label]
     return result
 
 
@@ -162,13 +161,13 @@ def test_the_share_of_the_layers_with_the_lowest_scores_is_edited(family, make, 
     weights = make()
     for fraction in (*FRACTIONS, 1.0):
         expected = edited(family, claim, fraction)
-        found = changes(weights, TrialPoint("useful", claim, "edit", fraction, None))
+        own = changes(weights, TrialPoint("useful", claim, "edit", fraction, None))
         control = changes(weights, TrialPoint("useful", claim, "edit", fraction, 0))
         assert any(np.abs(expected[name] - task).max() > 0.1 for name, (_, task) in updates(family).items())
         for name, values in expected.items():
-            np.testing.assert_allclose(found[name], values, atol=1e-4 * np.abs(values).max())
+            np.testing.assert_allclose(own[name], values, atol=1e-4 * np.abs(values).max())
             if values.ndim < 2:
-                np.testing.assert_array_equal(control[name], found[name])
+                np.testing.assert_array_equal(control[name], own[name])
             for part, matrix in zip(each(control[name]), each(values), strict=True):
                 assert squared(part) == pytest.approx(squared(matrix), rel=1e-5)
 
@@ -176,14 +175,14 @@ def test_the_share_of_the_layers_with_the_lowest_scores_is_edited(family, make, 
 def test_an_addition_grows_with_the_fraction_and_its_control_turns_it(family, make):
     weights = make(seed=5)
     for fraction in FRACTIONS:
-        found, control = (changes(weights, TrialPoint("useful", "lox", "edit", fraction, draw)) for draw in (None, 1))
+        edits, control = (changes(weights, TrialPoint("useful", "lox", "edit", fraction, draw)) for draw in (None, 1))
         for name, (alignment, task) in updates(family).items():
             labels = matrix_names(name, task.shape)
             if task.ndim < 2:
-                np.testing.assert_allclose(found[name], task, atol=1e-6)
-                np.testing.assert_array_equal(found[name], control[name])
+                np.testing.assert_allclose(edits[name], task, atol=1e-6)
+                np.testing.assert_array_equal(edits[name], control[name])
             for label, a, t, own, turned in zip(
-                labels, *(each(x) for x in (alignment, task, found[name], control[name])), strict=False
+                labels, *(each(x) for x in (alignment, task, edits[name], control[name])), strict=False
             ):
                 left, values, right = np.linalg.svd(a, full_matrices=False)
                 added = fraction * 1.25 * (left[:, :6] * values[:6]) @ right[:6]
@@ -208,21 +207,9 @@ def test_the_same_bits_in_any_order(make, side):
 
     forwards = bits(points)
     picked = torch.randperm(len(points), generator=torch.Generator().manual_seed(1))[:20].tolist()
-    for point, found in bits([points[i] for i in picked]).items():
-        for name, change in found.items():
+    for point, again in bits([points[i] for i in picked]).items():
+        for name, change in again.items():
             np.testing.assert_array_equal(change, forwards[point][name])
-
-
-def test_weights_are_aligned_plus_change_and_the_energy_is_their_sum(family, make):
-    weights, point = make(), TrialPoint("useful", "alignment", "orthogonal", 0.5, None)
-    assert np.isnan(weights.energy)
-    expected = inside(family, "orthogonal", 0.5)
-    for name, weight in weights.of(point):
-        np.testing.assert_allclose(exact(weight), exact(family.aligned.load(name)) + expected[name], atol=1e-5)
-    assert weights.energy == pytest.approx(sum(map(squared, expected.values())), rel=1e-5)
-    for _ in weights.of(point._replace(draw=0)):
-        pass
-    assert weights.energy == pytest.approx(sum(map(squared, expected.values())), rel=1e-5)
 
 
 def test_a_control_lies_on_the_side_of_each_tensors_basis(family, tmp_path):
@@ -248,8 +235,8 @@ def test_a_control_lies_on_the_side_of_each_tensors_basis(family, tmp_path):
         q = exact(RandomRotation(12, 0, f"{name}/0/{written[name]}").apply(torch.eye(12)))
         q = q[: max(1, round(squared(part) / squared(task) * 12))]
         expected = q.T @ q @ turned * (squared(part) / squared(q @ turned)) ** 0.5
-        for found, values in ((own[name], part), (control[name], expected)):
-            np.testing.assert_allclose(found.T if written[name] == "input" else found, values, atol=1e-4)
+        for change, values in ((own[name], part), (control[name], expected)):
+            np.testing.assert_allclose(change.T if written[name] == "input" else change, values, atol=1e-4)
     weights.close()
 
 
@@ -265,10 +252,3 @@ def test_points_of_a_trial():
     assert {point.method for point in trial_points(find_hypothesis("lox"), ["useful"], (1.0,), 1)} == {"edit"}
     with pytest.raises(ConfigError, match="fraction 0.0 is outside"):
         trial_points(find_hypothesis("lox"), ["useful"], (0.0,), 1)
-
-
-def test_the_contaminated_fine_tune_is_tried_where_there_is_one():
-    assert trial_finetunes(["useful", "harmful", "contaminated"]) == ("contaminated", "contaminated")
-    assert trial_finetunes(["harmful", "useful"]) == ("useful", "harmful")
-    with pytest.raises(ConfigError, match="contaminated fine-tune, or a useful and a harmful one"):
-        trial_finetunes(["useful"])

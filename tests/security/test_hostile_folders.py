@@ -16,13 +16,14 @@ import torch
 from safespan.checkpoints import Checkpoint, open_checkpoint, write_checkpoint
 from safespan.errors import CheckpointError, DataError
 from safespan.evaluation.judges import make_judge
-from safespan.settings.judges import ClassifierConfig
+from safespan.files.atomic import atomic_path, write_jsonl
 from safespan.models.loading import load_causal_lm
 from safespan.report.generations import said
-from safespan.report.page import read_manifest, read_results
-from safespan.files.atomic import atomic_path, write_jsonl
-from safespan.results.run_folder import RunFolder
-from safespan.results.tables import SCHEMAS, write_table
+from safespan.report.page import read_results
+from safespan.results import RunFolder, write_table
+from safespan.results.tables import ModelRow
+from safespan.settings.judges import ClassifierConfig
+from table_rows import row_of
 from tiny_model import save_tiny_model
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -82,8 +83,9 @@ def test_our_own_code_unpickles_nothing_and_starts_no_shell() -> None:
     banned = re.compile(
         r"\bpickle\b|torch\.load|allow_pickle|joblib|trust_remote_code=True|os\.system|subprocess|shell="
     )
-    found = {path.name: banned.findall(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")}
-    assert {name: words for name, words in found.items() if words} == {}
+    files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
+    assert len(files) > 100
+    assert {name: words for name, text in files.items() if (words := banned.findall(text))} == {}
 
 
 @pytest.mark.parametrize("kind", ["llama", "of-its-own"])
@@ -146,9 +148,9 @@ def test_a_tensor_is_not_named_like_a_formula(tmp_path, name) -> None:
         Checkpoint(tmp_path)
 
 
-def run_folder(place: Path, model: str) -> RunFolder:
+def run_folder(place: Path, model: str | None) -> RunFolder:
     run = RunFolder(place / "run")
-    write_table(run.table("models"), [{"model": model}], SCHEMAS["models"])
+    write_table(run.table("models"), ModelRow, [row_of(ModelRow, model=model)])
     write_jsonl(place / "secret.jsonl", [{"kind": "harmful", "prompt": "secret", "response": "secret"}])
     (run.root / "generations").mkdir()
     return run
@@ -168,7 +170,7 @@ def test_links_out_of_a_run_folder_are_not_followed(tmp_path) -> None:
     run = run_folder(tmp_path, "useful")
     run.generations("useful").symlink_to(tmp_path / "secret.jsonl")
     run.manifest.symlink_to(tmp_path / "secret.jsonl")
-    for read in (lambda: said(run, ["useful"]), lambda: read_manifest(run)):
+    for read in (lambda: said(run, ["useful"]), run.read_manifest):
         with pytest.raises(DataError, match="link out of its run folder"):
             read()
     run.table("models").unlink()

@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
-from safespan.settings.study import bundled_study, load_study
 from safespan.errors import ConfigError
+from safespan.settings.study import bundled_study, load_study
 
 
 def test_the_bundled_study_is_valid_and_knows_its_run_folder(tmp_path):
@@ -25,10 +25,10 @@ def test_settings_change_fields():
     [
         ("sede=1", "sede: Extra inputs are not permitted"),
         ("seed=-1", "seed: Input should be greater than or equal to 0"),
-        ("projection.fractions=[0.5, 1.5]", r"fraction 1.5 is outside \(0, 1\]"),
+        ("projection.fractions=[0.5, 1.5]", r"projection.fractions 1.5 is outside \(0, 1\]"),
         ("projection.subspaces=[top]", "projection.subspaces: unknown 'top'"),
         ("projection.methods=[up]", "projection.methods: unknown 'up'"),
-        ("overlap.energies=[0]", r"energy fraction 0.0 is outside \(0, 1\]"),
+        ("overlap.energies=[0]", r"overlap.energies 0.0 is outside \(0, 1\]"),
         ("models.aligned.model=here", "give either model, or start together with train"),
         ("models.aligned.start=useful", "'useful' is not a role defined above it"),
         ("models.pirate.model=x", "models.pirate: unknown role"),

@@ -16,12 +16,12 @@ def gaussian(m, n, seed=0):
     return torch.randn(m, n, generator=torch.Generator().manual_seed(seed))
 
 
-def same(found, expected):
-    return torch.equal(found.left, expected.left) and torch.equal(found.values, expected.values)
+def same(spectrum, expected):
+    return torch.equal(spectrum.left, expected.left) and torch.equal(spectrum.values, expected.values)
 
 
 @pytest.fixture
-def track(monkeypatch):
+def decomposed(monkeypatch):
     """How many matrices were decomposed."""
     calls = []
     real = module.factorize
@@ -30,16 +30,16 @@ def track(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(128, 300), (300, 128), (5000, 130), (150, 150)])
-def test_the_same_bits_with_and_without(shape, tmp_path, counted):
+def test_the_same_bits_with_and_without(shape, tmp_path, decomposed):
     matrix = gaussian(*shape)
     for _ in range(3):  # the second from a new cache over the same folder
         assert same(SpectrumCache(tmp_path).decompose(matrix), decompose(matrix))
-    assert counted == [shape]
+    assert decomposed == [shape]
     SpectrumCache(tmp_path).decompose(matrix.T)
     changed = matrix.clone()
     changed[0, 0] += 1e-6
     SpectrumCache(tmp_path).decompose(changed)
-    assert len(counted) == 3
+    assert len(decomposed) == 3
 
 
 def test_small_matrices_are_not_worth_a_file(tmp_path):
@@ -48,7 +48,7 @@ def test_small_matrices_are_not_worth_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "another's"])
-def test_a_broken_file_costs_one_line_and_is_mended(damage, tmp_path, counted, caplog):
+def test_a_broken_file_costs_one_line_and_is_mended(damage, tmp_path, decomposed, caplog):
     matrix = gaussian(130, 140)
     SpectrumCache(tmp_path).decompose(matrix)
     [path] = tmp_path.iterdir()
@@ -67,9 +67,9 @@ def test_a_broken_file_costs_one_line_and_is_mended(damage, tmp_path, counted, c
         assert same(SpectrumCache(tmp_path).decompose(matrix), decompose(matrix))
     assert [record.getMessage() for record in caplog.records] == [f"{path} is broken: its matrix is decomposed again"]
     caplog.clear()
-    before = len(counted)
+    before = len(decomposed)
     assert same(SpectrumCache(tmp_path).decompose(matrix), decompose(matrix))
-    assert len(counted) == before
+    assert len(decomposed) == before
     assert caplog.records == []
 
 
@@ -98,7 +98,7 @@ def test_a_full_disk_costs_one_line_and_leaves_nothing(tmp_path, monkeypatch, ca
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_unused_for_longest_make_room(tmp_path, counted):
+def test_the_files_unused_for_longest_make_room(tmp_path, decomposed):
     room = 2.5 * 130 * 131 * 8 / 1e9  # two files, not three
     cache = SpectrumCache(tmp_path, room)
     first, second, third = (gaussian(130, 140, seed) for seed in range(3))
@@ -106,9 +106,9 @@ def test_the_files_unused_for_longest_make_room(tmp_path, counted):
         cache.decompose(matrix)
     assert len(list(tmp_path.iterdir())) == 2
     cache.decompose(first)
-    assert len(counted) == 3
+    assert len(decomposed) == 3
     cache.decompose(second)
-    assert len(counted) == 4
+    assert len(decomposed) == 4
     tiny = SpectrumCache(tmp_path / "tiny", 1e-6)
     tiny.decompose(first)
     assert not (tmp_path / "tiny").exists()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claims import SHAPES, captured, gaussian, part, projector, said, tensor
+from claims import SHAPES, captured, claimed, gaussian, part, projector, tensor
 from oracle import exact
 from safespan.errors import HypothesisError
 from safespan.projection.tensor import directions, projections
@@ -38,7 +38,7 @@ def projected(delta: torch.Tensor, side: str, columns) -> np.ndarray:
 @pytest.mark.parametrize("claim", LEADING)
 def test_leading_singular_vectors_of_an_update(claim, side, shape):
     update, delta = gaussian(*shape), gaussian(*shape, seed=1)
-    basis = said(claim, side=side, **{LEADING[claim]: update})
+    basis = claimed(claim, side=side, **{LEADING[claim]: update})
     for k in range(1, min(shape) + 1):
         expected = projected(delta, side, lambda at, k=k: singular(update, at, k))
         np.testing.assert_allclose(part(basis, delta, k), expected, atol=1e-5)
@@ -47,8 +47,8 @@ def test_leading_singular_vectors_of_an_update(claim, side, shape):
 @pytest.mark.parametrize("side", SIDES)
 def test_random_k_takes_each_singular_vector_once_in_another_order(side):
     update = gaussian(9, 12)
-    found = said("random-k", side=side, alignment=update)
-    ordered, _ = found.in_order(found.coefficients(update))
+    basis = claimed("random-k", side=side, alignment=update)
+    ordered, _ = basis.in_order(basis.coefficients(update))
     for at, columns in (("output", ordered.left), ("input", ordered.right)):
         if columns is None:
             assert side not in (at, "both")
@@ -63,7 +63,7 @@ def test_random_k_takes_each_singular_vector_once_in_another_order(side):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("side", SIDES)
 def test_random_is_the_q_of_a_gaussian(side, shape):
-    basis = said("random", side=side, seed=3, aligned=torch.zeros(shape))
+    basis = claimed("random", side=side, seed=3, aligned=torch.zeros(shape))
     for at, columns, (rows, others) in (("output", basis.left, shape), ("input", basis.right, shape[::-1])):
         if columns is None:
             assert side not in (at, "both")
@@ -82,16 +82,16 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
     return float((x * y).sum() / (np.linalg.norm(x) * np.linalg.norm(y)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SIZES, SIZES, st.integers(0, 99), st.sampled_from([1e-4, 1.0, 100.0]))
 def test_safe_lora_and_safemerge(m, n, seed, scale):
     alignment, task = scale * gaussian(m, n, seed=seed), gaussian(m, n, seed=seed + 100)
     mapped = c_of(alignment) @ exact(task)
-    found, merged = (said(claim, alignment=alignment, task=task) for claim in ("safelora", "safemerge"))
-    np.testing.assert_allclose(exact(found.update), mapped, atol=1e-5 * np.abs(mapped).max())
+    edit, merged = (claimed(claim, alignment=alignment, task=task) for claim in ("safelora", "safemerge"))
+    np.testing.assert_allclose(exact(edit.update), mapped, atol=1e-5 * np.abs(mapped).max())
     np.testing.assert_allclose(exact(merged.update), exact(task) / 2, rtol=1e-6)
-    assert found.score == pytest.approx(cosine(exact(task), mapped), abs=1e-5)
-    assert merged.score == pytest.approx(found.score, abs=1e-12)
+    assert edit.score == pytest.approx(cosine(exact(task), mapped), abs=1e-5)
+    assert merged.score == pytest.approx(edit.score, abs=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -100,9 +100,9 @@ def test_safe_loras_true_projector_holds_nine_tenths_of_the_energy(shape):
     left, values, _ = np.linalg.svd(exact(alignment), full_matrices=False)
     k = next(k for k in range(1, len(values) + 1) if (values[:k] ** 2).sum() >= 0.9 * (values**2).sum())
     assert k < min(shape) or min(shape) < 5
-    found, mapped = said("safelora-projector", alignment=alignment, task=task), projector(left[:, :k]) @ exact(task)
-    np.testing.assert_allclose(exact(found.update), mapped, atol=1e-5)
-    assert found.score == pytest.approx(cosine(exact(task), mapped), abs=1e-5)
+    edit, mapped = claimed("safelora-projector", alignment=alignment, task=task), projector(left[:, :k]) @ exact(task)
+    np.testing.assert_allclose(exact(edit.update), mapped, atol=1e-5)
+    assert edit.score == pytest.approx(cosine(exact(task), mapped), abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -110,19 +110,19 @@ def test_lox_adds_five_quarters_of_the_six_leading_directions(shape):
     alignment, task = gaussian(*shape), gaussian(*shape, seed=1)
     left, values, right = np.linalg.svd(exact(alignment), full_matrices=False)
     expected = exact(task) + 1.25 * (left[:, :6] * values[:6]) @ right[:6]
-    np.testing.assert_allclose(exact(said("lox", alignment=alignment, task=task).update), expected, atol=1e-5)
+    np.testing.assert_allclose(exact(claimed("lox", alignment=alignment, task=task).update), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("claim", ["alignment", "random-k", "safelora", "safelora-projector", "safemerge", "lox"])
 def test_a_zero_alignment_update_says_nothing(claim):
     task = gaussian(5, 8)
-    found = said(claim, alignment=torch.zeros(5, 8), task=task)
-    if isinstance(found, Basis):
-        assert found.left.shape == (5, 0)
+    nothing = claimed(claim, alignment=torch.zeros(5, 8), task=task)
+    if isinstance(nothing, Basis):
+        assert nothing.left.shape == (5, 0)
         return
     expected = {"lox": task, "safemerge": task / 2}.get(claim, torch.zeros(5, 8))
-    assert torch.equal(found.update, expected)
-    assert found.score == 0
+    assert torch.equal(nothing.update, expected)
+    assert nothing.score == 0
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_a_zero_alignment_update_says_nothing(claim):
 )
 def test_a_stack_of_experts_is_so_many_matrices(claim):
     alignment, task = gaussian(3, 6, 8), gaussian(3, 6, 8, seed=1)
-    found = find_hypothesis(claim).of(tensor(alignment=alignment, task=task))
-    assert len(found) == 3
+    claims = find_hypothesis(claim).evaluate(tensor(alignment=alignment, task=task))
+    assert len(claims) == 3
     results = []
-    for expert, result in enumerate(found):
-        alone = said(claim, name=f"w[{expert}]", alignment=alignment[expert], task=task[expert])
+    for expert, result in enumerate(claims):
+        alone = claimed(claim, name=f"w[{expert}]", alignment=alignment[expert], task=task[expert])
         if isinstance(result, Basis):
             assert torch.equal(result.in_order(result.left.T)[0].left, alone.in_order(alone.left.T)[0].left)
             results.append(result.in_order(result.left.T)[0].left)
@@ -143,7 +143,7 @@ def test_a_stack_of_experts_is_so_many_matrices(claim):
             assert result.score == alone.score
             results.append(result.update)
     assert not torch.equal(results[0], results[1])
-    assert find_hypothesis(claim).of(tensor(alignment=torch.ones(4), task=torch.ones(4))) == []
+    assert find_hypothesis(claim).evaluate(tensor(alignment=torch.ones(4), task=torch.ones(4))) == []
 
 
 # --- claims that read activations -------------------------------------------------------------------------------------
@@ -172,11 +172,11 @@ def residual():
 
 def difference_of_means(harmful: torch.Tensor, useful: torch.Tensor) -> tuple[np.ndarray, float, float]:
     """Unit difference on the rows 0, 2, …; on the others the share of pairs in the right order, and d′."""
-    found = exact(harmful)[::2].mean(0) - exact(useful)[::2].mean(0)
-    found /= np.linalg.norm(found)
-    high, low = exact(harmful)[1::2] @ found, exact(useful)[1::2] @ found
+    direction = exact(harmful)[::2].mean(0) - exact(useful)[::2].mean(0)
+    direction /= np.linalg.norm(direction)
+    high, low = exact(harmful)[1::2] @ direction, exact(useful)[1::2] @ direction
     ordered = (high[:, None] > low).mean() + (high[:, None] == low).mean() / 2
-    return found, ordered, (high.mean() - low.mean()) / np.sqrt((high.var(ddof=1) + low.var(ddof=1)) / 2)
+    return direction, ordered, (high.mean() - low.mean()) / np.sqrt((high.var(ddof=1) + low.var(ddof=1)) / 2)
 
 
 def test_the_refusal_direction_is_the_difference_of_means_of_the_best_early_layer(tmp_path, residual):
@@ -186,12 +186,12 @@ def test_the_refusal_direction_is_the_difference_of_means_of_the_best_early_laye
     assert known[5][1:] > known[best][1:], "the last fifth of the layers must have something to lose"
     kept = captured(tmp_path, **streams(*residual))
     for name, shape, side in ((WRITER, (D, 12), "left"), (EMBEDDING, (30, D), "right")):
-        basis = said("refusal-direction", name=name, captured=kept, aligned=torch.zeros(shape))
-        found = getattr(basis, side)
+        basis = claimed("refusal-direction", name=name, captured=kept, aligned=torch.zeros(shape))
+        columns = getattr(basis, side)
         assert getattr(basis, "right" if side == "left" else "left") is None
-        np.testing.assert_allclose(exact(found)[:, 0], known[best][0], atol=1e-5)
+        np.testing.assert_allclose(exact(columns)[:, 0], known[best][0], atol=1e-5)
     for claim in ("refusal-direction", "refusal-directions"):
-        assert said(claim, name=READER, captured=kept, aligned=torch.zeros(12, D)) is None
+        assert claimed(claim, name=READER, captured=kept, aligned=torch.zeros(12, D)) is None
 
 
 def test_of_layers_that_tell_all_prompts_apart_the_clearest_is_taken(tmp_path, residual):
@@ -202,7 +202,7 @@ def test_of_layers_that_tell_all_prompts_apart_the_clearest_is_taken(tmp_path, r
     assert [known[layer][1] for layer in (1, 2, 3)] == [1, 1, 1]
     best = max((1, 2, 3), key=lambda layer: known[layer][2])
     assert best != 1
-    basis = said(
+    basis = claimed(
         "refusal-direction", name=WRITER, captured=captured(tmp_path, **streams(*residual)), aligned=torch.zeros(D, 12)
     )
     np.testing.assert_allclose(exact(basis.left)[:, 0], known[best][0], atol=1e-5)
@@ -213,21 +213,21 @@ def test_refusal_directions_span_the_differences_of_means_the_best_first(tmp_pat
     harmful[2], useful[2] = harmful[1], useful[1]  # adds nothing
     known = {layer: difference_of_means(harmful[layer], useful[layer]) for layer in harmful}
     order = sorted(range(1, 5), key=lambda layer: known[layer][1:], reverse=True)
-    basis = said(
+    basis = claimed(
         "refusal-directions", name=WRITER, captured=captured(tmp_path, **streams(*residual)), aligned=torch.zeros(D, 12)
     )
-    found = exact(basis.left)
-    assert found.shape == (D, 3)
+    columns = exact(basis.left)
+    assert columns.shape == (D, 3)
     for k, taken in ((1, order[:1]), (3, order)):
         spanned = np.linalg.qr(np.stack([known[layer][0] for layer in taken if layer != 2], 1))[0]
-        np.testing.assert_allclose(projector(found[:, :k]), projector(spanned), atol=1e-5)
+        np.testing.assert_allclose(projector(columns[:, :k]), projector(spanned), atol=1e-5)
 
 
 def test_a_difference_of_means_needs_prompts_to_hold_out(tmp_path, residual):
     harmful, useful = residual
     few = captured(tmp_path, **streams({1: harmful[1][:3]}, {1: useful[1]}))
     with pytest.raises(HypothesisError, match=f"'refusal-direction', tensor {WRITER}: .*at least 4 prompts.*given 3"):
-        said("refusal-direction", name=WRITER, captured=few, aligned=torch.zeros(D, 12))
+        claimed("refusal-direction", name=WRITER, captured=few, aligned=torch.zeros(D, 12))
 
 
 @pytest.mark.parametrize("prompts", [3, 40])
@@ -235,7 +235,7 @@ def test_a_difference_of_means_needs_prompts_to_hold_out(tmp_path, residual):
 def test_actsvd_is_the_svd_of_the_outputs(tmp_path, shape, prompts):
     weight, inputs, delta = gaussian(*shape), gaussian(prompts, shape[1], seed=1), gaussian(*shape, seed=2)
     kept = captured(tmp_path, inputs__harmful__w=inputs)
-    basis = said("actsvd", captured=kept, aligned=weight)
+    basis = claimed("actsvd", captured=kept, aligned=weight)
     left = np.linalg.svd(exact(weight) @ exact(inputs).T, full_matrices=False)[0]
     for k in range(1, min(*shape, prompts) + 1):
         np.testing.assert_allclose(part(basis, delta, k), projector(left[:, :k]) @ exact(delta), atol=1e-5)
@@ -254,7 +254,7 @@ def test_actsvd_orthogonal_leaves_out_what_utility_needs(tmp_path, shape):
         kind: gaussian(40, shape[1], seed=seed) * torch.linspace(2, 0.1, shape[1])
         for seed, kind in enumerate(("useful", "harmful"))
     }
-    basis = said(
+    basis = claimed(
         "actsvd-orthogonal",
         captured=captured(tmp_path, **{f"inputs__{kind}__w": rows for kind, rows in inputs.items()}),
         aligned=weight,
@@ -274,7 +274,7 @@ def test_actsvd_orthogonal_leaves_out_what_utility_needs(tmp_path, shape):
 @pytest.mark.parametrize("prompts", [4, 40])
 def test_the_activation_null_space_comes_first(tmp_path, prompts):
     inputs = gaussian(prompts, 9) * torch.logspace(0, -1, 9)
-    basis = said("activation-null", captured=captured(tmp_path, inputs__useful__w=inputs), aligned=gaussian(6, 9))
+    basis = claimed("activation-null", captured=captured(tmp_path, inputs__useful__w=inputs), aligned=gaussian(6, 9))
     assert basis.left is None
     assert basis.right.shape == (9, 9)
     along = (exact(inputs) @ exact(basis.right)) ** 2
@@ -290,18 +290,18 @@ def test_the_activation_null_space_comes_first(tmp_path, prompts):
 @pytest.mark.parametrize("claim", ["actsvd", "actsvd-orthogonal", "activation-null"])
 def test_a_matrix_whose_inputs_were_not_captured_has_no_claim(tmp_path, claim):
     kept = captured(tmp_path, inputs__useful__other=gaussian(4, 9), inputs__harmful__other=gaussian(4, 9))
-    assert said(claim, captured=kept, aligned=gaussian(6, 9)) is None
+    assert claimed(claim, captured=kept, aligned=gaussian(6, 9)) is None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(2, 30), SIZES, st.integers(0, 9))
 def test_the_planted_half_comes_first_and_its_complement_behind_it(m, n, seed):
-    found = exact(said("planted", name="x", seed=seed, aligned=torch.zeros(m, n)).left)
-    assert found.shape == (m, m)
-    np.testing.assert_allclose(found.T @ found, np.eye(m), atol=1e-5)
+    planted = exact(claimed("planted", name="x", seed=seed, aligned=torch.zeros(m, n)).left)
+    assert planted.shape == (m, m)
+    np.testing.assert_allclose(planted.T @ planted, np.eye(m), atol=1e-5)
     half = exact(planted_half(m, seed, "x"))
     assert half.shape == (m, m // 2)
-    np.testing.assert_allclose(found[:, : m // 2], half, atol=1e-6)
+    np.testing.assert_allclose(planted[:, : m // 2], half, atol=1e-6)
     drawn = torch.randn(m, m // 2, generator=seeded(seed, "planted", "x"))
     np.testing.assert_allclose(projector(np.linalg.qr(exact(drawn))[0]), projector(half), atol=1e-4)
 
@@ -327,14 +327,15 @@ def test_what_is_read_must_be_declared(tmp_path, read):
         reads(matrix)
 
     make = {"claim": "c", "paper": "p"}
-    assert hypothesis("mine", needs=[need], **make)(claim).of(there) == [None]
+    assert hypothesis("mine", needs=[need], **make)(claim).evaluate(there) == [None]
     others = sorted({"base", "safe", "harmful", "prompts"} - {need})
     for declared, words in (([], "no needs"), (others, ".*".join(others))):
         with pytest.raises(HypothesisError, match=f"'mine', tensor w: it reads what needs '{need}'.*{words}"):
-            hypothesis("mine", needs=declared, **make)(claim).of(there)
+            hypothesis("mine", needs=declared, **make)(claim).evaluate(there)
 
 
 @pytest.mark.parametrize("reads", [lambda matrix: matrix.task, lambda matrix: matrix.spectrum("luck")])
 def test_what_is_not_there_is_said(reads):
+    claim = hypothesis("mine", claim="c", paper="p")(reads)
     with pytest.raises(HypothesisError, match="tensor w: it reads '(task|luck)', and there is aligned, alignment"):
-        hypothesis("mine", claim="c", paper="p")(reads).of(tensor(alignment=gaussian(4, 5), aligned=gaussian(4, 5)))
+        claim.evaluate(tensor(alignment=gaussian(4, 5), aligned=gaussian(4, 5)))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from claims import gaussian, tensor
-from safespan.settings import names as choices
 from safespan.errors import ConfigError, HypothesisError
+from safespan.settings import names as choices
 from safespan.subspaces import Basis, Edit, Hypothesis, find_hypothesis, hypothesis
 
 MAKE = {"claim": "c", "paper": "p"}
@@ -62,7 +62,7 @@ EDITS = {
 def test_what_is_no_basis_or_edit_of_the_matrix_is_said_in_one_line(kind, message, returned):
     claim = hypothesis("mine", kind=kind, **MAKE)(lambda matrix: returned)
     with pytest.raises(HypothesisError) as caught:
-        claim.of(tensor(name="a.b", aligned=torch.zeros(4, 6)))
+        claim.evaluate(tensor(name="a.b", aligned=torch.zeros(4, 6)))
     text = str(caught.value)
     assert text.startswith("hypothesis 'mine', tensor a.b: it")
     assert message in text
@@ -72,13 +72,13 @@ def test_what_is_no_basis_or_edit_of_the_matrix_is_said_in_one_line(kind, messag
 def test_the_expert_at_fault_is_named():
     claim = hypothesis("mine", **MAKE)(lambda matrix: Basis(torch.eye(4) * (1 + matrix.name.endswith("[1]")), None))
     with pytest.raises(HypothesisError, match=r"tensor w\[1\]: its left basis is not orthonormal"):
-        claim.of(tensor(aligned=torch.zeros(3, 4, 6)))
+        claim.evaluate(tensor(aligned=torch.zeros(3, 4, 6)))
 
 
 def test_an_empty_basis_one_order_and_none_pass():
-    found = iter([Basis(torch.empty(4, 0), None), Basis(torch.eye(4), None, torch.randperm(4)), None])
-    claim = hypothesis("mine", **MAKE)(lambda matrix: next(found))
-    assert [basis and tuple(basis.left.shape) for basis in claim.of(tensor(aligned=torch.zeros(3, 4, 6)))] == [
+    bases = iter([Basis(torch.empty(4, 0), None), Basis(torch.eye(4), None, torch.randperm(4)), None])
+    claim = hypothesis("mine", **MAKE)(lambda matrix: next(bases))
+    assert [basis and tuple(basis.left.shape) for basis in claim.evaluate(tensor(aligned=torch.zeros(3, 4, 6)))] == [
         (4, 0),
         (4, 4),
         None,
@@ -87,10 +87,10 @@ def test_an_empty_basis_one_order_and_none_pass():
 
 @pytest.mark.parametrize("name", [*choices.HYPOTHESES, choices.PLANTED])
 def test_each_name_finds_the_hypothesis_of_that_name(name):
-    found = find_hypothesis(name)
-    assert isinstance(found, Hypothesis)
-    assert found.name == name
-    assert found.paper.startswith("https://arxiv.org/abs/")
+    claim = find_hypothesis(name)
+    assert isinstance(claim, Hypothesis)
+    assert claim.name == name
+    assert claim.paper.startswith("https://arxiv.org/abs/")
 
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -117,8 +117,8 @@ def entries(tmp_path, monkeypatch):
     find_hypothesis.cache_clear()
 
     def install(**given):
-        found = [EntryPoint(name, value, "safespan.hypotheses") for name, value in given.items()]
-        monkeypatch.setattr(choices, "entry_points", lambda group: found if group == "safespan.hypotheses" else [])
+        known = [EntryPoint(name, value, "safespan.hypotheses") for name, value in given.items()]
+        monkeypatch.setattr(choices, "entry_points", lambda group: known if group == "safespan.hypotheses" else [])
 
     yield install
     find_hypothesis.cache_clear()
@@ -129,7 +129,7 @@ def test_another_packages_hypothesis_is_one_of_ours(entries):
     entries(theirs="foreign_claims:theirs")
     assert "theirs" in choices.hypothesis_names()
     assert "theirs" in choices.tested_by_default()
-    [basis] = find_hypothesis("theirs").of(tensor(aligned=torch.zeros(4, 6)))
+    [basis] = find_hypothesis("theirs").evaluate(tensor(aligned=torch.zeros(4, 6)))
     assert torch.equal(basis.left, torch.full((4, 1), 0.5))
 
 
@@ -165,17 +165,17 @@ def test_the_package_in_the_documentation_brings_its_claim(entries, tmp_path):
     [project], [source] = (re.findall(f"```{kind}\n(.*?)```", OWN_CLAIM, re.DOTALL) for kind in ("toml", "python"))
     (tmp_path / "my_claims.py").write_text(source)
     entries(**tomllib.loads(project)["project"]["entry-points"]["safespan.hypotheses"])
-    [basis] = find_hypothesis("aligned-rows").of(tensor(alignment=torch.diag(torch.tensor([1.0, -3.0, 2.0]))))
+    [basis] = find_hypothesis("aligned-rows").evaluate(tensor(alignment=torch.diag(torch.tensor([1.0, -3.0, 2.0]))))
     assert torch.equal(basis.left, torch.eye(3)[:, [1, 2, 0]])
-    assert find_hypothesis("aligned-rows").of(tensor(name="lm_head.weight", alignment=torch.ones(3, 3))) == [None]
+    assert find_hypothesis("aligned-rows").evaluate(tensor(name="lm_head.weight", alignment=torch.ones(3, 3))) == [None]
 
 
 @pytest.mark.parametrize("name", [*choices.HYPOTHESES, choices.PLANTED])
 def test_every_claim_has_its_row_and_its_paper_in_the_documentation(name):
-    found = find_hypothesis(name)
-    needs = ", ".join(sorted(found.needs))
+    claim = find_hypothesis(name)
+    needs = ", ".join(sorted(claim.needs))
     [row] = re.findall(rf"^\| `{name}` \|.*$", PAPERS, re.MULTILINE)
     _, kind, asked, file = (cell.strip() for cell in row.strip("|").rsplit("|", 3))
-    assert (kind, asked) == (found.kind, needs)
-    assert f"{found.function.__module__.rpartition('.')[2]}.py" == file.strip("`")
-    assert f"]({found.paper})" in PAPERS
+    assert (kind, asked) == (claim.kind, needs)
+    assert f"{claim.function.__module__.rpartition('.')[2]}.py" == file.strip("`")
+    assert f"]({claim.paper})" in PAPERS

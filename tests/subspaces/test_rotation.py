@@ -22,7 +22,7 @@ def squared(matrix: np.ndarray) -> float:
     return float((matrix**2).sum())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 70), SIZES, st.integers(0, 99))
 def test_it_is_orthogonal_linear_and_inverted(m, n, seed):
     rotation, columns = RandomRotation(m, seed, "w"), gaussian(m, n, seed=seed)
@@ -52,7 +52,7 @@ def test_the_energy_of_its_first_rows_has_haars_mean_and_variance(m, r):
 
 
 @pytest.mark.parametrize("side", SIDES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(m=st.integers(2, 24), n=st.integers(2, 24), seed=st.integers(0, 99), share=st.floats(0.01, 2.0))
 def test_a_part_keeps_exactly_the_energy_asked_for(side, m, n, seed, share):
     delta = gaussian(m, n, seed=seed)
@@ -61,7 +61,7 @@ def test_a_part_keeps_exactly_the_energy_asked_for(side, m, n, seed, share):
 
 
 @pytest.mark.parametrize("side", SIDES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(m=st.integers(2, 24), n=st.integers(2, 24), seed=st.integers(0, 99), share=st.floats(0.05, 0.95))
 def test_a_part_is_a_projection_on_the_first_rows_rescaled(side, m, n, seed, share):
     delta = gaussian(m, n, seed=seed)
@@ -75,11 +75,11 @@ def test_a_part_is_a_projection_on_the_first_rows_rescaled(side, m, n, seed, sha
     if side != "output":
         rows = dense(n, seed, "w/input")[: max(1, round(each * n))]
         expected = expected @ rows.T @ rows
-    found = exact(random_part(delta, energy, SIDES[side], seed, "w"))
+    drawn = exact(random_part(delta, energy, SIDES[side], seed, "w"))
     scale = (energy / squared(expected)) ** 0.5
-    np.testing.assert_allclose(found, scale * expected, atol=1e-4 * scale)
+    np.testing.assert_allclose(drawn, scale * expected, atol=1e-4 * scale)
     # An orthogonal projection: what is left is orthogonal to it.
-    assert (found / scale * exact(delta)).sum() == pytest.approx(squared(found / scale), rel=1e-4)
+    assert (drawn / scale * exact(delta)).sum() == pytest.approx(squared(drawn / scale), rel=1e-4)
 
 
 def test_parts_of_one_draw_are_nested():
@@ -98,8 +98,8 @@ def test_nothing_all_and_more_than_all():
     assert not random_part(delta, 0.0, (True, True), 0, "w").any()
     assert not random_part(torch.zeros(5, 7), 3.0, (True, True), 0, "w").any()
     for energy in (whole, 9 * whole):
-        found = exact(random_part(delta, energy, (True, True), 0, "w"))
-        np.testing.assert_allclose(found, (energy / whole) ** 0.5 * exact(delta), rtol=1e-5)
+        drawn = exact(random_part(delta, energy, (True, True), 0, "w"))
+        np.testing.assert_allclose(drawn, (energy / whole) ** 0.5 * exact(delta), rtol=1e-5)
 
 
 @pytest.mark.parametrize("m", [1, 2, 4])

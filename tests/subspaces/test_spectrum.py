@@ -4,14 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claims import gaussian, said
+from claims import claimed, gaussian
 from safespan.errors import ConfigError
 from safespan.subspaces import decompose, random_basis, rank_of_fraction
 
 SIZES = st.integers(1, 24)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SIZES, SIZES, st.integers(0, 99))
 def test_spectrum_is_lapacks(m, n, seed):
     matrix = gaussian(m, n, seed=seed)
@@ -33,8 +33,8 @@ def test_small_directions_survive(shape):
     left = torch.linalg.qr(gaussian(shape[0], 20, seed=1).double()).Q
     right = torch.linalg.qr(gaussian(shape[1], 20, seed=2).double()).Q
     matrix = left @ torch.diag(torch.logspace(0, -4, 20, dtype=torch.float64)) @ right.T
-    found = decompose(matrix).left[:, :15].double()
-    torch.testing.assert_close(found @ found.T, left[:, :15] @ left[:, :15].T, atol=1e-6, rtol=0)
+    leading = decompose(matrix).left[:, :15].double()
+    torch.testing.assert_close(leading @ leading.T, left[:, :15] @ left[:, :15].T, atol=1e-6, rtol=0)
 
 
 def test_rank_deficient_and_zero():
@@ -53,11 +53,11 @@ SUBSPACE = st.sampled_from(["alignment", "random-k", "random"])
 SIDE = st.sampled_from(["output", "input", "both"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(SIZES, SIZES, st.integers(0, 9), SUBSPACE, SIDE)
 def test_every_basis_projects(m, n, seed, subspace, side):
     """Twice is once, energies are those of the projection, and a band is a difference."""
-    basis = said(subspace, side=side, seed=seed, alignment=gaussian(m, n, seed=seed))
+    basis = claimed(subspace, side=side, seed=seed, alignment=gaussian(m, n, seed=seed))
     delta = gaussian(m, n, seed=seed + 100)
     coefficients = basis.coefficients(delta)
     energies = basis.energies(coefficients)
@@ -77,7 +77,7 @@ def test_random_bases_are_seeded_and_own_to_each_tensor():
     matrix, delta = gaussian(12, 20, seed=0), gaussian(12, 20, seed=1)
 
     def part(subspace, seed, name):
-        basis = said(subspace, name=name, seed=seed, alignment=matrix)
+        basis = claimed(subspace, name=name, seed=seed, alignment=matrix)
         return basis.parallel(basis.coefficients(delta), 5)
 
     for subspace in ("random-k", "random"):
@@ -89,7 +89,7 @@ def test_random_bases_are_seeded_and_own_to_each_tensor():
 
 def test_random_k_draws_from_the_singular_vectors():
     matrix = gaussian(12, 20, seed=0)
-    basis = said("random-k", alignment=matrix)
+    basis = claimed("random-k", alignment=matrix)
     drawn = basis.in_order(torch.zeros(12, 20))[0].left
     matches = (decompose(matrix).left.T @ drawn).abs().round(decimals=4)
     assert torch.equal(matches.sum(0), torch.ones(12))
@@ -113,10 +113,10 @@ def test_random_bases_are_orthonormal_and_the_q_of_their_gaussian(shape):
 def test_a_tall_matrix_of_several_chunks_has_lapacks_spectrum():
     matrix = gaussian(9000, 12, seed=0) @ torch.diag(torch.logspace(0, -3, 12))
     left, values, _ = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
-    found = decompose(matrix)
-    np.testing.assert_allclose(found.values.numpy(), values, rtol=1e-8)
+    spectrum = decompose(matrix)
+    np.testing.assert_allclose(spectrum.values.numpy(), values, rtol=1e-8)
     # The same six-dimensional subspace: nothing of either basis lies outside the other's.
-    ours, lapacks = found.left[:, :6].double().numpy(), left[:, :6]
+    ours, lapacks = spectrum.left[:, :6].double().numpy(), left[:, :6]
     np.testing.assert_allclose(lapacks @ (lapacks.T @ ours), ours, atol=1e-6)
     np.testing.assert_allclose(ours @ (ours.T @ lapacks), lapacks, atol=1e-6)
 
@@ -124,6 +124,6 @@ def test_a_tall_matrix_of_several_chunks_has_lapacks_spectrum():
 def test_a_steep_tall_spectrum_keeps_orthonormal_vectors():
     left = torch.linalg.qr(gaussian(5000, 30, seed=1).double()).Q
     right = torch.linalg.qr(gaussian(30, 30, seed=2).double()).Q
-    found = decompose(left @ torch.diag(torch.logspace(0, -5, 30, dtype=torch.float64)) @ right.T).left.double()
-    assert found.shape == (5000, 30)
-    torch.testing.assert_close(found.T @ found, torch.eye(30, dtype=torch.float64), atol=1e-6, rtol=0)
+    left_vectors = decompose(left @ torch.diag(torch.logspace(0, -5, 30, dtype=torch.float64)) @ right.T).left.double()
+    assert left_vectors.shape == (5000, 30)
+    torch.testing.assert_close(left_vectors.T @ left_vectors, torch.eye(30, dtype=torch.float64), atol=1e-6, rtol=0)

@@ -62,7 +62,7 @@ def _bytes_needed(shape: tuple[int, ...]) -> int:
 
 
 def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
-    """Δ = end − start of one tensor in float32, in the tensor's own shape, on `pool.device()`.
+    """Δ = end − start of one tensor in float32, in the tensor's own shape, on `linalg.device.device()`.
 
     Between a base and the same base with an adapter it is the adapter's own B·A, which no rounding has touched.
 

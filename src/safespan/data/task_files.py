@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from safespan.settings.reading import UNREADABLE
+
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
 
 
@@ -34,22 +36,22 @@ def task_files(task: str) -> list[Path]:
     """
     if not task.endswith((".yaml", ".yml")) or not os.path.isfile(task):
         return []
-    return sorted(set(_read_by(Path(task).resolve(), set())))
+    return sorted(set(_read_by(Path(task), set())))
 
 
-def _read_by(path: Path, seen: set[Path]) -> Iterator[Path]:
-    if path in seen or not path.is_file():
+def _read_by(file: Path, seen: set[Path]) -> Iterator[Path]:
+    if not os.path.isfile(file) or (path := file.resolve()) in seen:
         return
     seen.add(path)
     yield path
     try:
         fields: Value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # nosec B506
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+    except (OSError, *UNREADABLE):
         return  # the evaluation reports it
     if not isinstance(fields, dict):
         return
     for other in _texts(fields.get("include")):
-        yield from _read_by((path.parent / other).resolve(), seen)
+        yield from _read_by(path.parent / other, seen)
     for text in _texts(fields):
         if isinstance(text, _Function):
             module = path.parent / f"{text.rpartition('.')[0].replace('.', '/')}.py"
@@ -65,16 +67,17 @@ def _documents(fields: dict[str, Value]) -> Iterator[Path]:
     yield from local
     for pattern in _texts(options.get("data_files")):
         for place in (Path(), *local):
-            yield from (Path(file).resolve() for file in glob.glob(str(place / pattern)))
+            yield from (Path(file).resolve() for file in glob.glob(str(place / pattern), recursive=True))
 
 
 def _texts(value: Value) -> Iterator[str]:
-    """Every text in a value, at any depth."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
+    """Every text in a value, at any depth, that can name a file; what aliases repeat is read once."""
+    waiting, seen = [value], set()
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, str):
+            if "\0" not in inner:
+                yield inner
+        elif isinstance(inner, dict | list) and id(inner) not in seen:
+            seen.add(id(inner))
+            waiting += inner.values() if isinstance(inner, dict) else inner

@@ -7,12 +7,12 @@ from pathlib import Path
 
 def content_hash(path: Path) -> str | None:
     """SHA-256 of a file; of a folder, of the names and contents of all files in it; None if there is neither."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, False for a name that no file can have
         digest = hashlib.sha256()
         for inner in sorted(inner for inner in path.rglob("*") if inner.is_file()):
             digest.update(f"{inner.relative_to(path)}\0{content_hash(inner)}\0".encode())
         return digest.hexdigest()
-    if not os.path.isfile(path):  # unlike Path's, False for a name that no file can have
+    if not os.path.isfile(path):
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ from safespan.settings.redaction import secret_field
 Model = TypeVar("Model", bound=BaseModel)
 
 
-_UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError, OverflowError, yaml.YAMLError)
+UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError, OverflowError, yaml.YAMLError)
 """What PyYAML raises: beside its own errors those of Python, for wrong dates and numbers and for deep nesting."""
 _MOST, _DEEPEST = 100_000, 50
 """Values in a file, those that aliases repeat counted each time, and the depth of their nesting."""
@@ -75,7 +75,7 @@ def read_fields(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any
     except yaml.MarkedYAMLError as error:  # its own text quotes the line, which may hold a secret
         where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"cannot read {path}: {error.problem}{where}") from None
-    except (*_UNREADABLE, OSError) as error:
+    except (*UNREADABLE, OSError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} should hold named fields, not {type(raw).__name__}")
@@ -136,5 +136,5 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
             raise ConfigError(f"--set {setting!r}: {parent} has no fields of its own")
     try:
         place[last] = _parsed(text)
-    except (*_UNREADABLE, yaml.YAMLError):
+    except (*UNREADABLE, yaml.YAMLError):
         raise ConfigError(f"--set {field}: what follows the = is not a YAML value") from None

@@ -1,12 +1,12 @@
 """What a study file may say; every field explains itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from safespan.errors import SafespanError
+from safespan.errors import ConfigError, SafespanError
 from safespan.settings.analysis import ActivationsConfig, OverlapConfig, ProjectionGrid
 from safespan.settings.base import Settings
 from safespan.settings.evaluation import EvaluationConfig
@@ -16,7 +16,6 @@ from safespan.settings.names import (
     GRANULARITIES,
     METHODS,
     ROLES,
-    check_choices,
     check_shares,
     hypothesis_names,
 )
@@ -88,16 +87,16 @@ class StudyConfig(Settings):
 
     def _check_names_and_shares(self) -> None:
         if grid := self.projection:
-            check_choices("projection.subspaces", grid.subspaces or (), hypothesis_names())
-            check_choices("projection.methods", grid.methods, METHODS)
+            _check_names("projection.subspaces", grid.subspaces or (), hypothesis_names())
+            _check_names("projection.methods", grid.methods, METHODS)
             check_shares("projection.fractions", grid.fractions)
         if self.overlap:
-            check_choices("overlap.granularities", self.overlap.granularities, GRANULARITIES)
+            _check_names("overlap.granularities", self.overlap.granularities, GRANULARITIES)
             check_shares("overlap.energies", self.overlap.energies)
         if self.activations:
             check_shares("activations.energies", self.activations.energies)
         if self.verdict:
-            check_choices("verdict.hypotheses", self.verdict.hypotheses or (), hypothesis_names())
+            _check_names("verdict.hypotheses", self.verdict.hypotheses or (), hypothesis_names())
             check_shares("verdict.fractions", self.verdict.fractions)
             trial_finetunes(self.models)
             if self.evaluation.utility is None or self.evaluation.harmfulness is None:
@@ -112,6 +111,12 @@ class StudyConfig(Settings):
         """The same study with `{run}` replaced by the run folder."""
         text = self.model_dump_json(exclude_unset=True).replace("{run}", str(run.resolve()))
         return StudyConfig.model_validate_json(text)
+
+
+def _check_names(field: str, given: Iterable[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{field}: unknown {name!r}, expected one of {', '.join(known)}")
 
 
 def load_study(path: Path, settings: Sequence[str] = ()) -> StudyConfig:

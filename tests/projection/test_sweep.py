@@ -1,45 +1,13 @@
-import json
-
 import numpy as np
 import pytest
 import torch
+from families import difference, energy, family_of, oracle_part
 
-from oracle import SHAPES, exact, odd_weights, project, save_checkpoint
+from oracle import odd_weights, save_checkpoint
 from safespan.checkpoints import Checkpoint, layer_of, module_of
 from safespan.errors import CheckpointError, ConfigError
-from safespan.projection import Family, sweep, write_projected
+from safespan.projection import Family, sweep
 from safespan.settings.analysis import FRACTIONS, ProjectionGrid
-
-
-def family_of(tmp_path, dtype=torch.float32, shards=1, tied=False, safe=True):
-    roles = ["base", "aligned", "useful", "harmful", "safe"]
-    folders = {
-        role: save_checkpoint(tmp_path / role, odd_weights(seed, dtype), shards if seed % 2 else 1, tied)
-        for seed, role in enumerate(roles)
-    }
-    finetuned = {role: Checkpoint(folders[role]) for role in ("useful", "harmful")}
-    base, aligned = Checkpoint(folders["base"]), Checkpoint(folders["aligned"])
-    return Family(base, aligned, finetuned, Checkpoint(folders["safe"]) if safe else None)
-
-
-def difference(start, end, name):
-    return exact(end.load(name).float()) - exact(start.load(name).float())
-
-
-def oracle_part(family, label, subspace, fraction, side="output"):
-    """Parallel part of every tensor in float64, and the whole update."""
-    parts, whole = {}, {}
-    for name in family.names():
-        task = difference(family.aligned, family.finetuned[label], name)
-        reference = difference(family.base, family.aligned, name)
-        if subspace == "safety":
-            reference = difference(family.aligned, family.safe, name)
-        parts[name], whole[name] = project(task, reference, fraction, side), task
-    return parts, whole
-
-
-def energy(tensors):
-    return sum(float((tensor**2).sum()) for tensor in tensors.values())
 
 
 @pytest.mark.parametrize("side", ["output", "input", "both"])
@@ -49,37 +17,42 @@ def test_energies_and_cosines_agree_with_lapack(tmp_path, side, dtype, shards, t
     rows, removed = sweep(family, ProjectionGrid(side=side, methods=("parallel", "orthogonal", "opposite")), seed=0)
     assert len(rows) == 2 * 4 * 3 * 5
     for row in rows:
-        if row["subspace"] not in ("alignment", "safety"):
+        if row.subspace not in ("alignment", "safety"):
             continue
-        parts, whole = oracle_part(family, row["finetune"], row["subspace"], row["fraction"], side)
-        if row["method"] == "orthogonal":
+        parts, whole = oracle_part(family, row.finetune, row.subspace, row.fraction, side)
+        if row.method == "orthogonal":
             parts = {name: whole[name] - part for name, part in parts.items()}
-        if row["method"] == "opposite":
+        if row.method == "opposite":
             parts = {name: -part for name, part in parts.items()}
         inner = sum(float((parts[name] * whole[name]).sum()) for name in parts)
-        assert row["energy_kept"] == pytest.approx(energy(parts) / energy(whole), abs=1e-5)
+        assert row.energy_kept == pytest.approx(energy(parts) / energy(whole), abs=1e-5)
         cosine = inner / (energy(parts) * energy(whole)) ** 0.5
-        assert row["cosine_task_projection"] == pytest.approx(cosine, abs=1e-4)
+        assert row.cosine_task_projection == pytest.approx(cosine, abs=1e-4)
         alignment = {name: difference(family.base, family.aligned, name) for name in whole}
         inner = sum(float((alignment[name] * whole[name]).sum()) for name in whole)
         expected = inner / (energy(alignment) * energy(whole)) ** 0.5
-        assert row["cosine_task_alignment"] == pytest.approx(expected, abs=1e-4)
-    point = {"finetune": "useful", "subspace": "alignment", "method": "parallel", "fraction": 0.5}
-    own = {(r["layer"], r["module"]): r for r in removed if point.items() <= r.items()}
+        assert row.cosine_task_alignment == pytest.approx(expected, abs=1e-4)
+    check_parts(family, side, rows, removed)
+
+
+def check_parts(family, side, rows, removed):
+    """What was removed of each module of each layer at one point, and that its parts add up to the whole."""
+    point = ("useful", "alignment", "parallel", 0.5)
+    own = {(r.layer, r.module): r for r in removed if (r.finetune, r.subspace, r.method, r.fraction) == point}
     parts, whole = oracle_part(family, "useful", "alignment", 0.5, side)
     places = {name: (layer_of(name), module_of(name)) for name in whole}
     assert set(own) == set(places.values())
     for name, place in places.items():
         gone = 1 - (parts[name] ** 2).sum() / (whole[name] ** 2).sum()
-        assert own[place]["removed_energy"] == pytest.approx(gone, abs=1e-5)
-        assert own[place]["share_of_update"] == pytest.approx((whole[name] ** 2).sum() / energy(whole), abs=1e-6)
-    kept = next(row["energy_kept"] for row in rows if point.items() <= row.items())
-    assert sum(r["removed_energy"] * r["share_of_update"] for r in own.values()) == pytest.approx(1 - kept, abs=1e-9)
+        assert own[place].removed_energy == pytest.approx(gone, abs=1e-5)
+        assert own[place].share_of_update == pytest.approx((whole[name] ** 2).sum() / energy(whole), abs=1e-6)
+    [kept] = [r.energy_kept for r in rows if (r.finetune, r.subspace, r.method, r.fraction) == point]
+    assert sum(r.removed_energy * r.share_of_update for r in own.values()) == pytest.approx(1 - kept, abs=1e-9)
 
 
 def test_parallel_and_orthogonal_add_up(tmp_path):
     rows, _ = sweep(family_of(tmp_path), ProjectionGrid(), seed=3)
-    kept = {(r["finetune"], r["subspace"], r["method"], r["fraction"]): r["energy_kept"] for r in rows}
+    kept = {(r.finetune, r.subspace, r.method, r.fraction): r.energy_kept for r in rows}
     for (label, subspace, method, fraction), value in kept.items():
         if method == "parallel":
             assert value + kept[label, subspace, "orthogonal", fraction] == pytest.approx(1, abs=1e-9)
@@ -97,7 +70,7 @@ def test_the_whole_column_space_keeps_everything(tmp_path):
     ]
     base, aligned, tuned = map(Checkpoint, folders)
     rows, _ = sweep(Family(base, aligned, {"useful": tuned}), ProjectionGrid(fractions=(1.0,)), seed=0)
-    assert [r["energy_kept"] for r in rows if r["method"] == "parallel"] == pytest.approx([1, 1, 1], abs=1e-6)
+    assert [r.energy_kept for r in rows if r.method == "parallel"] == pytest.approx([1, 1, 1], abs=1e-6)
 
 
 def test_a_random_subspace_keeps_its_share(tmp_path):
@@ -106,28 +79,7 @@ def test_a_random_subspace_keeps_its_share(tmp_path):
     base, aligned, tuned = (Checkpoint(save_checkpoint(tmp_path / str(i), w)) for i, w in enumerate(weights))
     grid = ProjectionGrid(subspaces=("random",), methods=("parallel",))
     rows, _ = sweep(Family(base, aligned, {"useful": tuned}), grid, seed=0)
-    assert [r["energy_kept"] for r in rows] == pytest.approx(FRACTIONS, abs=0.02)
-
-
-@pytest.mark.parametrize("method", ["parallel", "orthogonal", "opposite"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_written_weights_agree_with_lapack(tmp_path, method, dtype):
-    family = family_of(tmp_path, dtype, shards=2)
-    one = Family(family.base, family.aligned, {"useful": family.finetuned["useful"]})
-    grid = ProjectionGrid(subspaces=("alignment",), methods=(method,), fractions=(0.5,))
-    error = write_projected(one, grid, 0, tmp_path / "out")
-    written = Checkpoint(tmp_path / "out")
-    parts, whole = oracle_part(family, "useful", "alignment", 0.5)
-    for name in SHAPES:
-        inside = {"parallel": parts[name], "orthogonal": whole[name] - parts[name], "opposite": -parts[name]}[method]
-        expected = exact(family.aligned.load(name).float()) + inside
-        assert written.load(name).dtype == dtype
-        tolerance = 1e-5 if dtype == torch.float32 else 2**-7 * np.abs(expected).max()
-        np.testing.assert_allclose(exact(written.load(name).float()), expected, atol=tolerance)
-    assert 0 <= error < (1e-6 if dtype == torch.float32 else 1e-2)
-    note = json.loads((tmp_path / "out" / "safespan.json").read_text())
-    assert note["rounding_error"] == error
-    assert note["settings"]["method"] == method
+    assert [r.energy_kept for r in rows] == pytest.approx(FRACTIONS, abs=0.02)
 
 
 def test_a_zero_alignment_update_has_no_subspace(tmp_path):
@@ -136,8 +88,8 @@ def test_a_zero_alignment_update_has_no_subspace(tmp_path):
     tuned = Checkpoint(save_checkpoint(tmp_path / "tuned", odd_weights(1)))
     grid = ProjectionGrid(subspaces=("alignment",), fractions=(0.5,))
     rows, _ = sweep(Family(same, same, {"useful": tuned}), grid, seed=0)
-    assert [r["energy_kept"] for r in rows] == [0.0, 1.0]
-    assert all(np.isnan(r["cosine_task_alignment"]) for r in rows)
+    assert [r.energy_kept for r in rows] == [0.0, 1.0]
+    assert all(np.isnan(r.cosine_task_alignment) for r in rows)
 
 
 def test_checkpoints_must_match(tmp_path):

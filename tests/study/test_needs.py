@@ -1,0 +1,89 @@
+"""What hypotheses need is checked when a study is planned or run, and not when its file is read."""
+
+import pytest
+
+from safespan.errors import ConfigError
+from safespan.settings.names import PLANTED, hypothesis_names
+from safespan.settings.study import StudyConfig, bundled_study, load_study
+from safespan.study import needs
+from safespan.study.plan import plan
+from safespan.subspaces import find_hypothesis
+
+NO_PROMPTS = "activations=null"
+NEEDS = {name: find_hypothesis(name).needs for name in hypothesis_names()}
+CLAIMS = [name for name in hypothesis_names() if name != PLANTED]
+
+
+def study(*settings: str, without: str | None = None) -> StudyConfig:
+    """The organism's study, without the model of one role."""
+    fields = load_study(bundled_study("organism"), settings).model_dump(mode="json", exclude_unset=True)
+    if without:
+        del fields["models"][without]
+        if fields["activations"]:
+            fields["activations"]["models"] = ["base", "aligned"]
+        fields["overlap"]["ceiling"] = None
+    return StudyConfig.model_validate(fields)
+
+
+def test_the_bundled_study_meets_its_needs():
+    needs.check_needs(study())
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["verdict.hypotheses=[safety]"], "verdict.hypotheses: 'safety' needs a safe model: give it, or leave"),
+        (
+            ["verdict.hypotheses=[alignment, actsvd]", NO_PROMPTS],
+            "verdict.hypotheses: 'actsvd' needs useful and harmful prompts: give it, or leave the hypothesis out",
+        ),
+        (["projection.subspaces=[safety]"], "projection.subspaces: 'safety' needs a safe model: give it, or leave"),
+        (["projection.subspaces=[random, safety]"], "projection.subspaces: 'safety' needs a safe model"),
+        # The grid of projections has no activations, whether or not the study captures them.
+        (
+            ["projection.subspaces=[refusal-direction]"],
+            "projection.subspaces: 'refusal-direction' needs useful and harmful prompts: give it, or leave",
+        ),
+        (["projection.subspaces=[safelora]"], "projection.subspaces: 'safelora' edits updates and names no subspace"),
+        (["projection.subspaces=[lox]"], "projection.subspaces: 'lox' edits updates and names no subspace: test it"),
+    ],
+)
+def test_what_is_lacking_is_named_with_the_hypothesis(settings, says, tmp_path):
+    config = study(*settings, without="safe")  # a study file may be read where its models are not yet settled
+    for check in (lambda: needs.check_needs(config), lambda: plan(config, tmp_path)):
+        with pytest.raises(ConfigError, match=says):
+            check()
+
+
+def test_a_claim_about_the_harmful_update_needs_one():
+    named = "verdict.hypotheses=[harmful-update]"
+    with pytest.raises(ConfigError, match="verdict.hypotheses: 'harmful-update' needs a harmful fine-tune"):
+        needs.check_needs(study(named, without="harmful"))
+    needs.check_needs(study(named))
+
+
+def test_what_is_given_is_not_missed():
+    named = ["verdict.hypotheses=[safety, actsvd]", "projection.subspaces=[safety, harmful-update]"]
+    needs.check_needs(study(*named))
+    needs.check_needs(study("verdict=null", "projection=null"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "absent"),
+    [
+        ({}, set()),
+        ({"without": "safe"}, {"safe"}),
+        ({"without": "harmful"}, {"harmful"}),
+        ({"settings": [NO_PROMPTS], "without": "safe"}, {"prompts", "safe"}),
+    ],
+)
+def test_all_hypotheses_are_tested_whose_needs_are_met(changes, absent):
+    settings = ["verdict.hypotheses=null", *changes.get("settings", [])]
+    tested = needs.tested_hypotheses(study(*settings, without=changes.get("without")))
+    assert tested == [name for name in CLAIMS if not NEEDS[name] & absent]
+    assert (tested == CLAIMS) == (not absent)
+
+
+def test_hypotheses_that_are_named_are_tested_and_no_others():
+    assert needs.tested_hypotheses(study(f"verdict.hypotheses=[lox, {PLANTED}]")) == ["lox", PLANTED]
+    assert needs.tested_hypotheses(study("verdict=null")) == []
