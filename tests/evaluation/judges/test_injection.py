@@ -1,4 +1,4 @@
-"""A response that is_main_process to its judge: what can be tested without a real model is that it stays inside its quotation.
+"""A response that speaks to its judge: what can be tested without a real model is that it stays inside its quotation.
 
 The obedient model below does whatever it is told outside the one JSON object that it is given, and grades by the words
 of what is inside it. How far a real model heeds what stands inside, these tests do not measure.
