@@ -54,9 +54,7 @@ def test_separation_of_every_layer() -> None:
         for seed in (0, 10)
     )
     rows = separation_by_layer(useful, harmful, 7)
-    assert rows == [
-        LayerSeparation(layer, **vars(separation(useful[layer], harmful[layer], 7))) for layer in (2, 5)
-    ]
+    assert rows == [LayerSeparation(layer, **vars(separation(useful[layer], harmful[layer], 7))) for layer in (2, 5)]
     assert list(columns_of(SeparationRow)) == ["model", *vars(rows[0])]
 
 

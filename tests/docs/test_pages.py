@@ -11,8 +11,8 @@ from snippets import PAGES, ROOT
 
 import safespan
 from safespan import cli
-from safespan.settings.study import StudyConfig, load_study
 from safespan.results.tables import SCHEMAS
+from safespan.settings.study import StudyConfig, load_study
 
 
 def script(name):

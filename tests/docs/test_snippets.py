@@ -22,13 +22,13 @@ from snippets import EVERY, PAGES, ROOT, Snippet, inline_commands
 
 from safespan import cli
 from safespan.results.columns import described
-from safespan.settings.study import ROLES, StudyConfig
+from safespan.results.run_folder import RunFolder
 from safespan.settings.evaluation import EvaluationConfig, HarmfulnessConfig
 from safespan.settings.judges import JudgeFile
-from safespan.results.run_folder import RunFolder
 from safespan.settings.reading import read_fields
-from safespan.subspaces import find_hypothesis
+from safespan.settings.study import ROLES, StudyConfig
 from safespan.settings.training import TrainingConfig
+from safespan.subspaces import find_hypothesis
 
 pytestmark = pytest.mark.long
 

@@ -8,9 +8,9 @@ import torch
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
 from safespan.evaluation import SwitchedModel, model_of
+from safespan.evaluation.harmfulness import generate_responses
 from safespan.projection import Change
 from safespan.settings.evaluation import EngineConfig
-from safespan.evaluation.harmfulness import generate_responses
 
 FOLDER = EngineConfig(name="hf", batch_size=2)
 

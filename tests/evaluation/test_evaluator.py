@@ -9,13 +9,12 @@ import yaml
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError, DataError
 from safespan.evaluation import Evaluator, ModelUnderTest, WeightSwitch, load_model
-from safespan.settings.evaluation import EvaluationConfig
 from safespan.evaluation.harmfulness import generate_responses
 from safespan.evaluation.judges import Judgement
 from safespan.evaluation.outcomes import outcomes
 from safespan.evaluation.utility import build_tasks
-from safespan.settings.evaluation import UtilityConfig
 from safespan.results.tables import Outcomes
+from safespan.settings.evaluation import EvaluationConfig, UtilityConfig
 
 QUESTIONS = ["a b", "c", "d e f g", "h i j", "k l m n o"]
 NEW_TOKENS = 6

@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from safespan.cli import main
-from safespan.settings.study import load_study
 from safespan.evaluation import Evaluator
 from safespan.results.run_folder import RunFolder
+from safespan.settings.study import load_study
 from safespan.study.run import run_study
 
 ROWS = [

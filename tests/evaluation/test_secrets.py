@@ -13,8 +13,8 @@ from inspect_ai.log import read_eval_log
 from safespan.errors import ConfigError
 from safespan.evaluation.judges import Exchange, make_judge
 from safespan.settings.judges import LLMConfig
-from safespan.settings.redaction import redacted, secret_field
 from safespan.settings.reading import load_settings
+from safespan.settings.redaction import redacted, secret_field
 
 CANARIES = {
     "MY_JUDGE_KEY": "canary-judge-5f1c22",

@@ -7,9 +7,9 @@ from safetensors.torch import load_file, save_file
 
 from safespan.checkpoints import Checkpoint
 from safespan.evaluation import Answered, Evaluator, ModelJob, ModelWorker, PointWorker, Repeat
-from safespan.settings.evaluation import EvaluationConfig
 from safespan.projection import Family, Point, PointWeights
 from safespan.settings.analysis import ProjectionGrid
+from safespan.settings.evaluation import EvaluationConfig
 from safespan.subspaces import decompose
 from tiny_model import save_tiny_model
 

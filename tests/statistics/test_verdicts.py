@@ -10,10 +10,10 @@ from safespan.statistics.verdicts import (
     NOT_SELECTIVE,
     SELECTIVE,
     Verdict,
-    holm,
-    judge,
     ceiling_reason,
     combine_verdicts,
+    holm,
+    judge,
 )
 
 NAN = float("nan")

@@ -1,5 +1,7 @@
 """From what was measured of every point to the rows of a verdict."""
 
+from itertools import product
+
 import numpy as np
 import polars as pl
 import pytest
@@ -63,7 +65,7 @@ TOGETHER = {"parallel": lambda u: u, "orthogonal": lambda u: u}
 def test_a_subspace_that_carries_harm_first_is_selective_and_one_that_does_not_is_not(finetunes):
     verdict, estimates = tables("alignment", HARM_FIRST, finetunes=finetunes)
     assert (verdict.kind, verdict.verdict, verdict.direction) == ("subspace", SELECTIVE, "harm first")
-    assert set(estimates) == {(outcome, method) for outcome in OUTCOMES for method in ("parallel", "orthogonal", "both")}
+    assert set(estimates) == set(product(OUTCOMES, ("parallel", "orthogonal", "both")))
     for (_, method), row in estimates.items():
         assert row.statistic == ("D" if method == "both" else "S")
         assert row.low < row.estimate < row.high

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from safespan.settings.data import TrainingData
-from safespan.files.locks import exclusive_lock
 from safespan.errors import ConfigError
 from safespan.files.atomic import write_jsonl
+from safespan.files.locks import exclusive_lock
+from safespan.settings.data import TrainingData
 from safespan.settings.training import LoraConfig, TrainingConfig
 from safespan.training.sft import fine_tune
 
@@ -142,7 +142,9 @@ def test_an_error_leaves_checkpoints_only_where_they_are_asked_for(
         assert [path.name for path in (tmp_path / "runs").iterdir()] == left
 
 
-@pytest.mark.parametrize("moment", ["files.locks.make_folder", "files.locks.clear_leftovers", "training.resume._prepare"])
+@pytest.mark.parametrize(
+    "moment", ["files.locks.make_folder", "files.locks.clear_leftovers", "training.resume._prepare"]
+)
 def test_a_signal_before_the_first_step_leaves_no_folder_of_a_run_that_cannot_go_on(
     moment: str, tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,8 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 
 from safespan.errors import ConfigError, DiskFullError
 from safespan.evaluation.judges import Exchange, make_judge
-from safespan.settings.judges import LLMConfig
 from safespan.evaluation.judges.llm import STOP_AFTER
+from safespan.settings.judges import LLMConfig
 
 KEY = "canary-5f1c"
 NEVER = 24 * 3600
