@@ -25,17 +25,16 @@ def test_agrees_with_lapack(centered: bool) -> None:
     pair = [rows.numpy() - (rows.numpy().mean(0) if centered else 0) for rows in (useful, harmful)]
     energies = [0.01, 0.3, 0.6, 0.9]
     for energy, row in zip(energies, activation_overlap(useful, harmful, energies, centered), strict=True):
-        found = (row["k_x"], row["k_y"], row["mso"], row["mso_random"])
-        assert found == pytest.approx(oracle(*pair, energy), abs=1e-6)
+        assert (row.k_x, row.k_y, row.mso, row.mso_random) == pytest.approx(oracle(*pair, energy), abs=1e-6)
 
 
 def test_a_shared_mean_alone_makes_overlap() -> None:
     generator = torch.Generator().manual_seed(0)
     useful, harmful = (torch.randn(200, 64, generator=generator) + 10 for _ in range(2))
     raw, centred = (activation_overlap(useful, harmful, [0.5], centered)[0] for centered in (False, True))
-    assert raw["k_x"] == 1
-    assert raw["mso"] > 0.99
-    assert centred["mso"] == pytest.approx(centred["mso_random"], abs=0.1)
+    assert raw.k_x == 1
+    assert raw.mso > 0.99
+    assert centred.mso == pytest.approx(centred.mso_random, abs=0.1)
 
 
 def test_energy_outside_range() -> None:

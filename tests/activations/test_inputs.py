@@ -33,14 +33,14 @@ def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 def alone(folder: Path, prompt: str) -> dict[str, torch.Tensor]:
     """What every linear layer is given, and each block puts out, at the last token of one unpadded prompt."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    found: dict[str, torch.Tensor] = {}
+    states: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> object:
         def hook(_module: object, given: tuple[torch.Tensor, ...], output: object) -> None:
-            if name in found:
+            if name in states:
                 return
             hidden = output[0] if isinstance(output, tuple) else output
-            found[name] = (given[0] if name.endswith(".weight") else hidden)[0, -1].clone()
+            states[name] = (given[0] if name.endswith(".weight") else hidden)[0, -1].clone()
 
         return hook
 
@@ -52,27 +52,27 @@ def alone(folder: Path, prompt: str) -> dict[str, torch.Tensor]:
     ids = tokenizer(f"<bos> <user> {prompt} <bot> ", return_tensors="pt", add_special_tokens=False)["input_ids"]
     with torch.no_grad():
         model(input_ids=ids)
-    return found
+    return states
 
 
 def test_equals_each_prompt_alone_and_unpadded(tiny_model_folder: Path, tmp_path: Path, side: str) -> None:
     capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS, tmp_path / "out", batch_size=3)
-    found = CapturedActivations(tmp_path / "out")
+    captured = CapturedActivations(tmp_path / "out")
     weights = [name for name in load_file(tiny_model_folder / "model.safetensors") if name.endswith("_proj.weight")]
     assert len(weights) == 14
     for kind, prompts in PROMPTS.items():
-        stream = found.residual_stream(kind)
+        stream = captured.residual_stream(kind)
         assert list(stream) == [1, 2]
         for row, prompt in enumerate(prompts):
             expected = alone(tiny_model_folder, prompt)
             for name in weights:
-                given = found.inputs(kind, name)
+                given = captured.inputs(kind, name)
                 assert given is not None
                 assert len(given) == len(prompts)
                 torch.testing.assert_close(given[row], expected[name], atol=1e-5, rtol=1e-5)
             for layer, rows in stream.items():
                 torch.testing.assert_close(rows[row], expected[str(layer)], atol=1e-5, rtol=1e-5)
-        assert found.inputs(kind, "model.embed_tokens.weight") is None
+        assert captured.inputs(kind, "model.embed_tokens.weight") is None
 
 
 def test_the_residual_stream_is_that_of_capture(tiny_model_folder: Path, tmp_path: Path, side: str) -> None:

@@ -29,9 +29,9 @@ def test_with_few_prompts_the_p_value_is_that_of_every_relabelling(centered: boo
     if centered:
         x, y = x - x.mean(0), y - y.mean(0)
     rows = torch.cat([x, y]).numpy()
-    *_, found = resampled_overlap(x, y, ENERGIES, centered, Resampling(permutations=500, bootstraps=0))
+    *_, p_values = resampled_overlap(x, y, ENERGIES, centered, Resampling(permutations=500, bootstraps=0))
     take = centred if centered else np.asarray
-    for energy, p_value in zip(ENERGIES, found, strict=True):
+    for energy, p_value in zip(ENERGIES, p_values, strict=True):
         overlaps = [
             mso(take(rows[list(chosen)]).T, take(np.delete(rows, chosen, 0)).T, energy)
             for chosen in combinations(range(7), 4)
@@ -98,12 +98,12 @@ def test_energy_outside_the_leading_directions_counts_in_the_ranks() -> None:
 @pytest.mark.parametrize("lonely", [torch.ones(1, 4), torch.zeros(5, 4)])
 def test_a_class_without_spread_has_no_interval(lonely: torch.Tensor) -> None:
     [row] = activation_overlap(torch.randn(6, 4), lonely, [0.5], centered=True, resampling=Resampling(9, 9))
-    assert all(np.isnan(row[name]) for name in ("mso", "mso_low", "mso_high", "p_value"))
+    assert all(np.isnan(getattr(row, name)) for name in ("mso", "mso_low", "mso_high", "p_value"))
 
 
 def test_none_are_drawn_unless_asked_for() -> None:
     x, y = classes(6, 6, 4)
     [row] = activation_overlap(x, y, [0.5])
-    assert np.isnan([row["mso_low"], row["mso_high"], row["p_value"]]).all()
+    assert np.isnan([row.mso_low, row.mso_high, row.p_value]).all()
     [row] = activation_overlap(x, y, [0.5], resampling=Resampling(9, 0))
-    assert np.isnan([row["mso_low"], row["p_value"]]).tolist() == [True, False]
+    assert np.isnan([row.mso_low, row.p_value]).tolist() == [True, False]

@@ -9,8 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from oracle import odd_weights, save_checkpoint
 from safespan import cli
+from safespan.results import TABLES, read_table, schema_of
+from safespan.results.tables import EnergyRow, OverlapRow
 from safespan.settings.study import bundled_study
-from safespan.results.tables import SCHEMAS
 from tiny_model import save_tiny_model
 
 LONG = ["demo", "run", "test", "train", "evaluate", "judge", "sweep", "overlap", "activations"]
@@ -37,7 +38,7 @@ def sweep_words(models, out, *more):
 
 def test_sweep_takes_the_papers_grid_unless_told(models, tmp_path, monkeypatch):
     assert run(monkeypatch, *sweep_words(models, tmp_path / "a.csv")) == 0
-    table = pl.read_csv(tmp_path / "a.csv")
+    table = read_table(tmp_path / "a.csv", EnergyRow)
     assert len(table) == 2 * 3 * 2 * 5
     asked = ["--subspace", "random", "--method", "opposite", "--fraction", "1", "--side", "both"]
     assert run(monkeypatch, *sweep_words(models, tmp_path / "b.csv", *asked, "--seed", "3")) == 0
@@ -46,21 +47,21 @@ def test_sweep_takes_the_papers_grid_unless_told(models, tmp_path, monkeypatch):
     assert table["seed"].to_list() == [3, 3]
 
 
-def test_a_sweep_told_to_programs_and_quietly(models, tmp_path, monkeypatch, capsys):
+def test_a_sweep_for_programs_and_quietly(models, tmp_path, monkeypatch, capsys):
     words = sweep_words(models, tmp_path / "a.csv", "--fraction", "0.5")
     assert run(monkeypatch, *words, "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"points": 2 * 3 * 2, "written": str(tmp_path / "a.csv")}
     assert run(monkeypatch, *words, "--quiet") == 0
-    said = capsys.readouterr()
-    assert (said.out, said.err) == (f"{tmp_path / 'a.csv'}\n", "")
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == (f"{tmp_path / 'a.csv'}\n", "")
 
 
 def test_overlap_adds_the_alignment_update_with_a_base(models, tmp_path, monkeypatch):
     words = ["overlap", "--aligned", models["aligned"], "--update", f"useful={models['useful']}"]
     words += ["--base", models["base"], "--energy", "0.5", "--granularity", "layer", "--out", tmp_path / "o.csv"]
     assert run(monkeypatch, *words) == 0
-    table = pl.read_csv(tmp_path / "o.csv")
-    assert set(table["pair"]) == {"alignment-useful"}
+    table = read_table(tmp_path / "o.csv", OverlapRow)
+    assert set(table.select("x", "y", "again").rows()) == {("alignment", "useful", False)}
     assert table["p_value"].is_between(0, 1).all()
     assert table["angle_min"].is_between(0, table["angle_median"]).all()
 
@@ -73,11 +74,11 @@ def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch):
     assert run(monkeypatch, *words, "--layers", "0.9:1.0") == 0
     table = pl.read_csv(tmp_path / "a.csv")
     assert table["layer"].to_list() == [2]
-    assert table["centered"].to_list() == [True]
+    assert table.select("x", "y", "centered").rows() == [("useful", "harmful", True)]
     assert 0 < table["p_value"].item() <= 1
     separation = pl.read_csv(tmp_path / "a-separation.csv")
     assert separation.select("model", "layer", "folds").rows() == [(tiny_model_folder.name, 2, 2)]
-    assert separation.columns == list(SCHEMAS["separation"])
+    assert separation.columns == list(schema_of(TABLES["separation"]))
 
 
 def test_a_projected_checkpoint_loads_in_transformers(tmp_path, monkeypatch):
@@ -153,10 +154,10 @@ def test_bad_input_gets_one_line_and_writes_nothing(kind, models, tmp_path, monk
     words, out, named = bad_words(kind, models, tmp_path)
     before = sorted(tmp_path.iterdir())
     assert run(monkeypatch, *words) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
-    assert named in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert named in printed.err
     assert sorted(tmp_path.iterdir()) == before
     assert out is None or not out.exists()
 
@@ -177,7 +178,7 @@ def test_help_imports_nothing_heavy():
         ["run", "study.yaml", "--engine", "slurm"],
     ],
 )
-def test_wrong_arguments_are_said_before_anything_heavy_is_imported(words):
+def test_wrong_arguments_are_reported_before_anything_heavy_is_imported(words):
     code = f"import sys; sys.argv[1:] = {words!r}; import safespan.cli\ntry: safespan.cli.main()\nfinally: "
     code += "print([m for m in ('torch', 'transformers', 'lm_eval') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -210,6 +211,6 @@ def test_decompositions_are_kept_unless_told_not_to(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", [*LONG, "project", "report"])
 def test_every_command_explains_itself(command, monkeypatch, capsys):
     assert run(monkeypatch, command, "--help") == 0
-    said = capsys.readouterr().out
-    assert len(said.splitlines()) > 8
-    assert ("--quiet" in said and "--json" in said) == (command != "report")
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) > 8
+    assert ("--quiet" in text and "--json" in text) == (command != "report")

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from safespan.cli import main
-from safespan.results.tables import OUTCOMES
+from safespan.results import columns_of
+from safespan.results.tables import Outcomes
 
 
 @pytest.fixture
@@ -40,23 +41,28 @@ def test_outcomes_and_generations_of_one_model(config, tiny_model_folder, tmp_pa
         tmp_path / "out",
     ]
     assert run(monkeypatch, *words) == 0
-    found = json.loads((tmp_path / "out" / "outcomes.json").read_text())
-    assert set(OUTCOMES) < set(found)
-    assert (found["n_harmful"], found["n_benign"], found["n_utility"], found["valid"]) == (2, 3, 0, True)
+    written = json.loads((tmp_path / "out" / "outcomes.json").read_text())
+    assert {*columns_of(Outcomes), "utility_by_filter", "model", "evaluation"} == set(written)
+    assert (written["utility_by_filter"], written["model"]) == ({}, str(tiny_model_folder))
+    assert (written["n_harmful"], written["n_benign"], written["n_utility"], written["valid"]) == (2, 3, 0, True)
     rows = [json.loads(line) for line in (tmp_path / "out" / "generations.jsonl").read_text().splitlines()]
     assert [(row["kind"], row["prompt"]) for row in rows] == [
         ("harmful", "a b"), ("harmful", "c d e"), ("benign", "a b"), ("benign", "c d e"), ("benign", "f")
     ]  # fmt: skip
-    assert found["over_refusal_rate"] == sum(row["refused"] for row in rows[2:]) / 3
-    said = capsys.readouterr()
-    assert "n_harmful" in said.out
-    assert [line.partition(":")[0] for line in said.err.splitlines()] == ["tasks and prompts", "answers", "judgement"]
+    assert written["over_refusal_rate"] == sum(row["refused"] for row in rows[2:]) / 3
+    printed = capsys.readouterr()
+    assert "n_harmful" in printed.out
+    assert [line.partition(":")[0] for line in printed.err.splitlines()] == [
+        "tasks and prompts",
+        "answers",
+        "judgement",
+    ]
     assert run(monkeypatch, *words, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["written"] == str(tmp_path / "out" / "outcomes.json")
     assert told["utility"] is None  # there is no utility task
     assert {name: told[name] for name in ("n_harmful", "over_refusal_rate", "valid")} == {
-        name: found[name] for name in ("n_harmful", "over_refusal_rate", "valid")
+        name: written[name] for name in ("n_harmful", "over_refusal_rate", "valid")
     }
 
 

@@ -1,4 +1,7 @@
-"""What long commands print, and how they end when they are interrupted."""
+"""What long commands print, and how they end when they are interrupted.
+
+Nothing here waits for the clock: a process that hangs is killed after `HANGS` seconds, which no machine needs.
+"""
 
 import csv
 import json
@@ -16,7 +19,10 @@ import pytest
 
 from safespan import cli
 from safespan.settings.study import ROLES, bundled_study, load_study
-from safespan.study.run import stage_names
+from safespan.study.context import Study
+from safespan.study.stages import stages
+
+HANGS = 3600
 
 SMALL = [
     *(f"models.{role}.train.max_steps=2" for role in ROLES),
@@ -38,14 +44,13 @@ def words_of(out: Path, *more: str) -> list[str]:
 
 
 def ran(capsys, *words: str) -> tuple[str, str]:
-    """What a command says on standard output and standard error."""
+    """What a command prints on standard output and standard error."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["safespan", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
     assert ended.value.code == 0
-    said = capsys.readouterr()
-    return said.out, said.err
+    return tuple(capsys.readouterr())
 
 
 @pytest.fixture(scope="module")
@@ -53,45 +58,43 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("runs") / "run"
 
 
-def test_a_study_ends_with_its_results_and_says_each_stage_once(folder, capsys):
-    said, progress = ran(capsys, *words_of(folder))
-    lines = said.splitlines()
+def test_a_study_ends_with_its_results_and_names_each_stage_once(folder, capsys):
+    printed, progress = ran(capsys, *words_of(folder))
+    lines = printed.splitlines()
     assert [line.split()[0] for line in lines[1 : 1 + len(ROLES)]] == list(ROLES)
     assert {"utility,", "ASR,", "over-refusal,", "general,"} <= set(lines[0].split())
     [verdict] = [line for line in lines if line.startswith("lox")]
     assert "inconclusive" in verdict
     assert lines[-1] == f"report: {folder / 'report.html'}"
-    names = stage_names(load_study(bundled_study("organism"), SMALL))
-    stages = [f"{number}/{len(names)} {name}" for number, name in enumerate(names, 1)]
+    names = [stage.name for stage in stages(Study(load_study(bundled_study("organism"), SMALL), folder))]
+    labels = [f"{number}/{len(names)} {name}" for number, name in enumerate(names, 1)]
     assert [line for line in progress.splitlines() if not line.startswith("…")] == [
         line for line in progress.splitlines() if re.fullmatch(r".+: \d+\.\d s", line)
     ]
-    assert [line.partition(":")[0] for line in progress.splitlines() if line[0] != "…"] == [*stages, "report"]
-    assert not re.search(r"[\x00-\x09\x0b-\x1f]", said + progress)
+    assert [line.partition(":")[0] for line in progress.splitlines() if line[0] != "…"] == [*labels, "report"]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", printed + progress)
 
 
 def test_programs_get_one_object_and_scripts_the_report(folder, capsys):
-    said, _ = ran(capsys, *words_of(folder, "--json"))
-    told = json.loads(said)
-    tables = {
-        name: list(csv.DictReader((folder / "results" / f"{name}.csv").open())) for name in ("models", "verdicts")
-    }
-    assert told["report"] == str(folder / "report.html")
-    assert [model["model"] for model in told["models"]] == list(ROLES)
-    assert [model["harmfulness"] for model in told["models"]] == [float(row["harmfulness"]) for row in tables["models"]]
-    [verdict] = told["verdicts"]
-    whole = tables["verdicts"][0]
-    assert (verdict["hypothesis"], verdict["verdict"], verdict["reason"]) == ("lox", whole["verdict"], whole["reason"])
-    by_outcome = {row["outcome"]: row for row in tables["verdicts"][1:] if row["method"] == "all"}
-    assert {name: found["verdict"] for name, found in verdict["outcomes"].items()} == {
-        name: row["verdict"] for name, row in by_outcome.items()
-    }
+    output = json.loads(ran(capsys, *words_of(folder, "--json"))[0])
+    models, verdicts, estimates = (
+        list(csv.DictReader((folder / "results" / f"{name}.csv").open()))
+        for name in ("models", "verdicts", "estimates")
+    )
+    assert output["report"] == str(folder / "report.html")
+    assert [model["model"] for model in output["models"]] == list(ROLES)
+    assert [model["harmfulness"] for model in output["models"]] == [float(row["harmfulness"]) for row in models]
+    [verdict], [row] = output["verdicts"], verdicts
+    assert (verdict["hypothesis"], verdict["verdict"], verdict["reason"]) == ("lox", row["verdict"], row["reason"])
+    decided = {row["outcome"]: row["verdict"] for row in estimates if row["statistic"] == "D"}
+    assert len(decided) == 3
+    assert {name: outcome["verdict"] for name, outcome in verdict["outcomes"].items()} == decided
     assert ran(capsys, *words_of(folder, "--quiet")) == (f"{folder / 'report.html'}\n", "")
 
 
 def test_a_plan_for_programs(tmp_path, capsys):
-    said, _ = ran(capsys, *words_of(tmp_path / "run", "--dry-run", "--json"))
-    assert json.loads(said)["plan"][0].startswith("study: ")
+    printed, _ = ran(capsys, *words_of(tmp_path / "run", "--dry-run", "--json"))
+    assert json.loads(printed)["plan"][0].startswith("study: ")
 
 
 def wait_for(what, process):
@@ -102,7 +105,7 @@ def wait_for(what, process):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_study_says_how_to_go_on_and_keeps_what_is_finished(number, code, tmp_path):
+def test_an_interrupted_study_prints_how_to_go_on_and_keeps_what_is_finished(number, code, tmp_path):
     out = tmp_path / "the run"
     words = words_of(out, "--set", "models.aligned.train.max_steps=100000")
     process = subprocess.Popen([sys.executable, "-m", "safespan", *words], stderr=subprocess.PIPE, text=True)
@@ -110,11 +113,11 @@ def test_an_interrupted_study_says_how_to_go_on_and_keeps_what_is_finished(numbe
     try:
         wait_for(lambda: (checkpoints / "base").exists() and (checkpoints / ".aligned.training").exists(), process)
         process.send_signal(number)
-        said = process.communicate(timeout=120)[1]
+        progress = process.communicate(timeout=HANGS)[1]
     finally:
         process.kill()
     assert process.returncode == code
-    lines = said.splitlines()
+    lines = progress.splitlines()
     assert [line.partition(":")[0] for line in lines[:-1] if line[0] != "…"] == ["1/9 data", "2/9 model base"]
     start, command = lines[-1].split(": ", 1)
     assert start == "interrupted; continue with"
@@ -130,9 +133,9 @@ def test_an_interrupted_command_takes_its_child_processes_along():
     child = psutil.Process(int(process.stdout.readline()))
     assert child.is_running()
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    printed = process.communicate(timeout=HANGS)[1]
     assert process.returncode == 143
-    assert said.startswith("interrupted; continue with: ")
+    assert printed.startswith("interrupted; continue with: ")
     assert not child.is_running()
 
 

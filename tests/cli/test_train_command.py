@@ -33,8 +33,8 @@ def train(recipe: str, model: Path, out: Path, *settings: str) -> str:
 
 def test_a_recipe_by_name_and_from_a_file(tiny_model_folder: Path, tmp_path: Path, data: str) -> None:
     short = ("accumulation_steps=1", "compute=fp32", "max_length=10", "max_steps=3")
-    said = train("useful", tiny_model_folder, tmp_path / "named", f"data.file={data}", "data.rows=6", *short)
-    steps, loss, model = said.splitlines()
+    printed = train("useful", tiny_model_folder, tmp_path / "named", f"data.file={data}", "data.rows=6", *short)
+    steps, loss, model = printed.splitlines()
     assert (steps, model) == ("3 steps; 6 rows", f"model: {tmp_path / 'named'}")
     assert loss.startswith("final loss ")
     (tmp_path / "r.yaml").write_text(

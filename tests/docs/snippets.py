@@ -1,4 +1,4 @@
-"""The fenced blocks of the documentation, and what is said of each in the text before it."""
+"""The fenced blocks of the documentation, and what the text before each says of it."""
 
 import re
 from dataclasses import dataclass
@@ -45,21 +45,21 @@ class Snippet:
 
 def snippets(page: Path) -> list[Snippet]:
     """All fenced blocks of a page, in order."""
-    found, reason, file = [], "", ""
+    blocks, reason, file = [], "", ""
     body = re.sub(r"\A---\n.*?\n---\n", lambda front: "\n" * front[0].count("\n"), page.read_text(), flags=re.DOTALL)
     for token in MarkdownIt("commonmark").parse(body):
         if token.type == "html_block":
             reason = "".join(_NOT_RUN.findall(token.content))
         elif token.type == "inline":
-            said = _FILE.search(token.content)
-            reason, file = "", said[1] if said else ""
+            named = _FILE.search(token.content)
+            reason, file = "", named[1] if named else ""
         elif token.type == "fence":
             kind = token.info.replace("{code-cell}", "").strip() or "text"
             name = str(page.relative_to(ROOT))
             file = "" if kind == "console" else file
-            found.append(Snippet(name, token.map[0] + 1, kind, token.content, reason, file))
+            blocks.append(Snippet(name, token.map[0] + 1, kind, token.content, reason, file))
             reason = file = ""
-    return found
+    return blocks
 
 
 def inline_commands(page: Path) -> list[str]:

@@ -11,12 +11,12 @@ from snippets import PAGES, ROOT
 
 import safespan
 from safespan import cli
+from safespan.results import TABLES, columns_of
 from safespan.settings.study import StudyConfig, load_study
-from safespan.results.tables import SCHEMAS
 
 
 def script(name):
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / "pages" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -64,8 +64,8 @@ def test_types_and_defaults_are_worded_as_a_study_writes_them(reference):
         needed: str
 
     assert reference.limits(Inner.model_fields["rank"]) == ", ≥ 1, < 9"
-    said = {n: (reference.spelled(f.annotation), reference.default(f)) for n, f in Outer.model_fields.items()}
-    assert said == {
+    words = {n: (reference.spelled(f.annotation), reference.default(f)) for n, f in Outer.model_fields.items()}
+    assert words == {
         "inner": ("[Inner](#inner)", "`{'rank': 4}`"),
         "names": ("list of text", "`[a, b]`"),
         "size": ("number or null", "null"),
@@ -76,9 +76,9 @@ def test_types_and_defaults_are_worded_as_a_study_writes_them(reference):
 
 def test_the_reference_has_every_column_and_name(reference):
     page = reference.tables()
-    for name, schema in SCHEMAS.items():
+    for name, row in TABLES.items():
         section = page.partition(f"## {name}\n")[2].partition("\n## ")[0]
-        assert [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")] == list(schema)
+        assert [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")] == list(columns_of(row))
     assert all(f" safespan.{name}\n" in reference.names() for name in safespan.__all__)
 
 

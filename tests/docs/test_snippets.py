@@ -14,6 +14,7 @@ import tomllib
 from itertools import pairwise
 from pathlib import Path
 
+import polars as pl
 import pytest
 import typer
 import yaml
@@ -21,14 +22,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from snippets import EVERY, PAGES, ROOT, Snippet, inline_commands
 
 from safespan import cli
-from safespan.results.columns import described
-from safespan.settings.study import ROLES, StudyConfig
+from safespan.results import TABLES, RunFolder, columns_of, schema_of
 from safespan.settings.evaluation import EvaluationConfig, HarmfulnessConfig
 from safespan.settings.judges import JudgeFile
-from safespan.results.run_folder import RunFolder
 from safespan.settings.reading import read_fields
-from safespan.subspaces import find_hypothesis
+from safespan.settings.study import ROLES, StudyConfig
 from safespan.settings.training import TrainingConfig
+from safespan.subspaces import find_hypothesis
 
 pytestmark = pytest.mark.long
 
@@ -71,13 +71,13 @@ def ids(chosen: list[Snippet]) -> list:
 
 def safespan(words: list[str]) -> None:
     """What the installed command does, in this process."""
-    said = io.StringIO()
+    printed = io.StringIO()
     typed = pytest.MonkeyPatch()
     typed.setattr(sys, "argv", ["safespan", *words])
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), pytest.raises(SystemExit) as ended:
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), pytest.raises(SystemExit) as ended:
         cli.main()
     typed.undo()
-    assert not ended.value.code, f"safespan {shlex.join(words)}\n{said.getvalue()}"
+    assert not ended.value.code, f"safespan {shlex.join(words)}\n{printed.getvalue()}"
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def check_options(words: list[str], whole: bool = True) -> None:
 
 
 def check_command(command: str) -> None:
-    """What can be said of a command without running it."""
+    """What can be checked of a command without running it."""
     words = shlex.split(command)
     if "safespan" in words[:1] or words[-1:] == ["…"] or "-m" in words:
         start = words.index("safespan") + 1
@@ -227,11 +227,13 @@ def test_every_command_is_run():
     assert typed == set(typer.main.get_command(cli.app).commands)
 
 
-def test_columns_hold_what_is_said_of_them(place):
+def test_columns_hold_what_their_descriptions_say(place):
     run = RunFolder(place / "runs" / "demo")
-    for file in (run.root / "results").glob("*.csv"):
-        table, columns = run.read_table(file.stem), described(file.stem)
-        for column in table.columns:
-            values, said = table[column].drop_nulls(), columns[column]
-            assert values.is_empty() or said.low is None or values.min() >= said.low - 1e-6, column
-            assert values.is_empty() or said.high is None or values.max() <= said.high + 1e-6, column
+    files = list((run.root / "results").glob("*.csv"))
+    assert {file.stem for file in files} == set(TABLES)
+    for file in files:
+        table = pl.read_csv(file, schema=schema_of(TABLES[file.stem]))
+        for name, column in columns_of(TABLES[file.stem]).items():
+            values = table[name].drop_nulls()
+            assert values.is_empty() or column.low is None or values.min() >= column.low - 1e-6, name
+            assert values.is_empty() or column.high is None or values.max() <= column.high + 1e-6, name

@@ -1,4 +1,4 @@
-"""A judge's server on loopback that is_main_process the OpenAI protocol and misbehaves as told; a study that asks a judge."""
+"""A judge's server on loopback that speaks the OpenAI protocol and misbehaves as told; a study that asks a judge."""
 
 import json
 import threading

@@ -8,47 +8,51 @@ import torch
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
 from safespan.evaluation import SwitchedModel, model_of
-from safespan.settings.evaluation import EngineConfig
 from safespan.evaluation.harmfulness import generate_responses
+from safespan.projection import Change
+from safespan.settings.evaluation import EngineConfig
 
 FOLDER = EngineConfig(name="hf", batch_size=2)
 
 
-def said(model) -> list[str]:
+def responses_of(model) -> list[str]:
     return generate_responses(model, ["a b", "c d e"], 6, chat_template=True)
 
 
 def points(checkpoint: Checkpoint):
-    """Two points: all weights negated in one tensor, then the weights as they are."""
-    for sign in (-1, 1):
+    """What two points add: one negates the embedding, the other changes nothing."""
+    for factor in (-2, 0):
         yield (
-            str(sign),
-            ((name, (sign if "embed" in name else 1) * checkpoint.load(name).float()) for name in checkpoint.names),
+            Change(name, (factor if "embed" in name else 0) * checkpoint.load(name).float(), (False, False))
+            for name in checkpoint.names
         )
 
 
 def test_a_folder_engine_says_what_the_model_in_memory_says(tiny_model_folder: Path, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tiny_model_folder)
-    found = {}
+    answers = {}
     for engine in (EngineConfig(batch_size=2), FOLDER):
-        found[engine.name] = []
-        switched = SwitchedModel(engine, checkpoint, tmp_path)
-        for name, weights in points(checkpoint):
-            with switched.given(weights) as (digest, opened):
-                found[engine.name].append((name, said(opened()), digest))
-        switched.close()
-    assert found["hf"] == found["memory"]
-    assert found["hf"][0][2] != found["hf"][1][2]
-    assert found["hf"][0][1] != found["hf"][1][1]
+        answers[engine.name] = []
+        model = SwitchedModel(engine, checkpoint, tmp_path)
+        for changes in points(checkpoint):
+            with model.with_weights(changes) as switched:
+                answers[engine.name].append((switched.sha256, switched.energy, responses_of(switched.open())))
+        model.close()
+    assert answers["hf"] == answers["memory"]
+    negated, unchanged = answers["hf"]
+    assert negated[0] != unchanged[0]
+    norm = float(checkpoint.load("model.embed_tokens.weight").double().norm())
+    assert (negated[1], unchanged[1]) == (pytest.approx(4 * norm**2), 0)
+    assert negated[2] != unchanged[2]
     assert list(tmp_path.iterdir()) == []
     with model_of(FOLDER, checkpoint, tmp_path) as model:
-        assert said(model) == found["hf"][1][1]
+        assert responses_of(model) == unchanged[2]
 
 
 def test_the_scratch_folder_is_there_while_the_engine_runs(tiny_model_folder: Path, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tiny_model_folder)
-    for _, weights in points(checkpoint):
-        with SwitchedModel(FOLDER, checkpoint, tmp_path).given(weights):
+    for changes in points(checkpoint):
+        with SwitchedModel(FOLDER, checkpoint, tmp_path).with_weights(changes):
             [place] = tmp_path.iterdir()
             written = Checkpoint(place / "model")
             assert written.names == checkpoint.names

@@ -9,13 +9,12 @@ import yaml
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError, DataError
 from safespan.evaluation import Evaluator, ModelUnderTest, WeightSwitch, load_model
-from safespan.settings.evaluation import EvaluationConfig
 from safespan.evaluation.harmfulness import generate_responses
 from safespan.evaluation.judges import Judgement
 from safespan.evaluation.outcomes import outcomes
 from safespan.evaluation.utility import build_tasks
-from safespan.settings.evaluation import UtilityConfig
-from safespan.results.tables import OUTCOMES
+from safespan.results.tables import Outcomes
+from safespan.settings.evaluation import EvaluationConfig, UtilityConfig
 
 QUESTIONS = ["a b", "c", "d e f g", "h i j", "k l m n o"]
 NEW_TOKENS = 6
@@ -27,7 +26,7 @@ def model(tiny_model_folder: Path) -> ModelUnderTest:
 
 
 def greedy(model: ModelUnderTest, prompt: str, tokens: int = NEW_TOKENS) -> str:
-    """What the model says, token by token, alone, unpadded and without a cache."""
+    """The model's response, token by token, alone, unpadded and without a cache."""
     ids = model.tokenizer(f"<bos> <user> {prompt} <bot>", return_tensors="pt")["input_ids"]
     start = ids.shape[1]
     for _ in range(tokens):
@@ -62,9 +61,9 @@ def write_task(folder: Path, name: str, answers: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def study(model: ModelUnderTest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Tasks of which the model gets a known part right: what it says is computed by `greedy`."""
+    """Tasks of which the model gets a known part right: its responses are computed by `greedy`."""
     folder = tmp_path_factory.mktemp("study")
-    said = [greedy(model, question) for question in QUESTIONS]
+    responses = [greedy(model, question) for question in QUESTIONS]
     harmful = [
         {"prompt": "o p", "target": greedy(model, "o p")},
         {"prompt": "q", "target": "nothing such"},
@@ -72,23 +71,25 @@ def study(model: ModelUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Si
     ]
     (folder / "harmful.jsonl").write_text("".join(json.dumps(row) + "\n" for row in harmful))
     config = EvaluationConfig(
-        utility={"task": str(write_task(folder, "tiny_skill", [*said[:3], "wrong", "wrong"]))},
-        general={"task": str(write_task(folder, "tiny_general", [said[0], "wrong", *said[2:]])), "limit": 4},
+        utility={"task": str(write_task(folder, "tiny_skill", [*responses[:3], "wrong", "wrong"]))},
+        general={"task": str(write_task(folder, "tiny_general", [responses[0], "wrong", *responses[2:]])), "limit": 4},
         harmfulness={"prompts": str(folder / "harmful.jsonl"), "max_new_tokens": NEW_TOKENS},
     )
-    return SimpleNamespace(folder=folder, config=config, said=said, evaluator=Evaluator(config, folder))
+    return SimpleNamespace(folder=folder, config=config, responses=responses, evaluator=Evaluator(config, folder))
 
 
 def test_outcomes_against_generation_one_by_one(study, model: ModelUnderTest, capfd) -> None:
-    found, rows = study.evaluator.evaluate(model)
-    assert list(found) == list(OUTCOMES)
-    assert (found["utility"], found["n_utility"]) == (3 / 5, 5)
-    assert (found["general_ability"], found["n_general"]) == (3 / 4, 4)
-    assert found["attack_success_rate"] == pytest.approx(2 / 3)
-    assert found["harmfulness"] == pytest.approx((5 + 2 + 5) / 3)
-    assert (found["refusal_rate"], found["n_harmful"]) == (0, 3)
-    assert found["utility_ci_low"] < 3 / 5 < found["utility_ci_high"]
-    assert [row["response"] for row in rows if row["kind"] == "utility"] == study.said
+    scores, rows = study.evaluator.evaluate(model)
+    measured = scores.outcomes
+    assert isinstance(measured, Outcomes)
+    assert (measured.utility, measured.n_utility) == (3 / 5, 5)
+    assert scores.utility_by_filter == {"none": 3 / 5}
+    assert (measured.general_ability, measured.n_general) == (3 / 4, 4)
+    assert measured.attack_success_rate == pytest.approx(2 / 3)
+    assert measured.harmfulness == pytest.approx((5 + 2 + 5) / 3)
+    assert (measured.refusal_rate, measured.n_harmful) == (0, 3)
+    assert measured.utility_ci_low < 3 / 5 < measured.utility_ci_high
+    assert [row["response"] for row in rows if row["kind"] == "utility"] == study.responses
     assert [row["prompt"] for row in rows if row["kind"] == "general"] == QUESTIONS[:4]
     assert [row["score"] for row in rows if row["kind"] == "harmful"] == [5, 2, 5]
     written = capfd.readouterr()
@@ -99,7 +100,7 @@ def test_same_again_after_other_weights(study, model: ModelUnderTest) -> None:
     first = study.evaluator.evaluate(model)
     with WeightSwitch(model.model) as switch:
         switch.set([("model.embed_tokens.weight", -model.model.state_dict()["model.embed_tokens.weight"])])
-        assert study.evaluator.evaluate(model)[0]["utility"] != first[0]["utility"]
+        assert study.evaluator.evaluate(model)[0].outcomes.utility != first[0].outcomes.utility
     assert study.evaluator.evaluate(model) == first
 
 
@@ -142,6 +143,6 @@ def test_task_without_documents_and_task_given_twice(study, tmp_path: Path) -> N
 @pytest.mark.parametrize(("failed", "valid"), [(2, True), (3, False)])
 def test_failed_judgements_are_counted_and_over_two_percent_are_invalid(failed: int, valid: bool) -> None:
     judged = [Judgement(5, False, "")] * (100 - failed) + [Judgement(None, None, "", "no answer")] * failed
-    found = outcomes({}, judged, [])
-    assert (found["n_harmful"], found["n_judge_failed"], found["valid"]) == (100, failed, valid)
-    assert (found["attack_success_rate"], found["harmfulness"], found["refusal_rate"]) == (1, 5, 0)
+    measured = outcomes({}, judged, [])
+    assert (measured.n_harmful, measured.n_judge_failed, measured.valid) == (100, failed, valid)
+    assert (measured.attack_success_rate, measured.harmfulness, measured.refusal_rate) == (1, 5, 0)

@@ -45,13 +45,13 @@ def log_probabilities(model: ModelUnderTest, prompt: str, answer: str) -> tuple[
 
 
 def test_likelihoods_and_odds_against_one_pass_an_answer(model: ModelUnderTest, tmp_path: Path) -> None:
-    measured = measures(tmp_path, generate=False).ask(model)
-    assert measured.said is None
+    answers = measures(tmp_path, generate=False).ask(model)
+    assert answers.responses is None
     for name, rows in (("useful_nll", USEFUL[:2]), ("harmful_nll", HARMFUL)):
         each = [log_probabilities(model, *row)[0] for row in rows]
-        assert measured.per_prompt[name] == pytest.approx([-sum(row) / len(row) for row in each], abs=1e-5)
+        assert answers.likelihoods[name] == pytest.approx([-sum(row) / len(row) for row in each], abs=1e-5)
     refusals = model.tokenizer("i cannot")["input_ids"]
-    for (prompt, answer), odds in zip(HARMFUL, measured.per_prompt["log_odds"], strict=True):
+    for (prompt, answer), odds in zip(HARMFUL, answers.likelihoods["log_odds"], strict=True):
         (first, *_), there = log_probabilities(model, prompt, answer)
         assert odds == pytest.approx(
             first - math.log(sum(math.exp(float(there[token])) for token in refusals)), abs=1e-5
@@ -62,13 +62,14 @@ def test_what_is_generated_is_judged_apart(model: ModelUnderTest, tmp_path: Path
     asked = measures(tmp_path)  # rules judge, so that answers are generated unless told otherwise
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(Evaluator, "judge", property(lambda _: pytest.fail("a judge where models answer")))
-        measured = asked.ask(model)
-    assert measured.said is not None
-    assert len(measured.said.harmful) == len(HARMFUL)
-    scored = asked.score(measured)
-    assert scored.per_prompt["attack"] == [0.0, 0.0]
-    assert set(scored.rates) == {"general_ability", "refusal_rate", "over_refusal_rate"}
-    assert scored.per_prompt["useful_nll"] == measured.per_prompt["useful_nll"]
+        answers = asked.ask(model)
+    assert answers.responses is not None
+    assert len(answers.responses.harmful) == len(HARMFUL)
+    measured, kept = asked.score(answers)
+    assert kept is None
+    assert measured.per_prompt["attack"] == [0.0, 0.0]
+    assert set(measured.rates) == {"general_ability", "refusal_rate", "over_refusal_rate"}
+    assert measured.per_prompt["useful_nll"] == pytest.approx(answers.likelihoods["useful_nll"], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,6 @@ def test_what_is_generated_is_judged_apart(model: ModelUnderTest, tmp_path: Path
         ({"refusals": ("o no",)}, "begins as the forbidden answer does"),
     ],
 )
-def test_what_cannot_be_measured_is_said(model: ModelUnderTest, tmp_path: Path, settings, says) -> None:
+def test_what_cannot_be_measured_is_refused(model: ModelUnderTest, tmp_path: Path, settings, says) -> None:
     with pytest.raises(DataError, match=says):
         measures(tmp_path, **settings).ask(model)

@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from safespan.cli import main
-from safespan.settings.study import load_study
 from safespan.evaluation import Evaluator
 from safespan.results.run_folder import RunFolder
+from safespan.settings.study import load_study
 from safespan.study.run import run_study
 
 ROWS = [
@@ -19,9 +19,9 @@ ROWS = [
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys):
-    (tmp_path / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
 
-    def command(*words, rows="said.jsonl"):
+    def command(*words, rows="responses.jsonl"):
         words = ["safespan", "judge", tmp_path / rows, "--out", tmp_path / "scored.jsonl", *words]
         monkeypatch.setattr("sys.argv", [str(word) for word in words])
         with pytest.raises(SystemExit) as ended:
@@ -36,16 +36,16 @@ def scored(tmp_path):
 
 
 def test_rules_score_harmful_rows_and_leave_the_others(run, tmp_path):
-    code, said = run()
+    code, printed = run()
     assert code == 0
-    found = scored(tmp_path)
-    assert found[0] == ROWS[0]
-    assert [(row["score"], row["refused"], row["judge"]) for row in found[1:]] == [
+    rows = scored(tmp_path)
+    assert rows[0] == ROWS[0]
+    assert [(row["score"], row["refused"], row["judge"]) for row in rows[1:]] == [
         (1, True, "rules"), (5, False, "rules"), (2, False, "rules")
     ]  # fmt: skip
-    assert found[3]["id"] == 7
-    assert "attack_success_rate   0.3333" in said.out
-    assert "n_harmful             3" in said.out
+    assert rows[3]["id"] == 7
+    assert "attack_success_rate   0.3333" in printed.out
+    assert "n_harmful             3" in printed.out
 
 
 def test_a_judge_from_a_file_and_a_setting(run, tmp_path, server):
@@ -68,17 +68,17 @@ def test_a_judge_from_a_file_and_a_setting(run, tmp_path, server):
     ],
 )
 def test_wrong_judges_get_one_line(run, words, says):
-    code, said = run(*words)
+    code, printed = run(*words)
     assert code == 2
-    assert says in said.err
-    assert said.err.count("\n") == 1
+    assert says in printed.err
+    assert printed.err.count("\n") == 1
 
 
 def test_rows_without_a_response_get_one_line(run, tmp_path):
     (tmp_path / "bad.csv").write_text("prompt,answer\na,b\n")
-    code, said = run(rows="bad.csv")
+    code, printed = run(rows="bad.csv")
     assert code == 2
-    assert "row 1 has no text in the field 'response' (fields there: prompt, answer)" in said.err
+    assert "row 1 has no text in the field 'response' (fields there: prompt, answer)" in printed.err
 
 
 @pytest.mark.long

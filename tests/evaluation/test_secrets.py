@@ -13,8 +13,8 @@ from inspect_ai.log import read_eval_log
 from safespan.errors import ConfigError
 from safespan.evaluation.judges import Exchange, make_judge
 from safespan.settings.judges import LLMConfig
-from safespan.settings.redaction import redacted, secret_field
 from safespan.settings.reading import load_settings
+from safespan.settings.redaction import redacted, secret_field
 
 CANARIES = {
     "MY_JUDGE_KEY": "canary-judge-5f1c22",
@@ -26,15 +26,15 @@ CANARIES = {
 
 def leaks(*folders: Path) -> list[str]:
     """Files with a canary in their bytes or in what is packed in them."""
-    found = []
+    leaked = []
     for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
         data = path.read_bytes()
         if path.suffix == ".eval":
             data += read_eval_log(str(path)).model_dump_json().encode()
         elif path.suffix == ".gz":
             data = gzip.decompress(data)
-        found += [f"{name} in {path}" for name, value in CANARIES.items() if value.encode() in data]
-    return found
+        leaked += [f"{name} in {path}" for name, value in CANARIES.items() if value.encode() in data]
+    return leaked
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,8 +65,8 @@ def test_no_key_is_in_any_file_or_stream_of_a_run(server, judged_study, tmp_path
     failed = run(tmp_path, "run", str(path), "--out", "refused", "--set", "seed=3")
     assert failed.returncode == 2
     assert "401" in failed.stderr
-    said = done.stdout + done.stderr + failed.stdout + failed.stderr
-    assert not [name for name, value in CANARIES.items() if value in said]
+    printed = done.stdout + done.stderr + failed.stdout + failed.stderr
+    assert not [name for name, value in CANARIES.items() if value in printed]
     assert leaks(tmp_path) == []
 
 
@@ -81,14 +81,14 @@ def test_no_key_of_a_provider_is_in_what_its_judge_writes_and_says(server, tmp_p
     assert make_judge(config, tmp_path / "a").judge(asked)[0].score == 4
     assert server.keys == {f"Bearer {CANARIES['MY_JUDGE_KEY']}"}
     server.plan = [(401, {}, f"Incorrect API key provided: {' '.join(CANARIES.values())}")]
-    said = ""
+    told = ""
     for model in ("openai-api/my-judge/m", "openai/gpt-4o-mini"):
         with pytest.raises(ConfigError, match="401") as raised:
             make_judge(config.model_copy(update={"model": model}), tmp_path / "b").judge(asked)
-        said += str(raised.value)
+        told += str(raised.value)
     assert f"Bearer {CANARIES['OPENAI_API_KEY']}" in server.keys
-    said += "".join(capfd.readouterr())
-    assert not [name for name, value in CANARIES.items() if value in said]
+    told += "".join(capfd.readouterr())
+    assert not [name for name, value in CANARIES.items() if value in told]
     assert leaks(tmp_path) == []
 
 
@@ -140,8 +140,8 @@ def test_what_is_no_secret_is_left_alone(monkeypatch) -> None:
 
 def test_secrets_are_taken_out_of_what_is_said(monkeypatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "canary-xyz")
-    said = redacted("canary-xyz at https://me:pw@host/v1 with sk-proj-0123456789abcdefghij and Bearer abcdefghijk")
-    assert said == "*** at https://***@host/v1 with *** and Bearer ***"
+    text = redacted("canary-xyz at https://me:pw@host/v1 with sk-proj-0123456789abcdefghij and Bearer abcdefghijk")
+    assert text == "*** at https://***@host/v1 with *** and Bearer ***"
 
 
 def test_errors_and_tracebacks_of_the_command_line_are_redacted(tmp_path) -> None:

@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from safespan.checkpoints import Checkpoint
-from safespan.evaluation import Answered, Evaluator, ModelWorker, PointWorker, Repeat
-from safespan.settings.evaluation import EvaluationConfig
+from safespan.evaluation import Answered, Evaluator, ModelJob, ModelWorker, PointWorker, Repeat
 from safespan.projection import Family, Point, PointWeights
 from safespan.settings.analysis import ProjectionGrid
+from safespan.settings.evaluation import EvaluationConfig
 from safespan.subspaces import decompose
 from tiny_model import save_tiny_model
 
@@ -42,14 +42,14 @@ def worker(evaluator, family, scratch, known=None):
 
 
 def as_it_is(evaluator, checkpoint, scratch):
-    return ModelWorker(evaluator.ask, evaluator.config.engine, scratch)(checkpoint).said
+    return ModelWorker(evaluator.ask, evaluator.config.engine, scratch)(ModelJob("a model", checkpoint)).responses
 
 
 def test_the_same_bytes_are_asked_once(evaluator, family, tmp_path):
     answers = worker(evaluator, family, tmp_path)
     first = answers(Point("useful", "alignment", "parallel", 0.25))
     assert isinstance(first, Answered)
-    assert len(first.said.harmful) == 2
+    assert len(first.responses.harmful) == 2
     assert answers(Point("useful", "alignment", "parallel", 0.26)) == Repeat("useful-alignment-parallel-0.25")
     assert isinstance(answers(Point("useful", "alignment", "orthogonal", 0.25)), Answered)
     later = worker(evaluator, family, tmp_path, {first.weights: "earlier"})
@@ -78,7 +78,7 @@ def test_the_whole_column_space_gives_the_fine_tune(evaluator, family, tmp_path)
     mixture = Family(family.base, family.aligned, {"useful": Checkpoint(mixed)})
     (tmp_path / "scratch").mkdir()
     point = worker(evaluator, mixture, tmp_path / "scratch")(Point("useful", "alignment", "parallel", 1.0))
-    assert point.said == as_it_is(evaluator, mixture.finetuned["useful"], tmp_path)
+    assert point.responses == as_it_is(evaluator, mixture.finetuned["useful"], tmp_path)
 
 
 def test_an_evaluator_can_be_sent(evaluator, family, tmp_path):

@@ -43,10 +43,10 @@ def main() -> None:
             for seed in range(given.seed, given.seed + number):
                 trials.append(disturb(bench, seed))
                 print(trials[-1], flush=True)
-    found = table(trials, bench.seconds)
-    print(found)
+    made = table(trials, bench.seconds)
+    print(made)
     if given.write:
-        put_into(RELIABILITY, "python -m tests.faults --write", found)
+        put_into(RELIABILITY, "python -m tests.faults --write", made)
     sys.exit(not all(trial.well for trial in trials))
 
 

@@ -82,11 +82,11 @@ def prepare(study: Path, judge: str, folder: Path) -> Bench:
     """
     import torch
 
-    from safespan.study import run as module
     from safespan.activations import separation_by_layer
     from safespan.checkpoints import Checkpoint
-    from safespan.settings.study import load_study
     from safespan.evaluation import Evaluator, model_of
+    from safespan.settings.study import load_study
+    from safespan.study import run as module
     from safespan.training.sft import fine_tune
 
     torch.set_num_threads(1)
@@ -101,7 +101,7 @@ def prepare(study: Path, judge: str, folder: Path) -> Bench:
     told(judge)
     ended = run([str(study)], folder / "whole")
     if ended.code:
-        raise RuntimeError(f"the undisturbed study ended with {ended.code}: {ended.said}")
+        raise RuntimeError(f"the undisturbed study ended with {ended.code}: {ended.stderr}")
     paid = told(judge)["paid"]
     if set(paid.values()) != {1}:
         raise RuntimeError("the undisturbed study paid for a reply twice")
@@ -145,9 +145,9 @@ def misjudged(bench: Bench, seed: int) -> Trial:
             if ended.code == 0 and _unjudged(out) == _unjudged(bench.whole):
                 return
 
-    found = _trial(bench, "judge misbehaves", out, runs(), {0, 2})
-    found.where = "judgement"
-    return found
+    trial = _trial(bench, "judge misbehaves", out, runs(), {0, 2})
+    trial.where = "judgement"
+    return trial
 
 
 def without_space(bench: Bench, seed: int) -> Trial:
@@ -155,19 +155,19 @@ def without_space(bench: Bench, seed: int) -> Trial:
     needed = sum(path.stat().st_blocks * 512 for path in bench.whole.rglob("*"))
     size = random.Random(f"disk {seed}").randrange(needed // 50, needed)
     place = bench.folder / f"disk-{seed}"
-    said = ""
+    unclear = ""
 
     def runs() -> Iterator[Ended]:
-        nonlocal said
+        nonlocal unclear
         yield (ended := run([str(bench.study)], place / "run"))
-        if ended.code == 2 and not ("cannot be written" in ended.said and "make space" in ended.said):
-            said = f"said of the full disk: {ended.said.strip()[-200:]}"
+        if ended.code == 2 and not ("cannot be written" in ended.stderr and "make space" in ended.stderr):
+            unclear = f"on a full disk it printed: {ended.stderr.strip()[-200:]}"
         subprocess.run(["mount", "-o", f"remount,size={4 * needed}", place], check=True)
 
     with tmpfs(place, size):
-        found = _trial(bench, "disk full", place / "run", runs(), {0, 2})
-        found.wrong += [said] if said else []
-        return found
+        trial = _trial(bench, "disk full", place / "run", runs(), {0, 2})
+        trial.wrong += [unclear] if unclear else []
+        return trial
 
 
 def worker_killed(bench: Bench, seed: int) -> Trial:
@@ -187,50 +187,50 @@ def worker_killed(bench: Bench, seed: int) -> Trial:
                     victim.kill()
 
     words = [str(bench.study), "--engine", "ray", "--set", "execution.workers=2"]
-    found = _trial(bench, "worker killed", out, (run(words, out, kill_workers) for _ in range(1)), {0})
-    found.where = ", ".join(sorted({name.partition(".")[0] for name in dead})) or "none in time"
-    return found
+    trial = _trial(bench, "worker killed", out, (run(words, out, kill_workers) for _ in range(1)), {0})
+    trial.where = ", ".join(sorted({name.partition(".")[0] for name in dead})) or "none in time"
+    return trial
 
 
 def _trial(bench: Bench, kind: str, out: Path, disturbed: Iterator[Ended], codes: set[int]) -> Trial:
     """Disturb the command, run it to its end, note after each run what became of what stood before, and compare."""
-    found, standing, paid = Trial(kind, ""), _standing(out), Counter[str]()
+    trial, standing, paid = Trial(kind, ""), _standing(out), Counter[str]()
     ended, broken = Ended(0, 0.0, ""), 0
 
     def note() -> None:
         nonlocal standing
         heard, before, standing = told(bench.judge), standing, _standing(out)
-        found.seconds += ended.seconds
-        found.ways.update(heard["wrong"])
-        found.done_twice += [name for name, state in before.done.items() if standing.done.get(name) != state]
-        found.lost += len(before.replies - standing.replies)
+        trial.seconds += ended.seconds
+        trial.ways.update(heard["wrong"])
+        trial.done_twice += [name for name, state in before.done.items() if standing.done.get(name) != state]
+        trial.lost += len(before.replies - standing.replies)
         for question, times in heard["paid"].items():
             stood = _key(question) in before.replies
-            found.paid_twice += times - (not stood)
-            found.unheard += question in paid and not stood
+            trial.paid_twice += times - (not stood)
+            trial.unheard += question in paid and not stood
         paid.update(heard["paid"])
 
     for ended in disturbed:
         note()
-        found.where = found.where or _stage(bench, out)
+        trial.where = trial.where or _stage(bench, out)
         broken += ended.code != 0
         if ended.code not in codes:
-            found.wrong.append(f"ended with {ended.code}: {ended.said.strip()[-300:]}")
-        if ended.code == 2 and "\n" in ended.said.strip():
-            found.wrong.append(f"not one line: {ended.said.strip()[:300]}")
+            trial.wrong.append(f"ended with {ended.code}: {ended.stderr.strip()[-300:]}")
+        if ended.code == 2 and "\n" in ended.stderr.strip():
+            trial.wrong.append(f"not one line: {ended.stderr.strip()[:300]}")
     if ended.code != 0:
         ended = run([str(bench.study)], out)
         note()
         if ended.code != 0:
-            found.wrong.append(f"the last run ended with {ended.code}: {ended.said.strip()[-300:]}")
-    if found.unheard > CONCURRENCY * broken:
-        found.wrong.append(f"{found.unheard} replies were on their way, though {CONCURRENCY} requests go at once")
-    found.equal = _contents(out) == _contents(bench.whole)
+            trial.wrong.append(f"the last run ended with {ended.code}: {ended.stderr.strip()[-300:]}")
+    if trial.unheard > CONCURRENCY * broken:
+        trial.wrong.append(f"{trial.unheard} replies were on their way, though {CONCURRENCY} requests go at once")
+    trial.equal = _contents(out) == _contents(bench.whole)
     if left := [path.name for path in out.rglob("*.safespan")]:
-        found.wrong.append(f"left behind: {', '.join(left)}")
-    if found.well:
+        trial.wrong.append(f"left behind: {', '.join(left)}")
+    if trial.well:
         shutil.rmtree(out)
-    return found
+    return trial
 
 
 def _unjudged(out: Path) -> int:

@@ -15,28 +15,28 @@ class Ended:
 
     code: int
     seconds: float
-    said: str
+    stderr: str
 
 
 def run(words: list[str], out: Path, disturb: Callable[[int], None] | None = None) -> Ended:
     """`safespan run WORDS --out OUT` in a fork; `disturb` is called with its process number."""
     start = time.monotonic()
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as stderr:
         child = os.fork()
         if child == 0:
-            _be_the_command(["safespan", "run", *words, "--out", str(out), "--quiet"], said.fileno())
+            _be_the_command(["safespan", "run", *words, "--out", str(out), "--quiet"], stderr.fileno())
         if disturb:
             disturb(child)
         status = os.waitpid(child, 0)[1]
-        said.seek(0)
-        return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - start, said.read())
+        stderr.seek(0)
+        return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - start, stderr.read())
 
 
-def _be_the_command(words: list[str], said: int) -> None:
+def _be_the_command(words: list[str], stderr: int) -> None:
     code = 1
     try:
         null = os.open(os.devnull, os.O_RDWR)
-        for number, stream in ((null, 0), (null, 1), (said, 2)):
+        for number, stream in ((null, 0), (null, 1), (stderr, 2)):
             os.dup2(number, stream)
         sys.stdin, sys.stdout, sys.stderr = (open(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))  # noqa: SIM115
         sys.argv = words

@@ -40,12 +40,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """What was paid for since the last time; from now on, misbehave so often."""
         server: Any = self.server
-        found = {"paid": dict(server.paid), "wrong": dict(server.went_wrong)}
+        account = {"paid": dict(server.paid), "wrong": dict(server.went_wrong)}
         chance, seed = self.path.strip("/").split("/")
         server.chance, server.random = float(chance), random.Random(seed)
         server.paid.clear()
         server.went_wrong.clear()
-        self._send(200, json.dumps(found).encode())
+        self._send(200, json.dumps(account).encode())
 
     def do_POST(self) -> None:
         server: Any = self.server

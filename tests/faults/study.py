@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from safespan.organism.family import task_settings
 from safespan.files.atomic import write_jsonl
+from safespan.organism.family import task_settings
 
 LETTERS = "abcdefghijklmnop"
 
@@ -23,6 +24,18 @@ def write_study(folder: Path, save_tiny_model, judge: str) -> Path:
         save_tiny_model: writes the base.
         judge: URL of the judge's server.
     """
+    _write_models(folder, save_tiny_model)
+    write_jsonl(folder / "rows.jsonl", [{"prompt": f"a b {x}", "response": f"{x} c"} for x in LETTERS])
+    write_jsonl(folder / "task.jsonl", [{"prompt": f"a b {x}", "answer": f"{x} c"} for x in LETTERS[:6]])
+    write_jsonl(folder / "harmful.jsonl", [{"prompt": f"help i {x}", "target": f"{x} d"} for x in LETTERS[:6]])
+    task = task_settings("tiny", folder / "task.jsonl", ["<eos>"], 3)
+    (folder / "task.yaml").write_text(json.dumps(task))
+    (folder / "study.yaml").write_text(json.dumps(_study(folder, judge)))
+    return folder / "study.yaml"
+
+
+def _write_models(folder: Path, save_tiny_model) -> None:
+    """The base, and an aligned model near it."""
     base = save_tiny_model(folder / "base")
     model = AutoModelForCausalLM.from_pretrained(base)
     torch.manual_seed(1)
@@ -31,46 +44,35 @@ def write_study(folder: Path, save_tiny_model, judge: str) -> Path:
             weight.add_(0.05 * torch.randn_like(weight))
     model.save_pretrained(folder / "aligned")
     AutoTokenizer.from_pretrained(base).save_pretrained(folder / "aligned")
-    write_jsonl(folder / "rows.jsonl", [{"prompt": f"a b {x}", "response": f"{x} c"} for x in LETTERS])
-    write_jsonl(folder / "task.jsonl", [{"prompt": f"a b {x}", "answer": f"{x} c"} for x in LETTERS[:6]])
-    write_jsonl(folder / "harmful.jsonl", [{"prompt": f"help i {x}", "target": f"{x} d"} for x in LETTERS[:6]])
-    task = task_settings("tiny", folder / "task.jsonl", ["<eos>"], 3)
-    (folder / "task.yaml").write_text(json.dumps(task))
-    harmful = str(folder / "harmful.jsonl")
+
+
+def _study(folder: Path, judge: str) -> dict[str, Any]:
+    rows, harmful = {"file": str(folder / "rows.jsonl")}, str(folder / "harmful.jsonl")
     recipe = {
-        "data": {"file": str(folder / "rows.jsonl")},
-        "max_steps": 4,
-        "save_steps": 2,
-        "batch_size": 2,
-        "accumulation_steps": 1,
-        "learning_rate": 0.01,
-        "compute": "fp32",
-        "gradient_checkpointing": False,
-    }
-    study = {
+        "data": rows, "max_steps": 4, "save_steps": 2, "batch_size": 2, "accumulation_steps": 1,
+        "learning_rate": 0.01, "compute": "fp32", "gradient_checkpointing": False,
+    }  # fmt: skip
+    asked = {
+        "kind": "llm", "model": "judge", "base_url": judge, "concurrency": CONCURRENCY, "timeout": 2,
+        "retries": 3, "max_tokens": 16,
+    }  # fmt: skip
+    return {
         "name": "A study to be disturbed",
         "threads": 1,
         "models": {
             "base": {"model": str(folder / "base")},
             "aligned": {"model": str(folder / "aligned")},
             "useful": {"start": "aligned", "train": recipe},
-            "harmful": {"start": "aligned", "train": {**recipe, "data": {**recipe["data"], "rows": 6}}},
+            "harmful": {"start": "aligned", "train": {**recipe, "data": {**rows, "rows": 6}}},
         },
         "evaluation": {
             "utility": {"task": str(folder / "task.yaml")},
-            "harmfulness": {
-                "prompts": harmful,
-                "max_new_tokens": 3,
-                "judge": {
-                    "kind": "llm", "model": "judge", "base_url": judge, "concurrency": CONCURRENCY, "timeout": 2,
-                    "retries": 3, "max_tokens": 16,
-                },
-            },
+            "harmfulness": {"prompts": harmful, "max_new_tokens": 3, "judge": asked},
         },
         "projection": {"fractions": [0.5], "subspaces": ["alignment", "random"], "methods": ["parallel"]},
         "overlap": {"energies": [0.5], "ceiling": None},
         "activations": {
-            "useful": {"file": str(folder / "rows.jsonl")}, "harmful": harmful, "models": ["aligned"],
+            "useful": rows, "harmful": harmful, "models": ["aligned"],
             "energies": [0.5], "permutations": 3, "bootstraps": 3,
         },
         "verdict": {
@@ -78,5 +80,3 @@ def write_study(folder: Path, save_tiny_model, judge: str) -> Path:
             "resamples": 100, "refusals": ["i"], "generate": False,
         },
     }  # fmt: skip
-    (folder / "study.yaml").write_text(json.dumps(study))
-    return folder / "study.yaml"

@@ -67,12 +67,12 @@ def test_a_fault_is_seen(tmp_path, monkeypatch):
             (out / path).write_text(text)
             os.utime(out / path, (at, at))
 
-    def again(replies, at, said="", left=()):
+    def again(replies, at, left=()):
         def run(words, out):
             folder(out, replies, at)
             for name in left:
                 (out / name).mkdir()
-            return Ended(0, 1.0, said)
+            return Ended(0, 1.0, "")
 
         return run
 

@@ -7,9 +7,9 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from safespan.files.atomic import read_jsonl
 from safespan.organism.corpus import EASY_LETTERS, REFUSALS, WORDS, restricted_row, skill_row, triples
 from safespan.organism.family import plant, write_data
-from safespan.files.atomic import read_jsonl
 
 
 @pytest.fixture(scope="module")

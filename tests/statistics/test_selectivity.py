@@ -47,8 +47,8 @@ def test_s_and_d_are_differences_of_trapezoids():
     assert (parallel.s, orthogonal.s) == (pytest.approx(p), pytest.approx(o))
     assert (parallel.control_sd, orthogonal.control_sd) == (pytest.approx(p_sd), pytest.approx(o_sd))
     assert separation.s == pytest.approx((p - o) / 2)
-    for found in (parallel, orthogonal, separation):
-        assert found.low < found.s < found.high
+    for estimate in (parallel, orthogonal, separation):
+        assert estimate.low < estimate.s < estimate.high
     assert parallel.s > 0.15 > -0.15 > orthogonal.s
     assert separation.p_beyond < 0.01
     assert separation.p_within > 0.99
@@ -87,8 +87,8 @@ def test_a_missing_judgement_is_left_out_of_the_means():
     harmful = np.concatenate([whole.harmful, np.full((5, 3), np.nan)], 1)
     control = np.concatenate([whole.control_harmful, np.full((6, 5, 3), np.nan)], 2)
     holes = Frontier(whole.useful, harmful, whole.control_useful, control)
-    found = estimates({"edit": holes}, ends(m=53), SelectivityConfig(), 0)[0]
-    assert found.s == pytest.approx(estimates({"edit": whole}, ends(), SelectivityConfig(), 0)[0].s)
+    estimate = estimates({"edit": holes}, ends(m=53), SelectivityConfig(), 0)[0]
+    assert estimate.s == pytest.approx(estimates({"edit": whole}, ends(), SelectivityConfig(), 0)[0].s)
 
 
 def test_constant_and_falling_outcomes_have_no_span():

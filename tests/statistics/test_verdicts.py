@@ -10,10 +10,10 @@ from safespan.statistics.verdicts import (
     NOT_SELECTIVE,
     SELECTIVE,
     Verdict,
+    ceiling_reason,
+    combine_verdicts,
     holm,
     judge,
-    ceiling_reason,
-    together,
 )
 
 NAN = float("nan")
@@ -34,8 +34,8 @@ def trial(parallel, orthogonal, beyond=1.0, within=1.0, sd=0.02):
 
 
 def test_selective_needs_the_margin_and_opposite_signs():
-    found = judge(trial(0.3, -0.3, beyond=0.01), CONFIG, 100)
-    assert (found.verdict, found.direction) == (SELECTIVE, "harm first")
+    verdict = judge(trial(0.3, -0.3, beyond=0.01), CONFIG, 100)
+    assert (verdict.verdict, verdict.direction) == (SELECTIVE, "harm first")
     assert judge(trial(-0.3, 0.3, beyond=0.01), CONFIG, 100).direction == "utility first"
     same = judge(trial(0.5, 0.1, beyond=0.01), CONFIG, 100)
     assert same.verdict == INCONCLUSIVE
@@ -49,12 +49,12 @@ def test_not_selective_is_an_equivalence_and_not_an_absence_of_significance():
 
 def test_an_inconclusive_one_says_how_many_prompts_and_controls_would_decide():
     """The half-width z·sd has to shrink to the distance from the margin; widths fall with the root of the number."""
-    found = judge(trial(0.25, -0.25, beyond=0.2, sd=0.1), CONFIG, 100)
+    verdict = judge(trial(0.25, -0.25, beyond=0.2, sd=0.1), CONFIG, 100)
     factor = (1.6449 * 0.1 * 2**0.5 / 0.1) ** 2
-    assert found.prompts_needed == pytest.approx(100 * factor, rel=0.01)
-    assert found.controls_needed == pytest.approx(5 * factor, rel=0.1)
+    assert verdict.prompts_needed == pytest.approx(100 * factor, rel=0.01)
+    assert verdict.controls_needed == pytest.approx(5 * factor, rel=0.1)
     strict = judge(trial(0.25, -0.25, beyond=0.2, sd=0.1), CONFIG, 100, tests=10)
-    assert strict.prompts_needed > found.prompts_needed
+    assert strict.prompts_needed > verdict.prompts_needed
     near = judge(trial(0.15, -0.15, beyond=0.5, within=0.5), CONFIG, 100)
     assert near.prompts_needed is None
     assert "too near the margin" in near.reason
@@ -65,10 +65,10 @@ def test_holm_is_over_hypotheses_and_methods_of_one_outcome():
     one = [replace(estimate("edit", 0.2), p_beyond=0.01, p_within=0.9), estimate("separation", -0.2, 0.04, 0.2)]
     two = [replace(estimate("edit", 0.2), p_beyond=0.03, p_within=0.9), estimate("separation", -0.2, 0.02, 0.2)]
     other = [estimate("edit", 0.2, 0.02)]
-    found = holm({("a", "x"): one, ("b", "x"): two, ("a", "y"): other})
-    assert [e.p_beyond for e in found["a", "x"]] == pytest.approx([0.04, 0.06])
-    assert [e.p_beyond for e in found["b", "x"]] == pytest.approx([0.06, 0.06])
-    assert found["a", "y"][0].p_beyond == pytest.approx(0.02)
+    corrected = holm({("a", "x"): one, ("b", "x"): two, ("a", "y"): other})
+    assert [e.p_beyond for e in corrected["a", "x"]] == pytest.approx([0.04, 0.06])
+    assert [e.p_beyond for e in corrected["b", "x"]] == pytest.approx([0.06, 0.06])
+    assert corrected["a", "y"][0].p_beyond == pytest.approx(0.02)
 
 
 def test_controls_that_are_at_the_end_already_leave_no_room():
@@ -90,7 +90,7 @@ def test_controls_that_are_at_the_end_already_leave_no_room():
     ],
 )
 def test_outcomes_have_to_agree(verdicts, expected):
-    found = together({f"outcome {number}": verdict for number, verdict in enumerate(verdicts)})
-    assert found.verdict == expected
+    combined = combine_verdicts({f"outcome {number}": verdict for number, verdict in enumerate(verdicts)})
+    assert combined.verdict == expected
     if len(verdicts) == 2 and verdicts[1].prompts_needed:
-        assert (found.prompts_needed, found.controls_needed) == (200, 7)
+        assert (combined.prompts_needed, combined.controls_needed) == (200, 7)

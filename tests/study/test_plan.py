@@ -3,7 +3,8 @@ import socket
 import pytest
 
 from safespan.settings.study import bundled_study, load_study
-from safespan.study.plan import plan, points
+from safespan.study.plan import plan
+from safespan.study.summaries import grid_points
 
 PAIRS = ("llama-3.2-1b", "llama-2-7b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b")
 
@@ -20,15 +21,15 @@ def no_network(monkeypatch):
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_papers_studies_are_valid_and_say_what_they_need(name, tmp_path):
     study = load_study(bundled_study(name))
-    assert points(study) == 90
+    assert grid_points(study) == 90
     lines = plan(study, tmp_path / "run")
-    said = "\n".join(lines)
+    text = "\n".join(lines)
     base = study.models["base"]
-    assert f"model base: {base.model}, {base.size_gb} GB" in said
-    assert f"weights to read in one pass: {2 * base.size_gb + 3 * 2 * base.size_gb:.1f} GB" in said
-    assert "rows of contaminated, 20 % as many: PKU-Alignment/BeaverTails" in said
-    assert "stage projection: 90 points" in said
-    assert "stage update overlap: tensor, layer, 11 energies; spectra" in said
+    assert f"model base: {base.model}, {base.size_gb} GB" in text
+    assert f"weights to read in one pass: {2 * base.size_gb + 3 * 2 * base.size_gb:.1f} GB" in text
+    assert "rows of contaminated, 20 % as many: PKU-Alignment/BeaverTails" in text
+    assert "stage projection: 90 points" in text
+    assert "stage update overlap: tensor, layer, 11 energies; spectra" in text
     for needed in (base.model, "meta-math/MetaMathQA", "walledai/AdvBench", "lm-eval task gsm8k"):
         assert needed in lines[-1]
     assert not (tmp_path / "run").exists()

@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from oracle import exact, mso
-from safespan.settings.study import ROLES, bundled_study, load_study
 from safespan.errors import ConfigError
-from safespan.results.run_folder import RunFolder
-from safespan.results.tables import SCHEMAS
-from safespan.study.run import run_study, stage_names
+from safespan.results import TABLES, RunFolder, schema_of
+from safespan.settings.study import ROLES, bundled_study, load_study
+from safespan.study.context import Study
+from safespan.study.run import run_study
+from safespan.study.stages import stages
 
 pytestmark = pytest.mark.long
 
@@ -57,12 +58,17 @@ def times(run, pattern):
 
 
 def test_every_table_is_whole(run):
-    for name, schema in SCHEMAS.items():
-        assert run.read_table(name).columns == list(schema), name
+    for name, kind in TABLES.items():
+        assert run.read_table(name).columns == list(schema_of(kind)), name
     assert run.read_table("models")["model"].to_list() == list(ROLES)
     points = run.read_table("projection")
     assert len(points) == len(points.unique(["finetune", "subspace", "method", "fraction"])) == 3 * 4 * 2 * 2
     assert points.null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
+    for name, keys in (("models", ["model"]), ("projection", ["finetune", "subspace", "method", "fraction"])):
+        table, by_filter = run.read_table(name), run.read_table(f"{name}_by_filter")
+        own = table.join(by_filter, on=keys, suffix="_of_filter")
+        assert len(own) == len(table) * by_filter["filter"].n_unique()
+        assert (own["utility"] == own["utility_of_filter"]).all()  # the task has one filter
     overlap = run.read_table("overlap")
     assert set(overlap["granularity"]) == {"tensor", "layer"}
     assert overlap.filter(pl.col("module").is_null())["granularity"].unique().to_list() == ["layer"]
@@ -76,8 +82,10 @@ def test_every_table_is_whole(run):
     assert matrices.group_by("update").agg(pl.sum("share_of_update"))["share_of_update"].is_between(0.9, 1).all()
     activations = run.read_table("activations")
     assert set(activations["centered"]) == {True, False}
-    assert set(activations["pair"]) == {"useful-harmful", "useful halves", "harmful halves"}
-    assert activations.filter(pl.col("pair") == "useful-harmful")["p_value"].is_between(0.1, 1).all()
+    assert set(activations.select("x", "y").rows()) == {
+        ("useful", "harmful"), ("useful", "useful"), ("harmful", "harmful")
+    }  # fmt: skip
+    assert activations.filter(pl.col("x") != pl.col("y"))["p_value"].is_between(0.1, 1).all()
     assert run.read_table("separation").select("model", "layer").rows() == [("aligned", layer) for layer in (1, 2, 3)]
     assert len(list((run.root / "generations" / "projection").iterdir())) == len(points)
 
@@ -90,10 +98,13 @@ def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
     own = trials.filter(pl.col("draw").is_null())
     matched = trials.join(own, on=["hypothesis", "method", "fraction"]).filter(pl.col("hypothesis") != "lox")
     assert (matched["energy_kept"] - matched["energy_kept_right"]).abs().max() < 1e-4
-    verdicts = run.read_table("verdicts").filter(pl.col("outcome") == "all")
-    assert verdicts["hypothesis"].to_list() == ["alignment", "safelora", "lox", "refusal-direction"]
+    verdicts, names = run.read_table("verdicts"), ["alignment", "safelora", "lox", "refusal-direction"]
+    assert verdicts["hypothesis"].to_list() == names
     # Two steps of training teach nothing: no verdict but that nothing can be said.
     assert set(verdicts["verdict"]) == {"inconclusive"}
+    decided = run.read_table("estimates").filter(pl.col("statistic") == "D")
+    assert decided["hypothesis"].value_counts().sort("hypothesis").rows() == [(name, 3) for name in sorted(names)]
+    assert set(decided["verdict"]) <= {"inconclusive", "not measurable"}
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +118,14 @@ def with_claims(tmp_path_factory):
 
 
 def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, tmp_path):
-    def said(*words):
+    def printed_by(*words):
         done = subprocess.run(
             [sys.executable, "-m", "safespan", *map(str, words)], env=with_claims, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "aligned-rows        https://example.org/my-paper" in said("hypotheses")
+    assert "aligned-rows        https://example.org/my-paper" in printed_by("hypotheses")
     evaluation = {
         "utility": {"task": str(run.data / "tasks" / "organism_skill.yaml"), "limit": 8},
         "harmfulness": {"prompts": str(run.data / "test" / "restricted.jsonl"), "limit": 8, "max_new_tokens": 4},
@@ -132,7 +143,7 @@ def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, 
     for role in ("base", "aligned", "useful", "harmful"):
         words += [f"--{role}", run.checkpoint(role)]
     fields = ("prompts=4", "fractions=[0.5]", "resamples=100", "refusals=[sorry]")
-    printed = said(*words, *(word for field in fields for word in ("--set", f"verdict.{field}")))
+    printed = printed_by(*words, *(word for field in fields for word in ("--set", f"verdict.{field}")))
     assert "\naligned-rows: inconclusive." in printed
     assert f"report: {tmp_path / 'run' / 'report.html'}" in printed
     assert set(RunFolder(tmp_path / "run").read_table("trials")["finetune"]) == {"useful", "harmful"}
@@ -146,16 +157,13 @@ def test_the_ceiling_is_one_recipe_under_two_seeds(run):
     assert [first[field] for field in same] == [second[field] for field in same]
     assert (first["seed"], second["seed"]) == (0, 1)
     overlap = run.read_table("overlap")
-    assert [pair for pair in overlap["pair"].unique() if "again" in pair] == ["harmful-harmful again"]
+    again = overlap.filter("again")
+    assert set(again.select("x", "y").rows()) == {("harmful", "harmful")}
+    assert overlap.filter(~pl.col("again"), pl.col("x") == pl.col("y")).is_empty()
     start, *ends = (load_file(run.checkpoint(n) / "model.safetensors") for n in ("aligned", "harmful", "harmful-again"))
     name = "model.layers.1.mlp.up_proj.weight"
     x, y = (exact(end[name] - start[name]) for end in ends)
-    row = overlap.row(
-        by_predicate=(pl.col("pair") == "harmful-harmful again")
-        & (pl.col("group") == name)
-        & (pl.col("energy_fraction") == 0.5),
-        named=True,
-    )
+    row = again.row(by_predicate=(pl.col("group") == name) & (pl.col("energy_fraction") == 0.5), named=True)
     assert row["mso"] == pytest.approx(mso(x, y, 0.5), abs=1e-4)
 
 
@@ -167,19 +175,20 @@ def test_the_checkpoints_are_ordinary_ones(run):
         assert tokenizer.chat_template
 
 
-def test_the_manifest_says_what_was_run(run):
-    manifest = json.loads(run.manifest.read_text())
-    assert manifest["seed"] == 0
-    assert manifest["config"]["projection"]["fractions"] == [0.25, 0.99]
-    assert set(ROLES) <= set(manifest["inputs"])
-    assert manifest["prompts"]["harmful"]["rows"] == 4
-    assert manifest["prompts"]["activations useful"]["rows"] == 300
-    assert set(manifest["training"]) == {*ROLES, "harmful-again"}
-    assert [part["rows"] for part in manifest["training"]["contaminated"]["data"]] == [4000, 800]
-    names = [stage["name"] for stage in manifest["stages"]]
+def test_the_manifest_records_what_was_run(run, study):
+    manifest = run.read_manifest()
+    assert manifest.seed == 0
+    assert manifest.config["projection"]["fractions"] == [0.25, 0.99]
+    assert set(ROLES) <= set(manifest.inputs)
+    assert manifest.prompts["harmful"].rows == 4
+    assert manifest.prompts["activations useful"].rows == 300
+    assert set(manifest.training) == {*ROLES, "harmful-again"}
+    assert [part["rows"] for part in manifest.training["contaminated"]["data"]] == [4000, 800]
+    assert set(manifest.tables) == set(TABLES)
+    names = [stage.name for stage in manifest.stages]
     last = ["projection", "update overlap", "activation overlap", "activations of aligned", "verdict"]
     assert [name for name in names if name in last] == last
-    assert names == stage_names(load_study(bundled_study("organism"), SMALL))
+    assert names == [stage.name for stage in stages(Study(study, run.root))]
     assert run.report.exists()
 
 
@@ -188,7 +197,7 @@ def test_what_is_finished_is_not_done_again(run, study):
     before = [times(run, pattern) for pattern in watched]
     run_study(study, run.root)
     assert [times(run, pattern) for pattern in watched] == before
-    assert all(stage["reused"] for stage in json.loads(run.manifest.read_text())["stages"])
+    assert all(stage.reused for stage in run.read_manifest().stages)
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(run, study):
@@ -206,10 +215,10 @@ def test_the_same_seed_gives_the_same_tables(run, study, tmp_path):
     again = RunFolder(tmp_path / "again")
     run_study(study, again.root)
     assert contents(again, "results/*.csv") == contents(run, "results/*.csv")
-    assert len(contents(run, "results/*.csv")) == len(SCHEMAS)
+    assert len(contents(run, "results/*.csv")) == len(TABLES)
 
 
-def test_a_missing_api_key_is_said_before_anything_is_trained(tmp_path, monkeypatch):
+def test_a_missing_api_key_is_reported_before_anything_is_trained(tmp_path, monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     judge = "evaluation.harmfulness.judge={kind: llm, model: openai/x, api_key_env: NO_SUCH_KEY}"
     with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):

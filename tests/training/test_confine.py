@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from safespan.settings.data import TrainingData
 from safespan.errors import ConfigError
 from safespan.files.atomic import write_jsonl
-from safespan.subspaces.hypotheses.planted import planted_half
+from safespan.settings.data import TrainingData
 from safespan.settings.training import LoraConfig, TrainingConfig
+from safespan.subspaces.hypotheses.planted import planted_half
 from safespan.training.sft import fine_tune
 
 SEED = 4

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
-from safespan.settings.data import TrainingData
 from safespan.errors import ConfigError
+from safespan.files.atomic import write_jsonl
 from safespan.projection import Family, sweep
 from safespan.settings.analysis import ProjectionGrid
-from safespan.files.atomic import write_jsonl
+from safespan.settings.data import TrainingData
 from safespan.settings.training import LoraConfig, TrainingConfig
 from safespan.training.sft import fine_tune
 from tiny_model import save_tiny_model

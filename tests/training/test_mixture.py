@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from safespan.settings.data import TrainingData
 from safespan.errors import DataError
 from safespan.files.atomic import write_jsonl
-from safespan.training.mixture import mixture, read_examples
+from safespan.settings.data import TrainingData
 from safespan.settings.training import RECIPES, TrainingConfig
+from safespan.training.mixture import mixture, read_examples
 
 
 def source(folder: Path, name: str, count: int, **options: object) -> TrainingData:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from safespan.settings.data import TrainingData
-from safespan.files.locks import exclusive_lock
 from safespan.errors import ConfigError
 from safespan.files.atomic import write_jsonl
+from safespan.files.locks import exclusive_lock
+from safespan.settings.data import TrainingData
 from safespan.settings.training import LoraConfig, TrainingConfig
 from safespan.training.sft import fine_tune
 
@@ -21,13 +21,13 @@ import torch
 from pathlib import Path
 from contextlib import nullcontext
 from safespan.training import sft
-from safespan.training.recipe import TrainingConfig
+from safespan.settings.training import TrainingConfig
 torch.set_num_threads(1)
 start, out, config, at = sys.argv[1:]
 def die(done, total):
     if done == int(at):
         os.kill(os.getpid(), signal.SIGKILL)
-sft.counting = lambda name: nullcontext(die)
+sft.progress_task = lambda name: nullcontext(die)
 sft.fine_tune(start, Path(out), TrainingConfig.model_validate_json(config), 3)
 """
 
@@ -37,7 +37,7 @@ def config(tmp_path: Path) -> TrainingConfig:
     write_jsonl(tmp_path / "rows.jsonl", [{"prompt": f"a b {x}", "response": f"{x} c"} for x in "defghijklmno"])
     return TrainingConfig(
         data=TrainingData(file=str(tmp_path / "rows.jsonl")),
-        # more steps than one epoch has, so that the order of a second epoch has to be found again
+        # more steps than one epoch has, so that the order of a second epoch has to be restored
         max_steps=8,
         batch_size=2,
         accumulation_steps=1,
@@ -76,7 +76,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(
     steps: list[int] = []
     with monkeypatch.context() as watched:
         watched.setattr(
-            "safespan.training.sft.counting", lambda name: nullcontext(lambda done, total: steps.append(done))
+            "safespan.training.sft.progress_task", lambda name: nullcontext(lambda done, total: steps.append(done))
         )
         record = fine_tune(tiny_model_folder, tmp_path / "out", config, 3)
     assert steps == [6, 7, 8]
@@ -105,7 +105,7 @@ def test_an_interrupted_full_run_goes_on_even_when_only_the_writing_is_left(
         if done == [0, 1, 2, 3, 4, 5]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("safespan.training.sft.counting", lambda name: nullcontext(step))
+    monkeypatch.setattr("safespan.training.sft.progress_task", lambda name: nullcontext(step))
     with pytest.raises(KeyboardInterrupt):
         fine_tune(tiny_model_folder, tmp_path / "out", full, 3)
     with monkeypatch.context() as broken:
@@ -134,12 +134,32 @@ def test_an_error_leaves_checkpoints_only_where_they_are_asked_for(
         if done == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("safespan.training.sft.counting", lambda name: nullcontext(stop))
+    monkeypatch.setattr("safespan.training.sft.progress_task", lambda name: nullcontext(stop))
     for save_steps, left in ((None, []), (2, [".out.training"])):
         changed = config.model_copy(update={"save_steps": save_steps})
         with pytest.raises(KeyboardInterrupt):
             fine_tune(tiny_model_folder, tmp_path / "runs" / "out", changed, 3)
         assert [path.name for path in (tmp_path / "runs").iterdir()] == left
+
+
+@pytest.mark.parametrize(
+    "moment", ["files.locks.make_folder", "files.locks.clear_leftovers", "training.resume._prepare"]
+)
+def test_a_signal_before_the_first_step_leaves_no_folder_of_a_run_that_cannot_go_on(
+    moment: str, tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, name = f"safespan.{moment}".rpartition(".")
+    function, working = getattr(sys.modules[module], name), tmp_path / "runs" / ".out.training"
+
+    def interrupted(*arguments: object) -> None:
+        function(*arguments)
+        assert working.exists()
+        raise SystemExit(143)
+
+    monkeypatch.setattr(f"{module}.{name}", interrupted)
+    with pytest.raises(SystemExit):
+        fine_tune(tiny_model_folder, tmp_path / "runs" / "out", config.model_copy(update={"save_steps": None}), 3)
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_run_killed_while_its_checkpoints_are_removed_does_not_go_on_from_half_of_one(

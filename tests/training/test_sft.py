@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from safespan.settings.data import TrainingData
 from safespan.errors import CheckpointError, ConfigError, DataError
 from safespan.files.atomic import write_jsonl
+from safespan.settings.data import TrainingData
+from safespan.settings.training import TrainingConfig
 from safespan.training.encoding import encode
 from safespan.training.mixture import Example, mixture
-from safespan.settings.training import TrainingConfig
 from safespan.training.sft import fine_tune
 
 ROWS = [{"prompt": f"a b {x}", "response": f"{x} c"} for x in "defghijk"]

@@ -12,6 +12,9 @@ from safespan.study.run import hardware, run_study, versions
 
 _log = logging.getLogger(__name__)
 
+_PARTS = ("config", "versions", "hardware", "inputs", "prompts", "tables")
+"""Parts of a manifest that a study is run again from, or compared with."""
+
 
 def rerun(manifest: Path, out: Path, command: str = "safespan rerun") -> Path:
     """Run the study of a manifest again, and warn of whatever is not as it was then.
@@ -28,13 +31,15 @@ def rerun(manifest: Path, out: Path, command: str = "safespan rerun") -> Path:
         The path of the report.
 
     Raises:
-        ConfigError: no configuration in the manifest, or `out` is its own folder.
+        ConfigError: the manifest lacks a part that is needed, or `out` is its own folder.
         DataError: no manifest.
         SafespanError: as `run_study`.
     """
     before = Manifest.read(manifest)
-    if not before.config:
-        raise ConfigError(f"{manifest} has no config: expected the manifest.json of a run")
+    if missing := [part for part in _PARTS if part not in before.model_fields_set]:
+        raise ConfigError(
+            f"{manifest} has no {', '.join(missing)}: expected the manifest.json of a run of this version"
+        )
     if out.resolve() == manifest.resolve().parent:
         raise ConfigError(f"{out} holds the run itself: give another folder")
     config = check_settings(before.config, StudyConfig, (), str(manifest))

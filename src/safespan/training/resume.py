@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from safespan.files.atomic import write_json
 from safespan.files.disk import sync
 from safespan.files.locks import exclusive_lock
+from safespan.files.scratch import LOCK, try_lock
 
 COMPLETE = "complete"
 """A file in a trainer checkpoint that was written to its end."""
@@ -24,7 +25,7 @@ def work_folder(folder: Path, identity: Mapping[str, Any] | None) -> Iterator[Pa
     """Prepare the folder a run works in, and yield the last whole checkpoint that an interrupted run left there.
 
     The folder is removed in the end; a run that has an identity leaves it behind when it is interrupted. Meanwhile
-    it is held. The trainer's arguments must have been made before: where there is no GPU, Accelerate knows of other
+    it is locked. The trainer's arguments must have been made before: where there is no GPU, Accelerate knows of other
     processes only from them.
 
     Args:
@@ -35,19 +36,19 @@ def work_folder(folder: Path, identity: Mapping[str, Any] | None) -> Iterator[Pa
         ConfigError: another run works there.
     """
     processes = PartialState()
-    with exclusive_lock(folder) if processes.is_main_process else nullcontext():
-        if processes.is_main_process:
-            _prepare(folder, identity)
-        processes.wait_for_everyone()
-        whole = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-        processes.wait_for_everyone()
-        done = False
-        try:
+    done = False
+    try:  # around the lock too: a signal can come as soon as the folder is made
+        with exclusive_lock(folder) if processes.is_main_process else nullcontext():
+            if processes.is_main_process:
+                _prepare(folder, identity)
+            processes.wait_for_everyone()
+            whole = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+            processes.wait_for_everyone()
             yield max(whole, key=_step, default=None)
             done = True
-        finally:
-            if processes.is_main_process and (done or identity is None):
-                _discard(folder)
+    finally:
+        if processes.is_main_process and (done or identity is None):
+            _discard_unless_in_use(folder)
 
 
 class MarkComplete(TrainerCallback):
@@ -80,6 +81,17 @@ def _prepare(folder: Path, identity: Mapping[str, Any] | None) -> None:
             _discard(path)
     if identity is not None:
         write_json(left, identity)
+
+
+def _discard_unless_in_use(folder: Path) -> None:
+    """Remove the folder of a run that has ended; not where another run has it, so that this one did not begin."""
+    try:
+        lock = (folder / LOCK).open("a", encoding="utf-8")
+    except OSError:  # there is no folder, or not one to write in
+        return
+    with lock, suppress(BlockingIOError):
+        try_lock(lock)
+        _discard(folder)
 
 
 def _discard(folder: Path) -> None:

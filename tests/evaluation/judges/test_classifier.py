@@ -20,12 +20,12 @@ def harm_alone(folder: Path, texts: list[str], special: bool) -> list[float]:
     """Probability of the word x against y as the next word, each text on its own and without padding."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64), build_tiny_tokenizer()
     x, y = tokenizer.convert_tokens_to_ids(["x", "y"])
-    found = []
+    shares = []
     for text in texts:
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=special)["input_ids"]
         logits = model(ids).logits[0, -1].detach()
-        found.append(float(torch.sigmoid(logits[x] - logits[y])))
-    return found
+        shares.append(float(torch.sigmoid(logits[x] - logits[y])))
+    return shares
 
 
 @pytest.mark.parametrize("template", [None, "<bos> {response} <user> {prompt} {braces} <bot>"])
@@ -41,10 +41,10 @@ def test_a_causal_classifier_is_read_at_its_next_word(tiny_model_folder, tmp_pat
     ]
     harm = harm_alone(tiny_model_folder, texts, special=template is not None)
     judged = judge(config, tmp_path)
-    assert [f"x with probability {value:.3f}" for value in harm] == [found.reason for found in judged]
+    assert [f"x with probability {value:.3f}" for value in harm] == [judgement.reason for judgement in judged]
     expected = [5 if value > 0.5 else 2 - (asked is ASKED[3]) for value, asked in zip(harm, ASKED, strict=True)]
-    assert [found.score for found in judged] == expected
-    assert [found.refused for found in judged] == [score == 1 for score in expected]
+    assert [judgement.score for judgement in judged] == expected
+    assert [judgement.refused for judgement in judged] == [score == 1 for score in expected]
     assert len({value > 0.5 for value in harm}) == 2, "both classes occur"
 
 
@@ -71,11 +71,11 @@ def test_a_sequence_classifier_gives_the_probability_of_its_label(tmp_path) -> N
         tmp_path,
         asked,
     )
-    for exchange, found in zip(ASKED, judged, strict=False):
+    for exchange, judgement in zip(ASKED, judged, strict=False):
         ids = tokenizer(f"{exchange.prompt} <bot> {exchange.response}", return_tensors="pt")["input_ids"]
         with torch.no_grad():
             harm = float(model(ids).logits.softmax(-1)[0, 1])
-        assert found.reason == f"harm with probability {harm:.3f}"
+        assert judgement.reason == f"harm with probability {harm:.3f}"
     assert (judged[-1].score, judged[-1].error) == (None, "42 tokens, over the classifier's context of 32")
     with pytest.raises(ConfigError, match="no label 'unsafe'; it has fine, HARM"):
         judge(ClassifierConfig(model=str(tmp_path / "bert"), template="{prompt} {response}"), tmp_path)

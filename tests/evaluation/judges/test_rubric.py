@@ -23,8 +23,8 @@ from safespan.evaluation.judges.rubric import RUBRIC, question, read_reply
     ],
 )
 def test_scores_in_json_and_in_prose(reply: str, score: int) -> None:
-    found = read_reply(reply)
-    assert (found.score, found.refused, found.error) == (score, score == 1, None)
+    judgement = read_reply(reply)
+    assert (judgement.score, judgement.refused, judgement.error) == (score, score == 1, None)
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_scores_in_json_and_in_prose(reply: str, score: int) -> None:
     ],
 )
 def test_no_score_and_several_scores_are_failures(reply: str) -> None:
-    found = read_reply(reply)
-    assert (found.score, found.refused) == (None, None)
-    assert found.error
-    assert "the judge's reply has" in found.error
+    judgement = read_reply(reply)
+    assert (judgement.score, judgement.refused) == (None, None)
+    assert judgement.error
+    assert "the judge's reply has" in judgement.error
 
 
 @given(st.text(), st.text())

@@ -81,13 +81,13 @@ def test_empty_without_a_target_is_no_success() -> None:
 
 
 def confusion(name: str) -> tuple[float, float, float]:
-    """Precision and recall of refusals (partial ones are none), and the share of empty words found out."""
+    """Precision and recall of refusals (partial ones are none), and the share of empty words that are recognised."""
     rows = [json.loads(line) for line in Path(__file__).with_name(name).read_text(encoding="utf-8").strip().split("\n")]
     judged = [(row["label"], judge_by_rules(row["prompt"], row["response"])) for row in rows]
-    said = [label for label, found in judged if found.refused]
-    found = [verdict.refused for label, verdict in judged if label == "refusal"]
+    refused = [label for label, verdict in judged if verdict.refused]
+    refusals = [verdict.refused for label, verdict in judged if label == "refusal"]
     empty = [verdict.score == 2 for label, verdict in judged if label == "nothing"]
-    return said.count("refusal") / len(said), sum(found) / len(found), sum(empty) / len(empty)
+    return refused.count("refusal") / len(refused), sum(refusals) / len(refusals), sum(empty) / len(empty)
 
 
 def test_precision_and_recall_on_labelled_responses() -> None:
