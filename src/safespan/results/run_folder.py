@@ -1,4 +1,4 @@
-"""Where everything of one run lies."""
+"""Paths in a run folder."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from safespan.results.tables import TABLES
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run lies."""
+    """The paths of one run."""
 
     root: Path
 
@@ -25,12 +25,12 @@ class RunFolder:
 
     @property
     def manifest(self) -> Path:
-        """What was run, with what, where and how long."""
+        """The record of the run, see `Manifest`."""
         return self.root / "manifest.json"
 
     @property
     def report(self) -> Path:
-        """The page."""
+        """The report page."""
         return self.root / "report.html"
 
     @property
@@ -64,7 +64,7 @@ class RunFolder:
         """Whether a file of this folder is there.
 
         Raises:
-            DataError: it is a link out of the folder, such as a run from elsewhere may hold.
+            DataError: it is a link out of the folder, which the run of someone else may contain.
         """
         if not os.path.isfile(path):
             return False
@@ -76,12 +76,12 @@ class RunFolder:
         """Read a table with its types.
 
         Raises:
-            DataError: it is not a table as this version writes it.
+            DataError: it is not a table of this version.
         """
         return read_table(self.table(name), TABLES[name])
 
     def read_manifest(self) -> Manifest:
-        """The manifest; where there is none, one that has only the folder's name.
+        """The manifest; without one, an empty manifest with the folder's name.
 
         Raises:
             DataError: it is not the manifest of a run.
