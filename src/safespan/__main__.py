@@ -1,4 +1,4 @@
-"""`python -m safespan`, and with it `accelerate launch -m safespan train …`."""
+"""Entry point of `python -m safespan` and of `accelerate launch -m safespan train …`."""
 
 from safespan.cli import main
 

@@ -1,8 +1,8 @@
-"""The one family of errors a user meets: what was given, what was expected, what to do next."""
+"""The errors that users see. A message says what was given, what was expected and what to do next."""
 
 
 class SafespanError(Exception):
-    """Bad input; the command line prints its message on one line and exits with code 2."""
+    """Invalid input. The command line prints the message on one line and exits with code 2."""
 
 
 class CheckpointError(SafespanError):
@@ -10,7 +10,7 @@ class CheckpointError(SafespanError):
 
 
 class ConfigError(SafespanError):
-    """A study, an option or a setting has a value it cannot have."""
+    """A study, an option or a setting has an invalid value."""
 
 
 class DataError(SafespanError):
@@ -18,8 +18,13 @@ class DataError(SafespanError):
 
 
 class DiskFullError(SafespanError):
-    """There is no space left for what was to be written, or the user's quota is used up."""
+    """The disk is full, or the user's quota is used up."""
 
 
 class HypothesisError(SafespanError):
-    """A hypothesis returned what is no subspace or edit of a matrix, or lacks what it needs."""
+    """A hypothesis did not return a subspace or an edit of the matrix, or lacks an input that it needs."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type if the message is empty."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Two classes of prompts at every layer of one model: how their subspaces overlap, and whether a line parts them."""
+"""Overlap and separation of two classes of prompts at every layer of one model."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -25,7 +25,7 @@ def capture_classes(
     depth: str | None = None,
     batch_size: int = 32,
 ) -> tuple[Activations, Activations]:
-    """Run a model over useful and harmful prompts once, and keep what `overlap_by_layer` and the others measure.
+    """Capture the activations of a model on useful and harmful prompts.
 
     Args:
         checkpoint: the model, with its tokenizer.
@@ -34,7 +34,7 @@ def capture_classes(
         batch_size: prompts a forward pass.
 
     Raises:
-        ConfigError: a range that cannot be.
+        ConfigError: an invalid range.
         CheckpointError: the model cannot be loaded.
         DataError: no prompts in a class.
     """
@@ -58,17 +58,17 @@ def overlap_by_layer(
         useful: layer -> N × d, as `capture_classes` gives it.
         harmful: layer -> M × d.
         energies: η, each in (0, 1].
-        centerings: whether each class's mean is subtracted first; each gives rows of its own.
-        halves_seed: also compare two random halves of each class, drawn with this seed: prompts of one class overlap
-            no more than that, whatever their number allows.
-        resampling: draws for p-values and intervals of the two classes; none if None. Halves get none: they are a
-            permutation by themselves.
+        centerings: whether each class's mean is subtracted first; each value gives separate rows.
+        halves_seed: also compare two random halves of each class, drawn with this seed: the largest overlap that this
+            number of prompts allows.
+        resampling: for p-values and intervals of the two classes; none if None. Halves have none: they are themselves a
+            permutation.
 
     Returns:
         Rows of the table `activations` without the model's name.
 
     Raises:
-        ConfigError: an energy that cannot be.
+        ConfigError: an energy outside (0, 1].
     """
     pairs = {("useful", "harmful"): (useful, harmful)}
     if halves_seed is not None:

@@ -1,8 +1,7 @@
 """One residual-stream vector per prompt and layer, at the last attended token (METHODS §4)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +12,7 @@ from safespan.progress import track
 
 
 class _EnoughError(Exception):
-    """The last layer asked for has been seen: the rest of the forward pass would be for nothing."""
+    """Ends the forward pass after the last requested layer."""
 
 
 _BLOCK_LISTS = ("layers", "h", "blocks")
@@ -36,9 +35,9 @@ def capture(
         model: a decoder-only model.
         tokenizer: its tokenizer; batches are padded on its `padding_side`. It needs no pad token.
         prompts: N texts.
-        layers: the layers wanted; all of them if None.
+        layers: the layers to capture; all of them if None.
         batch_size: prompts run together, of similar length.
-        chat_template: put each prompt as a user's turn where the tokenizer has a template.
+        chat_template: format each prompt as a turn of the user, if the tokenizer has a template.
 
     Returns:
         layer -> N × d, float32 on the CPU, rows in the order of `prompts`.
@@ -66,7 +65,7 @@ def capture(
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat_template: bool) -> list[list[int]]:
-    """Token ids of every prompt; special tokens are the template's own, or the tokenizer's without a template."""
+    """Token ids of every prompt; special tokens come from the template, or from the tokenizer without a template."""
     if not prompts:
         raise DataError("there are no prompts to capture activations of")
     templated = chat_template and tokenizer.chat_template is not None
@@ -99,10 +98,10 @@ def last_token_states(
     ids: Int[torch.Tensor, "B T"],
     mask: Int[torch.Tensor, "B T"],
 ) -> dict[int, Float[torch.Tensor, "B d"]]:
-    """Output of each wanted block at the last attended position of each row, by hooks that keep nothing else.
+    """Output of the requested blocks at the last attended position of each row.
 
     Raises:
-        CheckpointError: it is not finite.
+        CheckpointError: an output is not finite.
     """
     position_ids = (mask.cumsum(1) - 1).clamp(min=0)
     last = (mask * torch.arange(mask.shape[1])).argmax(1)
@@ -111,7 +110,7 @@ def last_token_states(
         model.base_model(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
-            # Padding on the left would otherwise shift every position of the shorter prompts.
+            # Padding on the left would otherwise shift the positions of shorter prompts.
             position_ids=position_ids.to(model.device),
             use_cache=False,
         )
@@ -163,8 +162,8 @@ def layers_in_depth_range(total: int, text: str) -> list[int]:
 def _hooks(
     blocks: torch.nn.ModuleList, layers: Sequence[int], last: torch.Tensor, states: dict[int, torch.Tensor]
 ) -> Iterator[None]:
-    def keep(layer: int) -> Any:
-        def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+    def keep(layer: int) -> Callable[..., None]:
+        def hook(_module: torch.nn.Module, _inputs: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
             states[layer] = hidden[torch.arange(len(last), device=hidden.device), last.to(hidden.device)].float().cpu()
             if layer == max(layers):

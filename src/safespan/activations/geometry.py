@@ -26,12 +26,12 @@ def activation_overlap(
         useful: N × d, a row per useful prompt.
         harmful: M × d, a row per harmful prompt.
         energies: η, each in (0, 1].
-        centered: subtract each class's mean first. Without it a mean that both classes share fills the first
-            direction by itself, and the overlap says little else.
-        resampling: how often prompts are drawn anew for `p_value`, `mso_low` and `mso_high`, which are NaN if None.
+        centered: subtract each class's mean first. Without it, the first direction is mostly the mean that both classes
+            share, and dominates the overlap.
+        resampling: number of resamples for `p_value`, `mso_low` and `mso_high`, which are NaN if None.
 
     Returns:
-        A point per energy.
+        One point per energy.
 
     Raises:
         ConfigError: an energy outside (0, 1].

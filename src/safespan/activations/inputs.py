@@ -1,10 +1,9 @@
-"""What hypotheses need of activations: the residual stream, and the inputs of every linear layer, at the last token."""
+"""Activations for hypotheses: the residual stream and the inputs of every linear layer, at the last token."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -21,9 +20,9 @@ from safespan.subspaces.captured import INPUTS, RESIDUAL
 def capture_for_hypotheses(
     checkpoint: Checkpoint, prompts: Mapping[str, Sequence[str]], out: Path, batch_size: int = 32
 ) -> None:
-    """Run a model over prompts once, and write what `CapturedActivations` reads.
+    """Capture the activations of a model on prompts, and write them for `CapturedActivations`.
 
-    The file holds N × n numbers of a class of N prompts for each weight of n columns, in float32.
+    For a class of N prompts and a weight of n columns, the file holds N × n numbers in float32.
 
     Args:
         checkpoint: the model, with its tokenizer.
@@ -36,11 +35,11 @@ def capture_for_hypotheses(
         DataError: there are no prompts of a kind.
     """
     model, tokenizer = load_causal_lm(checkpoint.folder, adapter=checkpoint.adapter)
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for kind, texts in prompts.items():
-        found |= _captured(model, tokenizer, kind, texts, batch_size)
+        tensors |= _captured(model, tokenizer, kind, texts, batch_size)
     with atomic_path(out) as part:
-        save_file(found, part)
+        save_file(tensors, part)
 
 
 def _captured(
@@ -49,33 +48,33 @@ def _captured(
     blocks = decoder_blocks(model)
     layers = range(1, len(blocks) + 1)
     encoded = encode(tokenizer, prompts, chat_template=True)
-    found: dict[str, list[torch.Tensor]] = {}
+    batches: dict[str, list[torch.Tensor]] = {}
     starts = range(0, len(encoded), batch_size)
     for start in track("batches", starts, len(starts)):
         ids, mask = pad(encoded[start : start + batch_size], tokenizer.padding_side)
         last = (mask * torch.arange(mask.shape[1])).argmax(1)
-        with _inputs(model, last, partial(_keep, found, f"{INPUTS}/{kind}/")):
+        with _inputs(model, last, partial(_keep, batches, f"{INPUTS}/{kind}/")):
             states = last_token_states(model, blocks, layers, ids, mask)
         for layer, vectors in states.items():
-            _keep(found, f"{RESIDUAL}/{kind}/", str(layer), vectors)
-    return {name: torch.cat(parts).contiguous() for name, parts in found.items()}
+            _keep(batches, f"{RESIDUAL}/{kind}/", str(layer), vectors)
+    return {name: torch.cat(rows).contiguous() for name, rows in batches.items()}
 
 
-def _keep(found: dict[str, list[torch.Tensor]], start: str, name: str, rows: torch.Tensor) -> None:
-    found.setdefault(start + name, []).append(rows.float().cpu())
+def _keep(batches: dict[str, list[torch.Tensor]], prefix: str, name: str, rows: torch.Tensor) -> None:
+    batches.setdefault(prefix + name, []).append(rows.float().cpu())
 
 
 @contextmanager
-def _inputs(model: PreTrainedModel, last: torch.Tensor, keep: Any) -> Iterator[None]:
-    """Hooks on every linear layer inside the blocks that keep its input at the last attended position of each row."""
+def _inputs(model: PreTrainedModel, last: torch.Tensor, keep: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
+    """Hooks that keep the input of every linear layer at the last attended position of each row."""
 
-    def hook(name: str, _module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        hidden = given[0]
-        if hidden.ndim == 3:  # routed experts see a list of tokens, and not rows of prompts
+    def hook(name: str, _module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        hidden = inputs[0]
+        if hidden.ndim == 3:  # the inputs of routed experts are tokens without the dimension of prompts
             keep(name, hidden[torch.arange(len(last), device=hidden.device), last.to(hidden.device)])
 
-    linear = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
-    handles = [part.register_forward_pre_hook(partial(hook, f"{name}.weight")) for name, part in linear]
+    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    handles = [module.register_forward_pre_hook(partial(hook, f"{name}.weight")) for name, module in linear]
     try:
         yield
     finally:

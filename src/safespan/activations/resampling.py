@@ -1,4 +1,4 @@
-"""How much of an activation overlap is chance: prompts permuted between their classes, and drawn again within them."""
+"""Permutation p-values and bootstrap intervals of activation overlap."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _DIRECTIONS = 128
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often prompts are drawn anew.
+    """Numbers of resamples.
 
     Attributes:
         permutations: of the class labels, for the p-value; 0: none.
@@ -38,25 +38,25 @@ def resampled_overlap(
     """Bootstrap interval and permutation p-value of the mode subspace overlap of two classes of prompts.
 
     H0 of the permutations: the prompts of both classes come from one distribution; where `centered`, from one
-    distribution but for the class means, which are taken off beforehand (then the test is exact only as the number of
+    distribution apart from the class means, which are subtracted first (then the test is exact only as the number of
     prompts grows). The statistic is MSO, and the p-value is the share of relabellings whose overlap is *as small or
-    smaller*, the actual one included: a small p-value says that the classes overlap less than random groups of the same
-    prompts do, so that they differ; a large one says that their overlap is all that can be had.
+    smaller*, the actual one included: a small p-value means that the classes overlap less than random groups of the
+    same prompts; a large one means that they overlap as much as random groups do.
 
-    Beyond 128 dimensions all prompts are first turned into the leading 128 directions of both classes together, so that
-    the cost of a draw does not grow with the width of the model. These do not depend on the labels, so the permutation
-    test is as exact as before; ranks are still those that reach η of the whole energy.
+    Beyond 128 dimensions all prompts are first projected on the leading 128 directions of both classes together, so
+    that the cost of a draw does not grow with the width of the model. These directions do not depend on the labels, so
+    the permutation test stays exact; ranks are still those that reach η of the whole energy.
 
     Args:
-        x: N × d, float64; class mean taken off where `centered`.
+        x: N × d, float64; class mean subtracted if `centered`.
         y: M × d, likewise.
         energies: η, each in (0, 1].
-        centered: take off the mean of every group that is drawn.
-        resampling: how often.
+        centered: subtract the mean of every group that is drawn.
+        resampling: numbers of resamples.
 
     Returns:
-        Low and high end of the 95 % percentile interval over prompts, and p-values, one per energy; NaN where not asked
-        for, and where a class has a single prompt or no subspace.
+        Low and high end of the 95 % percentile interval over prompts, and p-values, one per energy; NaN if not
+        requested, and if a class has a single prompt or no subspace.
     """
     low, high, p_value = np.full((3, len(energies)), np.nan)
     rows, outside = _leading(torch.cat([x, y]))
@@ -87,12 +87,12 @@ def resampled_overlap(
 
 
 def _leading(rows: Float[torch.Tensor, "N d"]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows in the leading directions of them all, and each row's energy outside these."""
+    """Coordinates of rows in their leading directions, and each row's energy outside these."""
     if rows.shape[1] <= _DIRECTIONS:
         return rows.numpy(), np.zeros(len(rows))
-    turned = rows @ decompose(rows.T).left[:, :_DIRECTIONS].double()
-    outside = (rows**2).sum(1) - (turned**2).sum(1)
-    return turned.numpy(), outside.clamp(min=0).numpy()
+    projected = rows @ decompose(rows.T).left[:, :_DIRECTIONS].double()
+    outside = (rows**2).sum(1) - (projected**2).sum(1)
+    return projected.numpy(), outside.clamp(min=0).numpy()
 
 
 def _basis(
@@ -109,7 +109,7 @@ def _basis(
 
 
 def _mso(x: tuple[np.ndarray, np.ndarray], y: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """MSO at every energy; 0 if a group that was drawn has no subspace."""
+    """MSO at every energy; 0 if a group has no subspace."""
     smaller = np.minimum(x[1], y[1])
     cumulated = ((x[0].T @ y[0]) ** 2).cumsum(0).cumsum(1)
     return np.where(smaller, cumulated[x[1] - 1, y[1] - 1] / np.maximum(smaller, 1), 0.0)

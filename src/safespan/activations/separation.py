@@ -1,4 +1,4 @@
-"""Whether a linear reader can tell two classes of prompts apart, beside whether their subspaces differ (METHODS §4)."""
+"""Linear separation of two classes of prompts, beside the overlap of their subspaces (METHODS §4)."""
 
 import numpy as np
 import torch
@@ -10,19 +10,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from safespan.results.tables import Separation
+from safespan.statistics.auroc import auroc
 
 _FOLDS = 5
 _BOOTSTRAPS = 500
 
 
 def separation(useful: Float[torch.Tensor, "N d"], harmful: Float[torch.Tensor, "M d"], seed: int = 0) -> Separation:
-    """How well useful and harmful prompts are told apart by one direction of their activations, on held-out prompts.
+    """How well one direction of the activations separates useful and harmful prompts, on held-out prompts.
 
-    Two readers, each fitted on four fifths of the prompts and asked about the rest, five times over (stratified by
-    class; equal activations are never on both sides): a logistic regression on standardised coordinates, with
-    scikit-learn's default penalty, and the difference of the class means, from the midpoint between them in units of
-    their distance. AUROC is the probability that a harmful prompt scores above a useful one, over the held-out scores
-    of all folds together.
+    Two classifiers in five-fold cross-validation (stratified by class; equal activations are in the same fold): a
+    logistic regression on standardised coordinates with scikit-learn's default penalty, and the difference of the class
+    means, from the midpoint between them in units of their distance. AUROC is the probability that a harmful prompt
+    scores above a useful one, over the held-out scores of all folds together.
 
     Args:
         useful: N × d, a row per useful prompt.
@@ -30,8 +30,8 @@ def separation(useful: Float[torch.Tensor, "N d"], harmful: Float[torch.Tensor, 
         seed: of the folds and the bootstrap.
 
     Returns:
-        AUROCs and distances. With fewer than two different prompts in a class nothing is held out: the AUROCs are NaN
-        and folds is 0.
+        AUROCs and distances. With fewer than two different prompts in a class there is no cross-validation: the AUROCs
+        are NaN and folds is 0.
     """
     x = torch.cat([useful, harmful]).double().numpy()
     is_harmful = np.arange(len(x)) >= len(useful)
@@ -46,27 +46,13 @@ def separation(useful: Float[torch.Tensor, "N d"], harmful: Float[torch.Tensor, 
                 _probe(x[train], is_harmful[train], x[test]),
                 _direction(x[train], is_harmful[train], x[test]),
             )
-        probe, direction = (_interval(part[is_harmful], part[~is_harmful], seed) for part in scores)
+        probe, direction = (_interval(values[is_harmful], values[~is_harmful], seed) for values in scores)
     return Separation(
         len(useful),
         len(harmful),
         folds if folds > 1 else 0,
         *map(float, [*probe, *direction, _ratio(x[~is_harmful], x[is_harmful])]),
     )
-
-
-def auroc(positive: np.ndarray, negative: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Probability that a positive scores above a negative, ties counted half: Mann and Whitney's U over n⁺ n⁻.
-
-    Args:
-        positive: scores of the positives along `axis`.
-        negative: scores of the negatives, the other axes as the positives'.
-        axis: along which scores lie.
-    """
-    ranks = np.moveaxis(stats.rankdata(np.concatenate([positive, negative], axis), axis=axis), axis, -1)
-    n, m = positive.shape[axis], negative.shape[axis]
-    found: np.ndarray = (ranks[..., :n].sum(-1) - n * (n + 1) / 2) / (n * m)
-    return found
 
 
 def _probe(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -86,13 +72,13 @@ def _direction(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.nd
 
 def _interval(positive: np.ndarray, negative: np.ndarray, seed: int) -> np.ndarray:
     """AUROC with the ends of its interval."""
-    found = auroc(positive, negative)
+    area = auroc(positive, negative)
     if min(len(positive), len(negative)) < 2:
-        return np.array([found, np.nan, np.nan])
+        return np.array([area, np.nan, np.nan])
     drawn = stats.bootstrap(
         (positive, negative), auroc, n_resamples=_BOOTSTRAPS, batch=100, vectorized=True, method="percentile", rng=seed
     ).confidence_interval
-    return np.array([found, drawn.low, drawn.high])
+    return np.array([area, drawn.low, drawn.high])
 
 
 def _ratio(useful: np.ndarray, harmful: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: read tensor by tensor, never through a model."""
+"""Checkpoints on disk, read and written tensor by tensor without loading a model."""
 
 from safespan.checkpoints.adapter import AdaptedCheckpoint
 from safespan.checkpoints.layout import layer_of, module_of, natural_order, writes_residual_stream

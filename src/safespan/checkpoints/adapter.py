@@ -1,10 +1,9 @@
-"""A base checkpoint with a PEFT LoRA adapter, whose update stays the product B·A of two thin matrices."""
+"""A base checkpoint with a PEFT LoRA adapter; its update stays the product B·A of two low-rank matrices."""
 
 import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,10 +11,11 @@ from safetensors import SafetensorError, safe_open
 
 from safespan.checkpoints.reader import TIED, Checkpoint
 from safespan.errors import CheckpointError
+from safespan.settings.base import first_problem
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_A_OF = {".lora_A.weight": ".lora_B.weight", ".lora_embedding_A": ".lora_embedding_B"}
+_B_OF = {".lora_A.weight": ".lora_B.weight", ".lora_embedding_A": ".lora_embedding_B"}
 _COPY = ".base_layer.weight"
 """Where PEFT stores the base's own embedding beside the LoRA matrices of an embedding."""
 _REFUSED = {
@@ -34,11 +34,11 @@ _REFUSED = {
     "lora_bias": "it trains biases",
 }
 _CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
-"""Initialisations that subtract their first B·A from the base, so that the adapter alone does not say the update."""
+"""Initialisations that subtract their first B·A from the base, so that the adapter is not the whole update."""
 
 
 class _Settings(BaseModel):
-    """The fields of adapter_config.json that say what the update is; the others are read for refusals only."""
+    """The fields of adapter_config.json that determine the update; others are only checked against `_REFUSED`."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
@@ -55,8 +55,8 @@ class _Settings(BaseModel):
 class AdaptedCheckpoint(Checkpoint):
     """The weights of a base model with a LoRA adapter's update added, one tensor at a time.
 
-    A tensor that the adapter changes is given in float32, so that the update is not rounded to the base's dtype; every
-    other tensor as the base stores it.
+    A tensor that the adapter changes is loaded in float32, so that the update is not rounded to the base's dtype; other
+    tensors keep the base's dtype.
 
     Args:
         folder: the base model's folder.
@@ -100,19 +100,19 @@ class AdaptedCheckpoint(Checkpoint):
         return delta
 
     def low_rank(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Thin matrices m × r and r × n in float32 whose product is the update of one tensor, scaling included."""
+        """Matrices m × r and r × n in float32 whose product is the update of one tensor, scaling included."""
         if name not in self._thin:
             return None
         key = self._thin[name]
-        suffix = next(suffix for suffix in _A_OF if key.endswith(suffix))
-        copy = key.removesuffix(suffix) + _COPY
+        module, b_key = _module_and_b(key)
+        copy = module + _COPY
         # An fp16 copy of a bf16 embedding differs in its last digits.
         if copy in self._stored and not torch.allclose(
             self._read(copy).float(), super().load(name).float(), 1e-2, 1e-5
         ):
             raise CheckpointError(f"{self.adapter} is made for another base: its copy of {name} is not {self.folder}'s")
-        right, left = self._read(key).float(), self._read(key.removesuffix(suffix) + _A_OF[suffix]).float()
-        left = left * self._scaling(key.removesuffix(suffix), right.shape[0])
+        right, left = self._read(key).float(), self._read(b_key).float()
+        left = left * self._scaling(module, right.shape[0])
         # An embedding's matrices, and those of layers stored in × out, give the transposed weight.
         return (right.T, left.T) if self._transposed(key) else (left, right)
 
@@ -140,18 +140,18 @@ class AdaptedCheckpoint(Checkpoint):
 
     def _target(self, key: str) -> tuple[str, str] | None:
         """(tensor of the base, key of its A matrix), for the keys of A matrices."""
-        for suffix, other in _A_OF.items():
-            if key.endswith(suffix):
-                if key.removesuffix(suffix) + other not in self._stored:
-                    raise CheckpointError(f"{self.adapter / WEIGHTS} has {key} but not its B matrix; copy it again")
-                return self._in_base(f"{key.removesuffix(suffix)}.weight"), key
-        return None
+        if not key.endswith(tuple(_B_OF)):
+            return None
+        module, b_key = _module_and_b(key)
+        if b_key not in self._stored:
+            raise CheckpointError(f"{self.adapter / WEIGHTS} has {key} but not its B matrix; copy it again")
+        return self._in_base(f"{module}.weight"), key
 
     def _replaced(self) -> dict[str, str]:
         """Tensors stored whole (`modules_to_save`), by their name in the base; copies of the base's own left out."""
-        pairs = {*self._thin.values()}
-        pairs |= {key.removesuffix(a) + b for key in self._thin.values() for a, b in _A_OF.items() if key.endswith(a)}
-        return {self._in_base(key): key for key in self._stored if key not in pairs and not key.endswith(_COPY)}
+        a_keys = set(self._thin.values())
+        factors = a_keys | {_module_and_b(key)[1] for key in a_keys}
+        return {self._in_base(key): key for key in self._stored if key not in factors and not key.endswith(_COPY)}
 
     def _in_base(self, key: str) -> str:
         """The base's name of a tensor: Transformers saves a model with or without the name of its body before it."""
@@ -160,9 +160,9 @@ class AdaptedCheckpoint(Checkpoint):
         return next((other for other in known if other in self.shapes), name)
 
     def _check_tied(self) -> None:
-        """Where the base ties its head to its embedding, refuse what changes only one of the two.
+        """Refuse an adapter that changes only one of two tied tensors, the head or the embedding.
 
-        LoRA matrices at either act on that one alone, and merged, as PEFT does it, on both: another model.
+        Unmerged, its LoRA matrices act on that tensor alone; merged by PEFT, on both: these are different models.
         """
         if not self.config.get("tie_word_embeddings"):
             return
@@ -179,8 +179,7 @@ class AdaptedCheckpoint(Checkpoint):
             raise CheckpointError(f"{self.adapter} is made for another base: it changes {name}, {self.folder} has none")
         shape = self._stored[key]
         if name in self._thin:
-            suffix = next(suffix for suffix in _A_OF if key.endswith(suffix))
-            right, left = shape, self._stored[key.removesuffix(suffix) + _A_OF[suffix]]
+            right, left = shape, self._stored[_module_and_b(key)[1]]
             if len(right) != 2 or len(left) != 2 or not right[0] == left[1] > 0:
                 raise CheckpointError(
                     f"{self.adapter / WEIGHTS}: A {list(right)} and B {list(left)} of {name} have no product B·A"
@@ -195,15 +194,12 @@ class AdaptedCheckpoint(Checkpoint):
     def _transposed(self, key: str) -> bool:
         return "embedding" in key.rpartition(".")[2] or self._settings.fan_in_fan_out
 
-    def _scaling(self, key: str, rank: int) -> float:
-        module = key.removeprefix(_PREFIX)
-        # The first pattern that fits counts. Ranks need no pattern: the matrices show theirs.
-        own = (
-            a
-            for pattern, a in (self._settings.alpha_pattern or {}).items()
-            if re.match(rf"(.*\.)?({pattern})$", module)
-        )
-        alpha = next(own, self._settings.lora_alpha)
+    def _scaling(self, module: str, rank: int) -> float:
+        # The first pattern that matches counts. Ranks are read from the shapes of the matrices.
+        patterns = (self._settings.alpha_pattern or {}).items()
+        name = module.removeprefix(_PREFIX)
+        matching = (alpha for pattern, alpha in patterns if re.match(rf"(.*\.)?({pattern})$", name))
+        alpha = next(matching, self._settings.lora_alpha)
         return alpha / (rank**0.5 if self._settings.use_rslora else rank)
 
     def _read(self, key: str) -> torch.Tensor:
@@ -214,11 +210,18 @@ class AdaptedCheckpoint(Checkpoint):
         return tensor
 
 
+def _module_and_b(key: str) -> tuple[str, str]:
+    """The module of the key of an A matrix, and the key of its B matrix."""
+    suffix = next(suffix for suffix in _B_OF if key.endswith(suffix))
+    module = key.removesuffix(suffix)
+    return module, module + _B_OF[suffix]
+
+
 _REPEAT = re.compile(r"[*+?{]")
 
 
 def _plain(pattern: str) -> bool:
-    """Whether a regular expression is one, and of a kind that no text takes long to compare with."""
+    """Whether a pattern is a valid regular expression, and short and simple enough to match quickly."""
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError):
@@ -231,16 +234,17 @@ def _read_settings(adapter: Path) -> _Settings:
     try:
         settings = _Settings.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise CheckpointError(f"{path}: {field} is not as PEFT writes it ({first['msg']}); copy it again") from None
+        field, message = first_problem(error)
+        raise CheckpointError(
+            f"{path}: {field or 'the file'} is not as PEFT writes it ({message}); copy it again"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no readable adapter configuration ({error}): give a PEFT adapter") from None
     if settings.peft_type != "LORA":
         kind = settings.peft_type
         raise CheckpointError(f"{adapter} is a {kind} adapter: only plain LoRA has an update B·A; merge it first")
-    others: dict[str, Any] = settings.model_extra or {}
-    reasons = [reason for field, reason in _REFUSED.items() if others.get(field)]
+    extra = settings.model_extra or {}
+    reasons = [reason for field, reason in _REFUSED.items() if extra.get(field)]
     patterns = settings.alpha_pattern or {}
     reasons += [f"its alpha_pattern {name[:80]!r} is no name of a module" for name in patterns if not _plain(name)]
     if settings.bias != "none":

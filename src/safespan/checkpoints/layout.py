@@ -1,4 +1,4 @@
-"""What a tensor's name says: which layer it belongs to, and which module of it."""
+"""The layer and the module of a tensor, from its name."""
 
 import re
 from typing import Literal
@@ -26,14 +26,14 @@ _PARENTS = re.compile(
 def module_of(name: str) -> str:
     """Return the kind of module a tensor is of, the same in every block: `q_proj`, `experts.down_proj`, `lm_head`.
 
-    The name without what stands before and in the block's number, the part of the block where the rest is enough
-    (`self_attn`, `mlp`), the expert's number and `.weight`; biases keep their `.bias`.
+    The prefix up to the block's number, the expert's number and `.weight` are removed, and also the part of the block
+    (`self_attn`, `mlp`) where the rest is unambiguous; biases keep their `.bias`.
     """
     block = _BLOCK.search(name)
-    own = re.sub(r"\[\d+\]$", "", name).removesuffix(".weight")
+    path = re.sub(r"\[\d+\]$", "", name).removesuffix(".weight")
     if not block:
-        return re.sub(r"^.*\.(?!bias$)", "", own)
-    return _PARENTS.sub("", re.sub(r"\bexperts\.\d+\.", "experts.", own[block.end() :]))
+        return re.sub(r"^.*\.(?!bias$)", "", path)
+    return _PARENTS.sub("", re.sub(r"\bexperts\.\d+\.", "experts.", path[block.end() :]))
 
 
 def natural_order(name: str) -> list[str | int]:
@@ -51,11 +51,11 @@ _EMBEDDINGS = re.compile(
 
 
 def writes_residual_stream(name: str) -> Literal["output", "input"] | None:
-    """The side of a weight matrix that lies in the residual stream: what attention and MLP put out, embeddings' rows.
+    """The side of a weight matrix that lies in the residual stream: outputs of attention and MLP, rows of embeddings.
 
-    None of a matrix that does not write to it. By the usual names, in the layout of `torch.nn.Linear` (out × in): not
-    for GPT-2, whose `Conv1D` keeps weights as in × out under the names of others' linear layers, nor for the fused
-    experts of Llama 4 and gpt-oss, which are in × out too.
+    None for a matrix that does not write to it. Recognised by the usual names, in the layout of `torch.nn.Linear`
+    (out × in). Wrong for GPT-2, whose `Conv1D` has the same names with weights in × out, and for the fused experts of
+    Llama 4 and gpt-oss, which are in × out too.
     """
     if _EMBEDDINGS.search(name):
         return "input"

@@ -17,16 +17,15 @@ from safespan.files.content import is_plain_name
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _FORMULA = re.compile(r"[=+\-@]|.*[\x00-\x1f]", re.DOTALL)
-"""What a spreadsheet would run, or a table could not hold on one line; names of tensors go into tables."""
+"""Names of tensors go into tables: no spreadsheet formulas and no control characters."""
 TIED = ("lm_head.weight", "embed_tokens.weight")
-"""How the names of an output head and of the embedding that it may be tied to end."""
+"""Suffixes of the names of an output head, and of the embedding that it may be tied to."""
 
 
 class Checkpoint:
     """The weights of one model folder, read one tensor at a time.
 
-    A tied output head that is stored beside its embedding is left out, so that every weight counts once
-    (METHODS §1).
+    A tied output head that is stored beside its embedding is left out, so that weights count once (METHODS §1).
 
     Args:
         folder: a Hugging Face model folder with `model.safetensors` or its sharded form.
@@ -42,7 +41,7 @@ class Checkpoint:
         """Read the headers of all shards; no weights yet."""
         self.folder = Path(folder)
         self.name = str(folder)
-        """What the checkpoint is called in messages and records."""
+        """Name of the checkpoint in messages and records."""
         if not self.folder.is_dir():
             raise CheckpointError(f"no checkpoint at {self.folder}: expected a folder with {SINGLE} or {INDEX}")
         self._file_of = self._locate()
@@ -77,7 +76,7 @@ class Checkpoint:
             finite: refuse NaN and Inf.
 
         Raises:
-            CheckpointError: the tensor does not exist or holds NaN or Inf, or its file is not what it was when opened.
+            CheckpointError: the tensor does not exist or holds NaN or Inf, or its file changed since it was opened.
         """
         if name not in self.shapes:
             raise CheckpointError(f"{self.folder} has no tensor {name}")
@@ -88,7 +87,7 @@ class Checkpoint:
         try:
             with safe_open(path, framework="pt") as file:
                 tensor: torch.Tensor = file.get_tensor(name)
-        except (SafetensorError, OSError, RuntimeError) as error:  # torch maps the file, and has errors of its own
+        except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: of torch, which maps the file
             raise CheckpointError(f"cannot read {name} from {path}: {error}; copy the checkpoint again") from None
         if finite and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
@@ -123,16 +122,16 @@ class Checkpoint:
         return weight_map
 
     def _state(self, shard: str) -> tuple[int, ...] | None:
-        """What differs once a file was written again; None if it is gone."""
+        """Inode, size and time of a file, which change when it is rewritten; None if it does not exist."""
         try:
-            found = (self.folder / shard).stat()
-        except (OSError, ValueError):  # ValueError: a name that no file can have
+            status = (self.folder / shard).stat()
+        except (OSError, ValueError):  # ValueError: an invalid file name
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _read_header(self, shard: str) -> None:
         path = self.folder / shard
-        if not os.path.isfile(path):  # a pipe or a device would be waited for
+        if not os.path.isfile(path):  # opening a pipe or a device would block
             raise CheckpointError(f"{path} is missing, though {INDEX} names it; copy the checkpoint again")
         try:
             with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""What a model name means: a folder, a repository of the Hugging Face hub, a base with an adapter, or a GGUF file."""
+"""Names of models: a folder, a repository of the Hugging Face hub, a base with an adapter, or a GGUF file."""
 
 import os
 import re
@@ -17,22 +17,22 @@ from huggingface_hub.errors import (  # HTTPError is that of the hub's HTTP clie
 
 from safespan.checkpoints.adapter import AdaptedCheckpoint
 from safespan.checkpoints.reader import Checkpoint
-from safespan.errors import CheckpointError
+from safespan.errors import CheckpointError, first_line
 
 FORMS = "a model folder, hub id[@revision], BASE+ADAPTER or .gguf file"
 
 _FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
-"""Weights in safetensors, configuration and tokenizer; nothing that is pickled."""
-_NOT = ("*/*", "consolidated*")
-"""Folders hold other formats and training states; `consolidated` the same weights once more."""
+"""Weights in safetensors, configuration and tokenizer; no pickled files."""
+_IGNORED = ("*/*", "consolidated*")
+"""Subfolders hold other formats and training states; `consolidated*` files hold the same weights again."""
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def open_checkpoint(name: str | Path) -> Checkpoint:
-    """Open the model that a name refers to, downloading it into the hub's cache or converting it if need be.
+    """Open a model by name; download it into the hub's cache or convert it if necessary.
 
-    A path that exists is taken as that path, whatever signs it holds.
+    An existing path takes precedence over the other forms.
 
     Args:
         name: a folder; a hub id such as `org/model`, with `@revision` if wanted; `BASE+ADAPTER`, where the adapter is
@@ -42,16 +42,16 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: there is no such model, it is gated or cannot be reached, or its files are broken.
     """
     text = str(name)
-    parts = _parts(text)
-    checkpoint = AdaptedCheckpoint(*map(_folder, parts)) if parts else Checkpoint(_folder(text))
+    pair = _base_and_adapter(text)
+    checkpoint = AdaptedCheckpoint(*map(_folder, pair)) if pair else Checkpoint(_folder(text))
     checkpoint.name = text
     return checkpoint
 
 
 def local_place(name: str) -> Path | None:
-    """Where a model, or the base of `BASE+ADAPTER`, lies on this disk; None if anything would have to be downloaded."""
-    if parts := _parts(name):
-        base, adapter = map(local_place, parts)
+    """The local path of a model, or of the base of `BASE+ADAPTER`; None if anything must be downloaded."""
+    if pair := _base_and_adapter(name):
+        base, adapter = map(local_place, pair)
         return base if adapter else None
     if os.path.exists(name):
         return Path(name)
@@ -62,8 +62,8 @@ def local_place(name: str) -> Path | None:
         return None
 
 
-def _parts(name: str) -> tuple[str, str] | None:
-    """BASE and ADAPTER, if that is what a name means; a `+` in the name of a base that exists belongs to it."""
+def _base_and_adapter(name: str) -> tuple[str, str] | None:
+    """BASE and ADAPTER of a name of that form, else None. A base that exists may have a `+` in its name."""
     if os.path.exists(name) or "+" not in name:
         return None
     splits = [(name[: sign.start()], name[sign.end() :]) for sign in re.finditer(r"\+", name)]
@@ -91,13 +91,13 @@ def _snapshot(repository: str, revision: str | None, local_files_only: bool) -> 
         revision=revision,
         local_files_only=local_files_only,
         allow_patterns=list(_FILES),
-        ignore_patterns=list(_NOT),
+        ignore_patterns=list(_IGNORED),
     )
     return Path(folder)
 
 
 def _hub_answers(repository: str, revision: str | None) -> bool:
-    """Whether the hub answers in time, be it with an error; `snapshot_download` would wait for ever."""
+    """Whether the hub answers in time, even with an error; `snapshot_download` has no such timeout."""
     try:
         HfApi().model_info(repository, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except (HfHubHTTPError, OSError, ValueError):
@@ -127,5 +127,6 @@ def _download(repository: str, revision: str | None) -> Path:
             "go online once, or give a folder that exists"
         ) from None
     except (OSError, ValueError, RuntimeError, HTTPError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{repository} cannot be downloaded ({reason}): try again, or give a folder") from None
+        raise CheckpointError(
+            f"{repository} cannot be downloaded ({first_line(error)}): try again, or give a folder"
+        ) from None

@@ -39,24 +39,24 @@ def check_same_layout(*checkpoints: Checkpoint) -> list[str]:
 
 
 def check_memory(shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Say beforehand that the largest tensor does not fit, rather than be killed in the middle.
+    """Check that the largest tensor fits into memory, before any work.
 
     Raises:
         CheckpointError: fewer bytes are free than one tensor needs.
     """
     needed = {name: _bytes_needed(shape) for name, shape in shapes.items()}
     name = max(needed, key=lambda name: needed[name])
-    on = device()
-    free = torch.cuda.mem_get_info()[0] if on.type == "cuda" else psutil.virtual_memory().available
+    kind = device().type
+    free = torch.cuda.mem_get_info()[0] if kind == "cuda" else psutil.virtual_memory().available
     if needed[name] > free:
         raise CheckpointError(
             f"tensor {name} of shape {list(shapes[name])} needs {needed[name] / 1e9:.3g} GB of memory, and "
-            f"{free / 1e9:.3g} GB are free ({on.type}): end other programs, or use a machine with more"
+            f"{free / 1e9:.3g} GB are free ({kind}): end other programs, or use a machine with more"
         )
 
 
 def _bytes_needed(shape: tuple[int, ...]) -> int:
-    """Of the work on one tensor: five float32 copies, and six squares of its smaller side in float64."""
+    """Memory for one tensor: five float32 copies, and six float64 squares of its smaller side."""
     side = min(shape[-2:]) if len(shape) > 1 else 0
     return 4 * 5 * math.prod(shape) + 8 * 6 * side**2
 
@@ -64,7 +64,7 @@ def _bytes_needed(shape: tuple[int, ...]) -> int:
 def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
     """Δ = end − start of one tensor in float32, in the tensor's own shape, on `linalg.device.device()`.
 
-    Between a base and the same base with an adapter it is the adapter's own B·A, which no rounding has touched.
+    Between a base and the same base with an adapter it is the adapter's B·A, without rounding.
 
     Raises:
         CheckpointError: the tensor cannot be read, holds NaN or Inf, or differs by more than float32 can square.
@@ -76,9 +76,9 @@ def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
             return delta.to(device())
     delta = end.load(name, finite=False).to(device(), torch.float32, copy=True)
     weights = start.load(name, finite=False).to(device())
-    for rows, taken in zip(torch.split(delta, _ROWS), torch.split(weights, _ROWS), strict=True):
-        rows -= taken  # by parts: torch makes a float32 copy of what it takes away
-    if not math.isfinite(squared_norm(delta)):  # far cheaper than a look at every weight of both
+    for rows, start_rows in zip(torch.split(delta, _ROWS), torch.split(weights, _ROWS), strict=True):
+        rows -= start_rows  # in parts: torch makes a float32 copy of the subtrahend
+    if not math.isfinite(squared_norm(delta)):  # far cheaper than a check of every weight of both
         start.load(name)
         end.load(name)
         raise CheckpointError(
@@ -89,10 +89,10 @@ def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
 
 
 def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor in the dtype it is stored in.
+    """Cast a tensor to the dtype it is stored in.
 
     Raises:
-        CheckpointError: one of its numbers is too large for it, as only those of fp16 are.
+        CheckpointError: a number is too large for fp16.
     """
     stored = tensor.to(dtype)
     if dtype == torch.float16 != tensor.dtype and not bool(torch.isfinite(stored).all()):
@@ -101,7 +101,7 @@ def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
 
 
 def matrices(tensor: torch.Tensor) -> Iterator[Matrix]:
-    """The m × n matrices of a weight tensor: itself if 2-D, one an expert if 3-D; none if 1-D.
+    """The m × n matrices of a weight tensor: itself if 2-D, one per expert if 3-D; none if 1-D.
 
     Raises:
         CheckpointError: more than three dimensions, which no supported layer has.

@@ -1,9 +1,8 @@
-"""Write a checkpoint tensor by tensor, in shards, in one step."""
+"""Atomic writing of a checkpoint, tensor by tensor, in shards."""
 
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,16 +18,16 @@ def write_checkpoint(
     out: Path,
     tensors: Iterable[tuple[str, torch.Tensor]],
     like: Path,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, object],
     shard_bytes: int = 4 * 2**30,
 ) -> None:
     """Write a folder that `transformers` loads: weights, and config and tokenizer copied from `like`.
 
     Args:
-        out: the folder to make; it replaces one that is there.
+        out: the folder to make; an existing one is replaced.
         tensors: names and tensors; at most `shard_bytes` of them are held in memory at once.
         like: the model folder whose config, tokenizer and other small files are copied.
-        provenance: written as `safespan.json`: what these weights are and what they were made from.
+        provenance: written as `safespan.json`: the origin of these weights.
         shard_bytes: size at which a new shard begins.
 
     Raises:
@@ -42,26 +41,26 @@ def fill_checkpoint(
     folder: Path,
     tensors: Iterable[tuple[str, torch.Tensor]],
     like: Path,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, object],
     shard_bytes: int = 4 * 2**30,
 ) -> None:
-    """Make the same folder in place, for one who removes it again: nothing waits for the disk."""
+    """As `write_checkpoint`, for temporary folders: neither atomic nor flushed to the disk."""
     folder.mkdir()
     for path in sorted(like.iterdir()):
         if path.is_file() and path.suffix not in _WEIGHT_SUFFIXES and path.name != INDEX:
-            _check_own(path)
+            _check_inside(path)
             shutil.copy2(path, folder / path.name)
     weight_map: dict[str, int] = {}
     shard: dict[str, torch.Tensor] = {}
-    held = count = total = 0
+    shard_size = count = total = 0
     for name, tensor in tensors:
         size = tensor.numel() * tensor.element_size()
-        if shard and held + size > shard_bytes:
+        if shard and shard_size + size > shard_bytes:
             _save(shard, folder / _shard_name(count))
-            shard, held, count = {}, 0, count + 1
+            shard, shard_size, count = {}, 0, count + 1
         shard[name] = tensor.contiguous()
         weight_map[name] = count
-        held, total = held + size, total + size
+        shard_size, total = shard_size + size, total + size
     _save(shard, folder / _shard_name(count))
     if count == 0:
         (folder / _shard_name(0)).rename(folder / SINGLE)
@@ -71,8 +70,8 @@ def fill_checkpoint(
     write_json(folder / "safespan.json", provenance)
 
 
-def _check_own(path: Path) -> None:
-    """Refuse a link that would copy some other file of this machine; those of the hub's cache lead to its blobs."""
+def _check_inside(path: Path) -> None:
+    """Refuse a link out of the folder; links of the hub's cache to its blobs are allowed."""
     file, folder = path.resolve(), path.parent.resolve()
     in_cache = folder.parent.name == "snapshots" and file.parent == folder.parent.parent / "blobs"
     if not in_cache and not file.is_relative_to(folder):

@@ -1,4 +1,4 @@
-"""Rows of the files a user brings: .txt, .json, .jsonl, .csv and .parquet."""
+"""Readers of data files: .txt, .json, .jsonl, .csv and .parquet."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safespan.errors import DataError
+from safespan.errors import DataError, first_line
 
 Row = dict[str, Any]
 
@@ -17,12 +17,12 @@ KINDS = "a .txt (a prompt a line), .json, .jsonl, .csv or .parquet file"
 def read_file(path: Path) -> list[Row]:
     """Read all rows of a file, in order.
 
-    A .csv file goes through a CSV reader, so a text may hold commas, quotes and line breaks. A line of a .txt file is
-    the field `prompt` of a row. A .json file holds a list of objects, or an object with one such list. Blank lines
+    A quoted text in a .csv file may hold commas, quotes and line breaks. A line of a .txt file is the field `prompt` of
+    a row. A .json file holds a list of objects, or an object with one such list. Blank lines
     are skipped.
 
     Raises:
-        DataError: the file is missing, empty, not readable as its suffix says, or has another suffix.
+        DataError: the file is missing, empty or malformed, or has an unknown suffix.
     """
     readers = {".txt": _txt, ".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
@@ -44,7 +44,7 @@ def _txt(path: Path) -> list[Row]:
 
 
 def _parsed(text: str) -> Any:
-    """A JSON value; half a surrogate pair, which JSON can write and no file or model can take, is a ValueError."""
+    """Parse JSON. An unpaired surrogate, which cannot be encoded in UTF-8, is a ValueError."""
     value = json.loads(text)
     if "\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode()
@@ -89,13 +89,13 @@ def _csv(path: Path) -> list[Row]:
         rows = list(reader)
     _check_named_once(path, named)
     for number, row in enumerate(rows, start=1):
-        if None in row:  # where csv puts what the header has no name for
+        if None in row:  # where csv puts the values without a column
             raise DataError(f"{path}: row {number} has more fields than the header; quote a text that holds commas")
     return rows
 
 
 def _parquet(path: Path) -> list[Row]:
-    from pyarrow import ArrowException  # its import takes as long as all the others
+    from pyarrow import ArrowException  # a slow import
     from pyarrow.parquet import ParquetFile
 
     try:
@@ -104,7 +104,7 @@ def _parquet(path: Path) -> list[Row]:
         _check_named_once(path, table.column_names)
         rows: list[Row] = table.to_pylist()
     except (ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path}: is not a Parquet file ({str(error).partition(chr(10))[0]})") from error
+        raise DataError(f"{path}: is not a Parquet file ({first_line(error)})") from error
     return rows
 
 

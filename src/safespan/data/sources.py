@@ -15,7 +15,7 @@ from safespan.settings.data import PromptSource, RowSource
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked, and the answer looked for where it is known."""
+    """A prompt, and its target answer where it is known."""
 
     prompt: str
     target: str | None = None
@@ -51,23 +51,23 @@ def read_prompts(source: PromptSource) -> list[Prompt]:
 
 
 def check_texts(source: RowSource, rows: Iterable[Row], *fields: str, blank: bool = False) -> None:
-    """Check that every row has text in each of the fields, blank text only if that may be.
+    """Check that every row has text in each of the fields; blank text is an error unless `blank`.
 
     Raises:
-        DataError: names the first row and field where it has not.
+        DataError: names the first row and field without text.
     """
     for number, row in enumerate(rows, start=1):
         for field in fields:
             if not isinstance(row.get(field), str) or not (blank or row[field].strip()):
-                there = ", ".join(map(str, row)) or "none"
+                names = ", ".join(map(str, row)) or "none"
                 raise DataError(
-                    f"{source.name}: row {number} has no text in the field '{field}' (fields there: {there}); "
+                    f"{source.name}: row {number} has no text in the field '{field}' (fields there: {names}); "
                     "name the right field"
                 )
 
 
-def rows_hash(rows: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 of rows in their order: of one JSON object a line, keys sorted."""
+def rows_hash(rows: Iterable[Mapping[str, object]]) -> str:
+    """SHA-256 of rows in their order, as one JSON object per line with sorted keys."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode() + b"\n")
@@ -85,7 +85,7 @@ def _dataset(source: RowSource) -> Any:
 
 
 def _advice(source: RowSource, error: Exception) -> str:
-    """What went wrong with a data set, and what to do next."""
+    """Why a data set cannot be loaded, and what to do next."""
     reason = " ".join(str(error).split())
     if "gated" in reason:
         page = f"https://huggingface.co/datasets/{source.dataset}"
@@ -98,21 +98,21 @@ def _advice(source: RowSource, error: Exception) -> str:
 
 
 def _shuffled(rows: Iterable[Row], seed: int) -> Iterator[Row]:
-    every = list(rows)
-    random.Random(seed).shuffle(every)
-    return iter(every)
+    shuffled = list(rows)
+    random.Random(seed).shuffle(shuffled)
+    return iter(shuffled)
 
 
 def _passes(source: RowSource, row: Row, number: int) -> bool:
-    def value(field: str) -> Any:
+    def value(field: str) -> object:
         inner: Any = row
-        for part in [field] if field in row else field.split("."):
-            if not isinstance(inner, dict) or part not in inner:
-                there = ", ".join(map(str, inner)) if isinstance(inner, dict) else "none"
+        for name in [field] if field in row else field.split("."):
+            if not isinstance(inner, dict) or name not in inner:
+                names = ", ".join(map(str, inner)) if isinstance(inner, dict) else "none"
                 raise DataError(
-                    f"{source.name}: row {number} has no field '{field}' to filter by (fields there: {there})"
+                    f"{source.name}: row {number} has no field '{field}' to filter by (fields there: {names})"
                 )
-            inner = inner[part]
+            inner = inner[name]
         return inner
 
     return (
@@ -122,6 +122,6 @@ def _passes(source: RowSource, row: Row, number: int) -> bool:
     )
 
 
-def _same(value: Any, wanted: Any) -> bool:
-    """Whether a field has the wanted value; a .csv file holds numbers and truth values as text."""
+def _same(value: object, wanted: object) -> bool:
+    """Whether a field has the wanted value; numbers and booleans of a .csv file are text."""
     return value == wanted or (isinstance(value, str) and value.strip().lower() == str(wanted).lower())

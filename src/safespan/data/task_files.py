@@ -1,4 +1,4 @@
-"""Which files on this disk an lm-eval task reads."""
+"""The local files that an lm-eval task reads."""
 
 import glob
 import os
@@ -13,11 +13,11 @@ Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values; any tag but `!function` is nothing."""
+    """Plain values; any tag except `!function` gives None."""
 
 
 class _Function(str):
-    """What stands behind `!function`: module and name."""
+    """The argument of `!function`: module and name."""
 
 
 _Loader.add_constructor("!function", lambda loader, node: _Function(node.value))
@@ -25,11 +25,11 @@ _Loader.add_multi_constructor("", lambda loader, tag, node: None)
 
 
 def task_files(task: str) -> list[Path]:
-    """The files and folders that a task of one's own reads: what it measures depends on their contents.
+    """The files and folders that a local task reads, because its outcome depends on their contents.
 
     These are its YAML file, the files that it includes, the Python files of its functions, and its documents:
     `dataset_path`, `data_dir` and `data_files` where they lie on this disk. A task that lm-eval knows by name has none.
-    What a Python file reads by itself is not known here.
+    Files that a Python function opens are not known.
 
     Args:
         task: name of a task, or path of its YAML file.
@@ -47,7 +47,7 @@ def _read_by(file: Path, seen: set[Path]) -> Iterator[Path]:
     try:
         fields: Value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # nosec B506
     except (OSError, *UNREADABLE):
-        return  # the evaluation reports it
+        return  # lm-eval reports the error
     if not isinstance(fields, dict):
         return
     for other in _texts(fields.get("include")):

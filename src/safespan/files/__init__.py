@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, locked, and known by what they hold."""
+"""Atomic writes, locks and content hashes of files."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Atomic writes of files and folders."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from safespan.files.scratch import replace_atomically, scratch_folder
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or make a folder at; rename it to `target` on success.
 
-    A folder that stands at `target` is replaced. What is renamed is on the disk, and outlasts a power cut. On any
-    exception nothing is left behind.
+    An existing folder at `target` is replaced. The data is flushed to the disk before the rename, so that it survives a
+    power cut. After an exception no temporary files remain.
 
     Raises:
         ConfigError: nothing can be written there.
@@ -33,8 +33,8 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON in one step, its fields in their order."""
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON in one step; the order of fields is kept."""
     write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
@@ -44,13 +44,13 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read what `write_jsonl` wrote."""
+    """Read a file of `write_jsonl`."""
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines if line.strip()]
 
 
 def append(path: Path, text: str) -> None:
-    """Add to the end of a file, which is made if need be; the text is on the disk when this returns.
+    """Append to a file and flush it to the disk. The file is created if it does not exist.
 
     Raises:
         ConfigError: the file cannot be written to.

@@ -1,4 +1,4 @@
-"""What files hold, by hash, and where files may lie."""
+"""Content hashes, checks of file names, and the cache folder."""
 
 import hashlib
 import os
@@ -9,21 +9,21 @@ def content_hash(path: Path) -> str | None:
     """SHA-256 of a file; of a folder, of the names and contents of all files in it; None if there is neither."""
     if os.path.isdir(path):  # unlike Path's, False for a name that no file can have
         digest = hashlib.sha256()
-        for inner in sorted(inner for inner in path.rglob("*") if inner.is_file()):
-            digest.update(f"{inner.relative_to(path)}\0{content_hash(inner)}\0".encode())
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            digest.update(f"{file.relative_to(path)}\0{content_hash(file)}\0".encode())
         return digest.hexdigest()
     if not os.path.isfile(path):
         return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is that of a file in a folder, and cannot lead out of it."""
+    """Whether a name is a file name without a path, so that it cannot lead out of its folder."""
     return Path(name).name == name and name not in ("", "..") and "\0" not in name
 
 
 def cache_folder() -> Path:
-    """Where files are kept for later commands: SAFESPAN_CACHE, or `safespan` in the user's cache folder."""
+    """The folder of cached files: SAFESPAN_CACHE, or `safespan` in the user's cache folder."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("SAFESPAN_CACHE") or home / "safespan")

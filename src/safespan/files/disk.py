@@ -1,4 +1,4 @@
-"""Writing that reaches the disk, and errors of writing in one line."""
+"""Flushing to the disk, and one-line errors of failed writes."""
 
 import errno
 import os
@@ -11,33 +11,33 @@ from safespan.errors import ConfigError, DiskFullError, SafespanError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_MESSAGES = (*map(os.strerror, _FULL), "PytorchStreamWriter failed writing", "iostream error")
-"""Messages of libraries that have errors of their own for a full disk; the last two are torch's."""
+"""Messages that mean a full disk; the last two are torch's."""
 _NEXT = "make space and run the same command again: what is finished stays"
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or a folder and all that is in it, to the disk."""
+    """Flush a file, or a folder with its contents, to the disk."""
     if path.is_dir():
-        for inner in path.iterdir():
-            if not inner.is_symlink():
-                sync(inner)
+        for child in path.iterdir():
+            if not child.is_symlink():
+                sync(child)
     flush(path)
 
 
 def flush(path: Path) -> None:
-    """Bring one file, or the names in a folder, to the disk. On macOS it reaches the drive, not always the medium."""
-    number = os.open(path, os.O_RDONLY)
+    """Flush one file, or the names in a folder, to the disk. On macOS the drive may still hold it in its own cache."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems have no such thing for folders
+        if error.errno != errno.EINVAL:  # some network file systems cannot flush folders
             raise
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, so that they outlast a power cut.
+    """Make a folder and its parents, and flush them to the disk.
 
     Raises:
         ConfigError: no folder can be made there.
@@ -51,10 +51,10 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def explain_disk_full(target: Path | str) -> Iterator[None]:
-    """Report in one line that the disk is full, if that ends the work inside.
+    """Turn the errors of a full disk into one of one line.
 
     Args:
-        target: what is written inside; an error that names its own file takes precedence.
+        target: the file that is written; an error with a file name of its own takes precedence.
 
     Raises:
         DiskFullError: no space, or the user's quota is used up.
@@ -67,20 +67,20 @@ def explain_disk_full(target: Path | str) -> Iterator[None]:
         full = next((cause for cause in _causes(error) if _is_full(cause)), None)
         if full is None:
             raise
-        named = getattr(full, "filename", None)
-        place = Path(named) if isinstance(named, str) else target
-        raise DiskFullError(f"{place} cannot be written: {_reason(full)}{_free(place)}; {_NEXT}") from None
+        filename = getattr(full, "filename", None)
+        path = Path(filename) if isinstance(filename, str) else target
+        raise DiskFullError(f"{path} cannot be written: {_reason(full)}{_free(path)}; {_NEXT}") from None
 
 
 @contextmanager
-def explain_unwritable(place: Path) -> Iterator[None]:
-    """Report in one line that nothing can be written to a place; a full disk is left to `explain_disk_full`."""
+def explain_unwritable(path: Path) -> Iterator[None]:
+    """Turn the errors of an unwritable path into one of one line; see `explain_disk_full` for a full disk."""
     try:
         yield
     except OSError as error:
         if _is_full(error):
             raise
-        raise ConfigError(f"{place} cannot be written: {error.strerror or error}; give another place") from None
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}; give another place") from None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -97,8 +97,8 @@ def _reason(error: BaseException) -> str:
     return os.strerror(errno.EDQUOT if getattr(error, "errno", None) == errno.EDQUOT else errno.ENOSPC)
 
 
-def _free(place: Path | str) -> str:
-    if isinstance(place, str):
+def _free(path: Path | str) -> str:
+    if isinstance(path, str):
         return ""
-    existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+    existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     return f", {shutil.disk_usage(existing).free / 1e6:,.1f} MB free there"

@@ -1,4 +1,4 @@
-"""Folders that one process has to itself."""
+"""Exclusive locks on folders."""
 
 import logging
 import os
@@ -14,10 +14,10 @@ from safespan.files.scratch import LOCK, clear_leftovers, try_lock
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process; it is made, and leftovers in it are cleared.
+    """Create a folder, lock it for this process, and clear leftovers in it.
 
     Raises:
-        ConfigError: another process has it, and which; or nothing can be written there.
+        ConfigError: another process holds the lock (the message says which), or nothing can be written there.
     """
     make_folder(folder)
     with explain_unwritable(folder):

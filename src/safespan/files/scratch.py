@@ -1,4 +1,4 @@
-"""Folders for work in hand, which a killed process leaves no trace of."""
+"""Temporary folders for unfinished work, and their removal after a process was killed."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ from typing import IO
 from safespan.files.disk import explain_unwritable, flush, make_folder, sync
 
 LOCK = ".lock"
-"""The file in a folder that the process at work there has locked."""
+"""The file in a folder that its process has locked."""
 _REPLACED = ".replaced"
 _SUFFIX = ".safespan"
 _SCRATCH = re.compile(r"\.(.+)\.[a-z0-9_]{8}" + re.escape(_SUFFIX))
@@ -21,9 +21,9 @@ _SCRATCH = re.compile(r"\.(.+)\.[a-z0-9_]{8}" + re.escape(_SUFFIX))
 
 @contextmanager
 def scratch_folder(place: Path, name: str) -> Iterator[Path]:
-    """A folder in `place` for work in hand, removed in the end.
+    """A temporary folder in `place`, removed on leaving.
 
-    That of a process that was killed is removed by the next that makes one of the same name; see `clear_leftovers`.
+    The folder of a killed process is removed when the next one of the same name is made; see `clear_leftovers`.
 
     Raises:
         ConfigError: no folder can be made there.
@@ -42,12 +42,12 @@ def scratch_folder(place: Path, name: str) -> Iterator[Path]:
 
 
 def replace_atomically(part: Path, target: Path) -> None:
-    """Rename what lies in a scratch folder to its target, for good; a folder that stands there is replaced.
+    """Rename a file or folder in a scratch folder to its target, and flush it; an existing target is replaced.
 
-    A folder cannot be replaced in one step: where a kill comes between the two, `clear_leftovers` does the second.
+    Replacing a folder takes two steps. If the process is killed between them, `clear_leftovers` undoes the first.
 
     Raises:
-        ConfigError: a file stands where a folder is to be, or the other way round.
+        ConfigError: the target is a file and `part` a folder, or the other way round.
     """
     sync(part)
     with explain_unwritable(target):
@@ -58,11 +58,11 @@ def replace_atomically(part: Path, target: Path) -> None:
 
 
 def clear_leftovers(root: Path) -> None:
-    """Remove the scratch folders that killed processes left in a folder and below it, and none of a living one."""
-    for place, inner, _ in os.walk(root):
+    """Remove the scratch folders of killed processes in a folder and below it; those of running processes stay."""
+    for place, folders, _ in os.walk(root):
         for leftover in _scratch_folders(Path(place)):
             _clear(leftover)
-        inner[:] = [name for name in inner if not _SCRATCH.fullmatch(name)]
+        folders[:] = [name for name in folders if not _SCRATCH.fullmatch(name)]
 
 
 def _new_scratch(place: Path, name: str) -> tuple[Path, IO[str]]:
@@ -70,7 +70,7 @@ def _new_scratch(place: Path, name: str) -> tuple[Path, IO[str]]:
         scratch = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=place))
         try:
             lock = (scratch / LOCK).open("a", encoding="utf-8")
-        except FileNotFoundError:  # taken for a leftover before it was locked
+        except FileNotFoundError:  # another process removed it before it was locked
             continue
         except OSError:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -93,7 +93,7 @@ def _target(scratch: Path) -> Path:
 
 
 def _clear(scratch: Path) -> None:
-    with suppress(OSError), (scratch / LOCK).open("a", encoding="utf-8") as lock:  # locked: its process lives
+    with suppress(OSError), (scratch / LOCK).open("a", encoding="utf-8") as lock:  # locked: its process is running
         if not try_lock(lock):
             return
         target = _target(scratch)
@@ -104,16 +104,16 @@ def _clear(scratch: Path) -> None:
 
 
 def try_lock(file: IO[str]) -> bool:
-    """Lock an open file until it is closed or the process ends, however it ends.
+    """Lock an open file until it is closed or the process ends.
 
-    NFS: Linux passes such locks on to the server, so that they hold between hosts; mounted with `nolock` they hold on
-    one host only. After a host's crash the server frees its locks when it is back, or when its lease runs out.
+    On NFS, Linux passes the lock on to the server, so that it holds between hosts; on a mount with `nolock` it holds on
+    one host only. After a crash of the host, the server frees the lock when the host is back or its lease expires.
 
     Returns:
-        Whether it is locked; a file system may have no locks.
+        Whether it is locked; False on a file system without locks.
 
     Raises:
-        BlockingIOError: another has it.
+        BlockingIOError: another process holds the lock.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

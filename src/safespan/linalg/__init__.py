@@ -1,1 +1,1 @@
-"""The dense linear algebra: kernels, where they run, and work on several tensors at a time."""
+"""Dense linear algebra: kernels, devices, and a parallel map over tensors."""

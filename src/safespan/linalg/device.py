@@ -1,4 +1,4 @@
-"""Where the linear algebra runs, and on how many threads."""
+"""The device and the number of threads of the linear algebra."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ from threadpoolctl import threadpool_limits
 
 
 def device() -> torch.device:
-    """Where the linear algebra runs: a GPU if there is one."""
+    """The default device: a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Give torch and NumPy that many threads for a while."""
+    """Set the number of threads of torch and NumPy inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -1,7 +1,6 @@
 """The dense kernels of the analysis: NumPy's BLAS and LAPACK on the CPU, torch's on any other device.
 
-NumPy sees that X and Xᵀ are one matrix and computes half of their product (`syrk`), which torch does not. It also
-lets other threads work meanwhile, which SciPy does not.
+NumPy recognises XᵀX and computes half of it (`syrk`); torch does not. NumPy also releases the GIL; SciPy does not.
 """
 
 import numpy as np
@@ -31,11 +30,11 @@ def eigh(symmetric: Float[torch.Tensor, "n n"]) -> tuple[Float[torch.Tensor, " n
 
 
 def inner_product(x: torch.Tensor, y: torch.Tensor) -> float:
-    """⟨X, Y⟩ of two tensors of one shape: parts that fit a processor's cache, their sums added in float64."""
+    """⟨X, Y⟩ of two tensors of one shape, in parts that fit into the cache, with float64 sums of the parts."""
     if not x.is_cpu:
         return float(torch.dot(x.reshape(-1).double(), y.reshape(-1).double()))
     left, right = x.reshape(-1).numpy(), y.reshape(-1).numpy()
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller sees Inf or NaN, and says it in words
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller checks for Inf and NaN
         return sum((float(np.dot(left[i : i + _PART], right[i : i + _PART])) for i in range(0, len(left), _PART)), 0.0)
 
 

@@ -1,10 +1,10 @@
-"""Work on tensors side by side: most are too small for one decomposition to keep several cores busy."""
+"""A parallel map over tensors: most are too small for one decomposition to use several cores."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -13,15 +13,20 @@ from safespan.linalg.device import device, threads
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ParallelMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
-"""How work is spread over items: `parallel_map`, or over a cluster. Results come in the order of the items."""
+
+@runtime_checkable
+class ParallelMap(Protocol):
+    """`parallel_map`, or the same over a cluster."""
+
+    def __call__(self, work: Callable[[Item], Result], items: Iterable[Item], /) -> Iterator[Result]:
+        """Results in the order of the items."""
 
 
 def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results in the order of the items, from as many single-threaded workers as torch has threads.
 
-    On a GPU two workers take turns: while one's tensor is computed, the other's is read. No more items are begun than
-    twice as many as there are workers beyond those whose results were taken. The first exception of `work` ends it all.
+    On a GPU there are two workers: one computes while the other reads. At most two items per worker are in progress or
+    wait to be consumed. The first exception of `work` stops the map.
     """
     workers = 2 if device().type == "cuda" else torch.get_num_threads()
     with threads(1):

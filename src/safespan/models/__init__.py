@@ -1,1 +1,1 @@
-"""Models in memory: loading one with its tokenizer, and converting GGUF files."""
+"""Loading of models with their tokenizers, and conversion of GGUF files."""

@@ -1,4 +1,4 @@
-"""GGUF files: dequantised through Transformers, once, into an ordinary checkpoint folder."""
+"""Conversion of GGUF files into checkpoint folders, dequantised by Transformers."""
 
 import hashlib
 import os
@@ -18,18 +18,17 @@ from safespan.progress import track
 
 _TEXT, _ARRAY = 8, 9
 _BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Size of a value of each kind that has one size."""
+"""Kind of value -> size in bytes, for kinds of fixed size."""
 
 
 def convert_gguf(path: Path, cache: Path | None = None) -> Path:
-    """Convert a GGUF file into a folder with safetensors weights and tokenizer, or find the one made before.
+    """Convert a GGUF file into a folder with safetensors weights and tokenizer, or return the cached one.
 
     The weights are stored in fp32: a dequantised value is a scale times an integer, which bf16 would round once more.
 
     Args:
         path: the .gguf file.
-        cache: where converted folders are kept, by the file's SHA-256; `cache_folder()`
-            unless given.
+        cache: folder of converted files, by the file's SHA-256; `cache_folder()` by default.
 
     Raises:
         CheckpointError: no such file, not a GGUF file that Transformers reads, or the package gguf is missing.
@@ -53,7 +52,7 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
     if not is_gguf_available():
         raise CheckpointError(f"{path}: reading GGUF files needs the package gguf: pip install 'safespan[gguf]'")
     hide_progress_bars()
-    # The bar of this reader is not hidden by that.
+    # This reader has a progress bar of its own.
     setattr(modeling_gguf_pytorch_utils, "tqdm", lambda rows, **_: track("tensors", rows, len(rows)))  # noqa: B010
     source: dict[str, Any] = {"gguf_file": path.name, **PLAIN}
     with as_checkpoint_error(f"{path} cannot be read as a GGUF model"):
@@ -64,11 +63,11 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
         )
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **source)
     model, loading = loaded
-    # Transformers fills what a file lacks with random numbers and goes on.
-    if lacking := sorted(loading["missing_keys"]):
-        raise CheckpointError(f"{path} lacks {lacking[0]} ({len(lacking)} tensors missing in all); convert it again")
-    # The weights are plain numbers now; what is saved must not say that they are still quantised.
-    setattr(model, "hf_quantizer", None)  # noqa: B010 - a plain assignment is read as one of a submodule
+    # Transformers initialises missing tensors at random.
+    if missing := sorted(loading["missing_keys"]):
+        raise CheckpointError(f"{path} lacks {missing[0]} ({len(missing)} tensors missing in all); convert it again")
+    # The weights are dequantised: the saved configuration must not call them quantised.
+    setattr(model, "hf_quantizer", None)  # noqa: B010 - mypy takes an assignment for that of a submodule
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     with atomic_path(folder) as part:
@@ -78,9 +77,9 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
 
 
 def _tensors(file: BinaryIO, size: int) -> int:
-    """How many tensors a file lists, once every length before their list is known to end within the file.
+    """Number of tensors in a file, after a check that no length in its header leads beyond the end of the file.
 
-    The package gguf believes lengths, and takes memory and time for them.
+    The package gguf allocates memory for lengths without a check.
 
     Args:
         file: opened, after its first four bytes.

@@ -12,11 +12,11 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from safespan.errors import CheckpointError, SafespanError
+from safespan.errors import CheckpointError, SafespanError, first_line
 from safespan.linalg.device import device as default_device
 
 PLAIN: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""Nothing is downloaded, and no code that comes with a model is run, nor offered to be run."""
+"""No downloads, and no code of the model's own."""
 
 
 def load_causal_lm(
@@ -38,16 +38,16 @@ def load_causal_lm(
     hide_progress_bars()
     with as_checkpoint_error(f"{folder}: cannot be loaded as a causal language model"):
         config = AutoConfig.from_pretrained(folder, **PLAIN)
-        check_sizes(config, *_held(folder), str(folder))
+        check_sizes(config, *_stored_sizes(folder), str(folder))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **PLAIN
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, **PLAIN)
-        tokenizer("a word")  # some that cannot be used can be loaded
+        tokenizer("a word")  # some broken tokenizers load without an error
     model, loading = loaded
-    # Transformers fills what a checkpoint lacks with random numbers and goes on.
-    if lacking := sorted(loading["missing_keys"]):
-        raise CheckpointError(f"{folder}: the weights lack {lacking[0]} ({len(lacking)} tensors missing in all)")
+    # Transformers initialises missing tensors at random.
+    if missing := sorted(loading["missing_keys"]):
+        raise CheckpointError(f"{folder}: the weights lack {missing[0]} ({len(missing)} tensors missing in all)")
     if adapter is not None:
         model = _merged(model, folder, adapter)
     _check_finite(model, folder)
@@ -58,61 +58,59 @@ def _merged(model: PreTrainedModel, folder: Path, adapter: Path) -> Any:
     from peft import PeftModel
 
     with as_checkpoint_error(f"{adapter}: cannot be merged into {folder}"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT uses names that Transformers will drop
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT uses deprecated names of Transformers
         return PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
 
 
 @contextmanager
 def as_checkpoint_error(what: str) -> Iterator[None]:
-    """Turn whatever libraries raise on a broken or hostile file into a CheckpointError that begins with `what`."""
+    """Turn any error of a library about a broken or hostile file into a CheckpointError that begins with `what`."""
     try:
         yield
     except SafespanError:
         raise
-    except Exception as error:  # Transformers trusts its files: there is no kind of error that they cannot cause
-        raise CheckpointError(f"{what} ({_reason(error)})") from error
+    except Exception as error:  # broken files cause errors of every type in Transformers
+        raise CheckpointError(f"{what} ({first_line(error)[:300]})") from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of a library in Rust
+        if type(error).__name__ != "PanicException":  # of Rust libraries
             raise
-        raise CheckpointError(f"{what} ({_reason(error)})") from error
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().partition("\n")
-    return lines[0][:300] or type(error).__name__
+        raise CheckpointError(f"{what} ({first_line(error)[:300]})") from error
 
 
 def check_sizes(config: Any, tensors: int, weights: int, where: str) -> None:
-    """Refuse a configuration that asks for more than its file can hold, before memory is taken for it.
+    """Check that the files can hold as many weights as the configuration has, before memory is allocated.
 
     Args:
         config: of Transformers.
-        tensors: how many there are in the file; no layer has none.
-        weights: how many numbers the file can hold at most.
+        tensors: their number in the files; each layer has at least one.
+        weights: the largest number of weights that the files can hold.
         where: the file or folder, for the message.
 
     Raises:
-        CheckpointError: more layers or weights are asked for.
+        CheckpointError: the configuration has more layers or weights.
     """
     layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
     if layers > tensors:
         raise CheckpointError(f"{where}: its configuration asks for {layers} layers, and it holds {tensors} tensors")
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-    asked = sum(part.numel() for part in model.parameters())
-    if asked > weights:
-        raise CheckpointError(f"{where}: its configuration asks for {asked} weights, its files hold {weights} at most")
+    needed = sum(parameter.numel() for parameter in model.parameters())
+    if needed > weights:
+        raise CheckpointError(f"{where}: its configuration asks for {needed} weights, its files hold {weights} at most")
 
 
 def _check_finite(model: Any, folder: Path) -> None:
-    """A model with NaN or Inf in it answers all the same: with nonsense, which would be taken for refusals."""
+    """Refuse NaN and Inf: such a model generates nonsense, which could be counted as refusals."""
     for name, weight in model.named_parameters():
         if weight.is_floating_point() and weight.itemsize > 1 and not bool(torch.isfinite(weight).all()):
             raise CheckpointError(f"{folder}: tensor {name} holds NaN or Inf; such a model cannot be evaluated")
 
 
-def _held(folder: Path) -> tuple[int, int]:
-    """Tensors in a folder's files, and weights at most: a byte each, a bit if quantised; tied ones count twice."""
+def _stored_sizes(folder: Path) -> tuple[int, int]:
+    """Number of tensors in a folder's files, and an upper bound of the number of weights.
+
+    A weight takes at least a byte, or a bit if quantised; tied weights count twice.
+    """
     files = list(folder.glob("*.safetensors"))
     count = 0
     for path in files:
@@ -124,5 +122,5 @@ def _held(folder: Path) -> tuple[int, int]:
 
 
 def hide_progress_bars() -> None:
-    """Keep Transformers' own bars for every load and save out of the terminal, where safespan shows its own."""
+    """Hide the progress bars of Transformers, beside safespan's own."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

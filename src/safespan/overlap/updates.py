@@ -41,7 +41,7 @@ def update_overlap(
         granularity: `tensor`, or `layer`: the tensors of one block with the same column count, stacked along rows.
         energies: η, each in (0, 1].
         decompose: how updates are decomposed; a cache's if it should remember.
-        mapper: where tensors or layers are worked on.
+        mapper: the map over tensors or layers.
         again: name of an update -> the ends of the same recipe under another seed; their overlap is the ceiling.
 
     Returns:
@@ -56,14 +56,14 @@ def update_overlap(
         raise ConfigError(f"overlap needs at least two updates, given {len(updates)}")
     check_choices("granularity", [granularity], GRANULARITIES)
     check_shares("energy fraction", energies)
-    every = {(name, False): ends for name, ends in updates.items()}
-    every |= {(name, True): ends for name, ends in (again or {}).items()}
+    all_updates = {(name, False): ends for name, ends in updates.items()}
+    all_updates |= {(name, True): ends for name, ends in (again or {}).items()}
     pairs = [((x, False), (y, False)) for x, y in combinations(updates, 2)]
-    names = check_same_layout(*(checkpoint for ends in every.values() for checkpoint in ends))
-    check_memory(next(iter(every.values()))[0].shapes)
+    names = check_same_layout(*(checkpoint for ends in all_updates.values() for checkpoint in ends))
+    check_memory(next(iter(all_updates.values()))[0].shapes)
     measured = partial(
         _measured,
-        updates=every,
+        updates=all_updates,
         granularity=granularity,
         energies=energies,
         decompose=decompose,
@@ -77,14 +77,14 @@ def update_overlap(
         overlaps += group.overlaps
         spectra += group.spectra
         whole = {name: norm + group.norms[name] for name, norm in whole.items()}
-    # Until here a row has ‖Δ‖² of its matrix for its share.
+    # So far the share of a row is ‖Δ‖² of its matrix.
     shares = [row.share_of_update / whole[row.update] if row.share_of_update else float("nan") for row in spectra]
     return overlaps, [replace(row, share_of_update=share) for row, share in zip(spectra, shares, strict=True)]
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """Of one tensor or layer: rows, those of spectra with ‖Δ‖² for their share; ‖Δ‖² of all matrices by update."""
+    """Rows of one tensor or layer, with ‖Δ‖² as share of those of spectra; update -> ‖Δ‖² of all matrices."""
 
     overlaps: list[OverlapRow]
     spectra: list[SpectrumRow]
@@ -106,15 +106,15 @@ def _measured(
     measured = _Measured([], [], {})
     for (label, again), ends in updates.items():
         deltas = {member: update(member, *ends) for member in members}
-        parts = _group_matrices(name, deltas, granularity)
-        decomposed[label, again] = spectra = {matrix: decompose(delta) for matrix, delta in parts.items()}
+        by_name = _group_matrices(name, deltas, granularity)
+        decomposed[label, again] = spectra = {matrix: decompose(delta) for matrix, delta in by_name.items()}
         if again:
             continue
         measured.norms[label] = sum(map(squared_norm, deltas.values()))
-        for matrix, delta in parts.items():
-            place, norm = (label, matrix, layer, module, min(delta.shape)), squared_norm(delta)
+        for matrix, delta in by_name.items():
+            columns, norm = (label, matrix, layer, module, min(delta.shape)), squared_norm(delta)
             points = spectrum_points(spectra[matrix].values)
-            measured.spectra.extend(SpectrumRow(*place, **vars(point), share_of_update=norm) for point in points)
+            measured.spectra.extend(SpectrumRow(*columns, **vars(point), share_of_update=norm) for point in points)
     for x, y in pairs:
         for matrix, spectrum in decomposed[x].items():
             pair = (x[0], y[0], y[1], matrix, granularity, layer, module)
@@ -131,10 +131,10 @@ def _groups(names: Sequence[str], granularity: str) -> dict[str, list[str]]:
 
 
 def _group_matrices(group: str, deltas: Mapping[str, torch.Tensor], granularity: str) -> dict[str, torch.Tensor]:
-    """The matrices of one group's update, by the name they have in the table."""
+    """Name in the table -> matrix, of the update of one group."""
     if granularity == "layer":
-        parts = [matrix for delta in deltas.values() for matrix in matrices(delta)]
-        return {f"{group} ({columns} columns)": rows for columns, rows in stacked(parts).items()}
+        members = [matrix for delta in deltas.values() for matrix in matrices(delta)]
+        return {f"{group} ({columns} columns)": rows for columns, rows in stacked(members).items()}
     names = matrix_names(group, tuple(deltas[group].shape))
     return dict(zip(names, matrices(deltas[group]), strict=False))
 
@@ -144,4 +144,4 @@ def stacked(updates: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
     by_columns: dict[int, list[torch.Tensor]] = {}
     for matrix in updates:
         by_columns.setdefault(matrix.shape[1], []).append(matrix)
-    return {columns: torch.cat(parts) for columns, parts in sorted(by_columns.items())}
+    return {columns: torch.cat(members) for columns, members in sorted(by_columns.items())}

@@ -1,4 +1,4 @@
-"""What is projected, and onto what: the checkpoints of a study and the grid of projections."""
+"""The checkpoints of a study, and the points of the projection grid."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ class Point(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in file names."""
+        """Name of the point in file names."""
         return f"{self.finetune}-{self.subspace}-{self.method}-{self.fraction:g}"
 
 
 @dataclass(frozen=True)
 class Family:
-    """The checkpoints of one study: base, aligned, the fine-tunes of aligned, and the safe model if there is one.
+    """The checkpoints of one study: base, aligned, the fine-tunes of aligned, and the safe model if any.
 
     Attributes:
         base: W_0.
@@ -49,30 +49,30 @@ class Family:
         others = [*self.finetuned.values(), *([self.safe] if self.safe else [])]
         return check_same_layout(self.aligned, self.base, *others)
 
-    def subspaces(self, asked: tuple[str, ...] | None) -> tuple[str, ...]:
-        """The subspaces asked for, or all that this family has.
+    def subspaces(self, requested: tuple[str, ...] | None) -> tuple[str, ...]:
+        """The requested subspaces, or all whose needs this family meets.
 
         Raises:
-            ConfigError: an unknown name, a claim that is no subspace, or one that needs what this family lacks.
+            ConfigError: an unknown name, a hypothesis of another kind, or one whose needs this family does not meet.
         """
-        for name in asked or ():
+        for name in requested or ():
             hypothesis = find_hypothesis(name)
             if hypothesis.kind != "subspace":
                 raise ConfigError(f"hypothesis {name!r} edits updates and names no subspace: test it instead")
             if missing := hypothesis.missing(self._present):
                 raise ConfigError(f"subspace {name!r} needs {missing}: give it, or leave the subspace out")
-        return asked or tuple(name for name in SUBSPACES if not find_hypothesis(name).missing(self._present))
+        return requested or tuple(name for name in SUBSPACES if not find_hypothesis(name).missing(self._present))
 
     @property
     def _present(self) -> list[str]:
         """The needs of hypotheses that this family meets."""
-        present = {"base": True, "safe": self.safe, "harmful": "harmful" in self.finetuned, "prompts": self.captured}
-        return [need for need, given in present.items() if given]
+        inputs = {"base": True, "safe": self.safe, "harmful": "harmful" in self.finetuned, "prompts": self.captured}
+        return [need for need, value in inputs.items() if value]
 
     def tensor(
         self, name: str, side: Side, seed: int, decompose: Decompose, finetune: str | None = None
     ) -> WeightTensor:
-        """One weight tensor as hypotheses see it, with Δ_T of the fine-tune named."""
+        """One weight tensor, the input of hypotheses, with Δ_T of the given fine-tune."""
         load = {
             "aligned": lambda: self.aligned.load(name).float(),
             "alignment": lambda: update(name, self.base, self.aligned),

@@ -1,4 +1,4 @@
-"""The weights of one point of the grid after another, in memory that does not grow with the model's depth."""
+"""The weights of the points of the grid, in memory that does not grow with the depth of the model."""
 
 import math
 import os
@@ -22,12 +22,12 @@ from safespan.subspaces import Basis, Decompose, decompose, rank_of_fraction
 
 
 class Change(NamedTuple):
-    """What a point adds to one tensor of W_A.
+    """The change of one tensor of W_A at a point.
 
     Attributes:
         name: of the tensor.
-        tensor: what is added, float32, in the tensor's own shape.
-        sides: whether the bases that it was made with lie in the outputs, and in the inputs.
+        tensor: the summand, float32, in the shape of the tensor.
+        sides: whether it was made with bases of the outputs, and of the inputs.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Change(NamedTuple):
 
 
 class PointWeights:
-    """Makes P, Δ_T − P or −P, tensor by tensor, for points in any order.
+    """Computes P, Δ_T − P or −P, tensor by tensor, for points in any order.
 
-    Points of one fine-tune and subspace that follow one another share a basis and its coefficients, which lie in files
-    that are mapped into memory, and P, which grows by the directions that a larger fraction adds. It grows through
-    every fraction of the grid, so that a point's weights are the same bits wherever one begins.
+    Consecutive points of one fine-tune and subspace share the basis and its coefficients, in files, and P, in a file
+    mapped into memory, to which a larger fraction adds directions. P always grows through every fraction of the grid,
+    so that the weights of a point are the same bits in any order of points.
 
     Args:
         family: the checkpoints.
-        grid: where the points lie.
+        grid: the grid of the points.
         seed: of the random subspaces.
         scratch: an existing folder for files of about three times the model's size in float32, removed at `close`.
         decompose: how updates are decomposed; a cache's if it should remember.
@@ -53,7 +53,7 @@ class PointWeights:
     def __init__(
         self, family: Family, grid: ProjectionGrid, seed: int, scratch: Path, decompose: Decompose = decompose
     ) -> None:
-        """Make nothing yet."""
+        """Compute nothing yet."""
         self._family, self._side, self._seed, self._decompose = family, grid.side, seed, decompose
         self._fractions = sorted(grid.fractions)
         self._names = family.names()
@@ -67,7 +67,7 @@ class PointWeights:
         self._scratch.cleanup()
 
     def changes(self, point: Point) -> Iterator[Change]:
-        """What one point adds to every tensor of W_A."""
+        """The changes of all tensors of W_A at one point."""
         pair = (point.finetune, point.subspace)
         if self._made != pair:
             self._made, self._ranks = None, {}
@@ -84,48 +84,48 @@ class PointWeights:
         return update(name, self._family.aligned, self._family.finetuned[finetune])
 
     def _make(self, name: str, finetune: str, subspace: str) -> None:
-        """Write the vectors and coefficients of one tensor, in the order in which they are taken."""
+        """Write the vectors and coefficients of one tensor, in the order of the basis."""
         known = directions(self._family.tensor(name, self._side, self._seed, self._decompose), (subspace,))
         [(_, projection)] = projections(self._delta(name, finetune), known)
         kept: dict[str, torch.Tensor] = {} if projection.line is None else {"line": projection.line}
         for number, (basis, unordered) in enumerate(zip(projection.bases, projection.coefficients, strict=True)):
             ordered, coefficients = basis.in_order(unordered)
-            parts = {"left": ordered.left, "right": ordered.right, "coefficients": coefficients}
-            kept |= {f"{part} {number}": tensor for part, tensor in parts.items() if tensor is not None}
-        save_file({part: tensor.cpu().contiguous() for part, tensor in kept.items()}, self._place(name, "safetensors"))
-        _reserve(self._place(name, "inside"), 4 * math.prod(projection.shape))
+            tensors = {"left": ordered.left, "right": ordered.right, "coefficients": coefficients}
+            kept |= {f"{label} {number}": tensor for label, tensor in tensors.items() if tensor is not None}
+        file = self._path(name, "safetensors")
+        save_file({label: tensor.cpu().contiguous() for label, tensor in kept.items()}, file)
+        _reserve(self._path(name, "inside"), 4 * math.prod(projection.shape))
 
     def _inside(self, name: str, fraction: float) -> tuple[torch.Tensor, tuple[bool, bool]]:
         """P at one fraction, and the sides of its bases."""
         shape = self._family.aligned.shapes[name]
-        with safe_open(self._place(name, "safetensors"), framework="pt") as file:
-            kept: dict[str, torch.Tensor] = {part: file.get_tensor(part).to(device()) for part in file.keys()}  # noqa: SIM118 - not a dict
+        with safe_open(self._path(name, "safetensors"), framework="pt") as file:
+            kept: dict[str, torch.Tensor] = {key: file.get_tensor(key).to(device()) for key in file.keys()}  # noqa: SIM118 - not a dict
         if "line" in kept:
             return kept["line"], (False, False)
         size = (shape[-2], shape[-1])
-        ladder = [rank_of_fraction(known, size) for known in self._fractions if known <= fraction]
-        before = self._ranks.get(name, 0)
-        if "left 0" in kept and "right 0" in kept:  # P grows along two edges at once
-            before, ladder = 0, ladder[-1:]
-        elif before > ladder[-1]:
-            before = 0
-        stored: torch.Tensor = torch.from_file(
-            str(self._place(name, "inside")), shared=True, size=math.prod(shape)
-        ).view(shape)
+        ranks = [rank_of_fraction(smaller, size) for smaller in self._fractions if smaller <= fraction]
+        rank = self._ranks.get(name, 0)
+        if "left 0" in kept and "right 0" in kept:  # with two bases, P cannot be extended by single directions
+            rank, ranks = 0, ranks[-1:]
+        elif rank > ranks[-1]:
+            rank = 0
+        path = str(self._path(name, "inside"))
+        stored: torch.Tensor = torch.from_file(path, shared=True, size=math.prod(shape)).view(shape)
         for number, inside in enumerate(matrices(stored)):
             basis = Basis(kept.get(f"left {number}"), kept.get(f"right {number}"))
-            for start, k in pairwise([before, *(rank for rank in ladder if rank > before)]):
+            for start, k in pairwise([rank, *(larger for larger in ranks if larger > rank)]):
                 change = basis.parallel(kept[f"coefficients {number}"], k, start).cpu()
                 inside.copy_(inside + change if start else change)
-        self._ranks[name] = ladder[-1]
+        self._ranks[name] = ranks[-1]
         return stored.to(device()), ("left 0" in kept, "right 0" in kept)
 
-    def _place(self, name: str, suffix: str) -> Path:
+    def _path(self, name: str, suffix: str) -> Path:
         return self._folder / f"{self._names.index(name)}.{suffix}"
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Make an empty file with its blocks taken: a full disk would end a process that writes to a mapped file."""
+    """Make an empty file with allocated blocks: on a full disk, a write to a mapped file would kill the process."""
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):  # not on macOS
             os.posix_fallocate(file.fileno(), 0, max(1, size))

@@ -1,4 +1,4 @@
-"""Energies and cosines of the whole grid, without evaluating anything."""
+"""Energies and cosines of the whole grid, without an evaluation."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -48,15 +48,15 @@ def sweep(
         grid: which projections.
         seed: of the random subspaces.
         decompose: how updates are decomposed; a cache's if it should remember.
-        mapper: where tensors are worked on.
+        mapper: the map over tensors.
 
     Returns:
-        Rows of the tables `projection` (without outcomes) and `removed_energy`. In the latter each module of each layer
-        has one; what was removed of a layer is the mean of its modules, weighed by their shares.
+        Rows of the tables `projection` (without outcomes) and `removed_energy`. The latter has a
+        row per module and layer; the value of a layer is the mean over its modules, weighted by their shares.
 
     Raises:
         CheckpointError: the checkpoints do not match, or a tensor does not fit into memory.
-        ConfigError: the grid asks for what does not exist.
+        ConfigError: the grid has an invalid value.
     """
     names, subspaces = family.names(), family.subspaces(grid.subspaces)
     points = grid.points(subspaces)
@@ -66,14 +66,14 @@ def sweep(
     sums = {label: _Sums() for label in family.finetuned}
 
     measured = partial(_measured, family=family, grid=grid, subspaces=subspaces, seed=seed, decompose=decompose)
-    spreading = track("tensors", mapper(measured, names), len(names))
-    for name, (own, energies) in zip(names, spreading, strict=True):
+    results = track("tensors", mapper(measured, names), len(names))
+    for name, (tensor_sums, energies) in zip(names, results, strict=True):
         part = layer_of(name), module_of(name)
-        for label, measured_sums in own.items():
-            task[label][part] = task[label].get(part, 0.0) + measured_sums.task
-            sums[label] = sums[label].plus(measured_sums)
-        for where, energy in energies.items():
-            by_part = inside.setdefault(where, {})
+        for label, tensor_sum in tensor_sums.items():
+            task[label][part] = task[label].get(part, 0.0) + tensor_sum.task
+            sums[label] = sums[label].plus(tensor_sum)
+        for key, energy in energies.items():
+            by_part = inside.setdefault(key, {})
             by_part[part] = by_part.get(part, 0.0) + energy
     rows: list[EnergyRow] = []
     removed: list[RemovedEnergyRow] = []
@@ -84,9 +84,9 @@ def sweep(
             rows.append(EnergyRow(*point, *_energy_and_cosines(sum(by_part.values()), sums[label], method)))
             for layer, module in sorted(by_part, key=lambda part: [natural_order(name) for name in part]):
                 whole = task[label][layer, module]
-                gone = 1 - _kept(by_part[layer, module], whole, method)
+                removed_energy = 1 - _kept(by_part[layer, module], whole, method)
                 share = whole / sums[label].task if sums[label].task else float("nan")
-                removed.append(RemovedEnergyRow(*point, layer, module, gone, share))
+                removed.append(RemovedEnergyRow(*point, layer, module, removed_energy, share))
     return rows, removed
 
 
@@ -98,16 +98,16 @@ def _measured(
     alignment = tensor.whole("alignment")
     norm = squared_norm(alignment)
     known = directions(tensor, subspaces)
-    own: dict[str, _Sums] = {}
+    sums: dict[str, _Sums] = {}
     energies: dict[tuple[str, str, float], float] = {}
     for label, end in family.finetuned.items():
         delta = update(name, family.aligned, end)
-        own[label] = _Sums(squared_norm(delta), norm, inner_product(delta, alignment))
+        sums[label] = _Sums(squared_norm(delta), norm, inner_product(delta, alignment))
         for subspace, projection in projections(delta, known):
             for fraction in grid.fractions:
                 energies[label, subspace, fraction] = projection.energy(fraction)
-        del delta  # or two would be held while the next is read
-    return own, energies
+        del delta  # free its memory before the next one is read
+    return sums, energies
 
 
 def _kept(inside: float, total: float, method: str) -> float:

@@ -1,4 +1,4 @@
-"""One tensor's task update, projected."""
+"""Projection of the task update of one tensor."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Directions:
     """One subspace of one tensor.
 
     Attributes:
-        bases: one a matrix of the tensor; none if it is 1-D.
-        line: the one direction of a 1-D tensor.
+        bases: one per matrix of the tensor; none if it is 1-D.
+        line: the direction of a 1-D tensor.
     """
 
     bases: list[Basis]
@@ -25,22 +25,22 @@ class Directions:
 
 
 def directions(tensor: WeightTensor, subspaces: Iterable[str]) -> dict[str, Directions]:
-    """The subspaces of one tensor, by name, which serve every fine-tune, method and fraction."""
+    """The subspaces of one tensor by name, for every fine-tune, method and fraction."""
     by_name = {}
     for name in subspaces:
         hypothesis = find_hypothesis(name)
-        bases = [claim if isinstance(claim, Basis) else _nothing(tensor) for claim in hypothesis.evaluate(tensor)]
+        bases = [claim if isinstance(claim, Basis) else _empty_basis(tensor) for claim in hypothesis.evaluate(tensor)]
         by_name[name] = Directions(bases, tensor.whole(hypothesis.line) if len(tensor.shape) < 2 else None)
     return by_name
 
 
-def _nothing(tensor: WeightTensor) -> Basis:
-    """The basis of a claim that is silent about a matrix."""
+def _empty_basis(tensor: WeightTensor) -> Basis:
+    """The basis where a hypothesis makes no claim about a matrix."""
     return Basis(torch.empty(tensor.shape[-2], 0, device=device()), None)
 
 
 def projections(delta: torch.Tensor, known: Mapping[str, Directions]) -> Iterator[tuple[str, "TensorProjection"]]:
-    """(subspace, projection) of one task update; what two subspaces with the same vectors share is computed once."""
+    """(subspace, projection) of one task update; subspaces with the same vectors share their coefficients."""
     coefficients: dict[tuple[int, ...], list[torch.Tensor]] = {}
     for subspace, along in known.items():
         vectors = tuple(id(columns) for basis in along.bases for columns in (basis.left, basis.right))
@@ -52,12 +52,12 @@ def projections(delta: torch.Tensor, known: Mapping[str, Directions]) -> Iterato
 
 
 class TensorProjection:
-    """A task update of one tensor, resolved along one subspace, ready for every fraction.
+    """The task update of one tensor projected on one subspace, for every fraction.
 
     A 1-D tensor has no subspace: its parallel part is c·Δ, c = ⟨Δ_T, Δ⟩ / ⟨Δ, Δ⟩ (0 where Δ = 0), at any fraction.
 
     Args:
-        delta: Δ_T in the tensor's own shape.
+        delta: Δ_T in the shape of the tensor.
         along: the subspace.
         coefficients: of every matrix of Δ_T along its basis.
     """
@@ -80,16 +80,16 @@ class TensorProjection:
         return sum((float(known[min(k, len(known)) - 1]) for known in self._energies if len(known)), 0.0)
 
     def parallel(self, fraction: float) -> torch.Tensor:
-        """P_k at the rank of that fraction, in the tensor's own shape."""
+        """P_k at the rank of that fraction, in the shape of the tensor."""
         if self.line is not None:
             return self.line
         k = rank_of_fraction(fraction, (self.shape[-2], self.shape[-1]))
-        parts = [basis.parallel(c, k) for basis, c in zip(self.bases, self.coefficients, strict=True)]
-        return parts[0] if len(self.shape) == 2 else torch.stack(parts)
+        projected = [basis.parallel(c, k) for basis, c in zip(self.bases, self.coefficients, strict=True)]
+        return projected[0] if len(self.shape) == 2 else torch.stack(projected)
 
 
 def applied(method: str, delta: torch.Tensor, parallel: torch.Tensor) -> torch.Tensor:
-    """What is added to the aligned weight: P, Δ_T − P or −P."""
+    """The change of the aligned weight: P, Δ_T − P or −P."""
     if method == "parallel":
         return parallel
     return delta - parallel if method == "orthogonal" else -parallel

@@ -1,4 +1,4 @@
-"""The weights that put a hypothesis to the test: its own at every fraction, and random controls of the same energy."""
+"""The weights of a test: those of a hypothesis at every fraction, and random controls of the same energy."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from safespan.settings.names import Side, check_shares
 from safespan.subspaces import Decompose, Edit, Hypothesis, RandomRotation, decompose, find_hypothesis, random_part
 
 EDIT = "edit"
-"""The one method of a hypothesis that edits updates; a subspace has two, parallel and orthogonal."""
+"""The method of a hypothesis that edits updates; a subspace has two methods, parallel and orthogonal."""
 
 _OUTPUTS = (True, False)
-"""The side of an edit's controls."""
+"""The side of the controls of an edit."""
 
 
 class TrialPoint(NamedTuple):
-    """One set of weights of a trial: a hypothesis's own, or one draw of its random controls."""
+    """One set of weights of a trial: those of a hypothesis, or of one draw of its random controls."""
 
     finetune: str
     hypothesis: str
@@ -35,32 +35,32 @@ class TrialPoint(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in file names."""
-        own = "own" if self.draw is None else f"control{self.draw}"
-        return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{own}"
+        """Name of the point in file names."""
+        draw = "own" if self.draw is None else f"control{self.draw}"
+        return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{draw}"
 
 
 def trial_points(
     hypothesis: Hypothesis, finetunes: Sequence[str], fractions: Sequence[float], draws: int
 ) -> list[TrialPoint]:
-    """All points of one hypothesis; its own come before their controls."""
+    """All points of one hypothesis; those without a draw come before their controls."""
     check_shares("fraction", fractions)
     methods = ("parallel", "orthogonal") if hypothesis.kind == "subspace" else (EDIT,)
     points = []
     for method, finetune in product(methods, finetunes):
-        own = [TrialPoint(finetune, hypothesis.name, method, fraction, None) for fraction in sorted(fractions)]
-        points += [*own, *(point._replace(draw=draw) for point in own for draw in range(draws))]
+        first = [TrialPoint(finetune, hypothesis.name, method, fraction, None) for fraction in sorted(fractions)]
+        points += [*first, *(point._replace(draw=draw) for point in first for draw in range(draws))]
     return points
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """What a hypothesis's own weights keep of one tensor.
+    """The energy that a hypothesis keeps of one tensor.
 
     Attributes:
-        sides: of the basis, and so of the controls: outputs, inputs.
-        inside: a list a fine-tune, of ‖P‖²_F of each matrix.
-        whole: a list a fine-tune, of ‖Δ_T‖²_F of each matrix.
+        sides: of the basis and of the controls: outputs, inputs.
+        inside: ‖P‖²_F of each matrix, a list per fine-tune.
+        whole: ‖Δ_T‖²_F of each matrix, a list per fine-tune.
         vectors: the change of a 1-D tensor by fine-tune.
     """
 
@@ -76,18 +76,18 @@ class _Kept:
 
 
 class TrialWeights:
-    """Makes what trial points add to W_A, tensor by tensor, in any order.
+    """Computes the changes of W_A at trial points, tensor by tensor, in any order.
 
-    A control has, matrix by matrix, the energy that the hypothesis keeps: a random part of Δ_T (`random_part`), or Δ_T
-    without one where the hypothesis takes its own out. Of two fine-tunes it keeps one and the same share, that of both
-    together: a hypothesis that keeps much of the one and little of the other must not be matched in just that. A claim
-    that adds something to Δ_T has as control the same addition turned by a random rotation of the outputs. 1-D tensors
-    are those of the hypothesis.
+    A control keeps, matrix by matrix, the same energy as the hypothesis: a random part of Δ_T (`random_part`) for the
+    method parallel, Δ_T without a random part for orthogonal. It keeps the same share of two fine-tunes, that of both
+    together: otherwise a hypothesis that keeps much of one and little of the other would be matched in just that. The
+    control of an addition is the same addition under a random rotation of the outputs. 1-D tensors are those of the
+    hypothesis.
 
     Args:
         family: the checkpoints.
-        finetunes: those that are tried together; two of them share their controls.
-        fractions: all that will be asked for.
+        finetunes: of the trial; two of them share their controls.
+        fractions: of all points.
         side: of the bases of singular vectors.
         seed: of the random choices.
         scratch: an existing folder for files that are removed at `close`.
@@ -104,7 +104,7 @@ class TrialWeights:
         scratch: Path,
         decompose: Decompose = decompose,
     ) -> None:
-        """Make nothing yet."""
+        """Compute nothing yet."""
         self._finetunes = finetunes
         self._family, self._side, self._seed, self._decompose = family, side, seed, decompose
         self._subspaces = PointWeights(
@@ -119,7 +119,7 @@ class TrialWeights:
         self._subspaces.close()
 
     def changes(self, point: TrialPoint) -> Iterator[Change]:
-        """What one point adds to every tensor of W_A."""
+        """The changes of all tensors of W_A at one point."""
         return self._own(point) if point.draw is None else self._control(point, point.draw)
 
     def _own(self, point: TrialPoint) -> Iterator[Change]:
@@ -128,7 +128,7 @@ class TrialWeights:
         return self._edited(point)
 
     def _edited(self, point: TrialPoint) -> Iterator[Change]:
-        """Δ' in the share of matrices with the lowest scores; or the share of what is added."""
+        """Δ' in the fraction of matrices with the lowest scores, or the fraction of an addition."""
         hypothesis = find_hypothesis(point.hypothesis)
         chosen = self._chosen(point) if hypothesis.kind == "layers" else frozenset()
         for name in self._names:
@@ -184,39 +184,39 @@ class TrialWeights:
     def _matching(
         self, delta: torch.Tensor, share: float, method: str, sides: tuple[bool, bool], name: str
     ) -> torch.Tensor:
-        """A random part of Δ that keeps a share of its energy, or Δ without the random part that has the rest."""
+        """A random part of Δ with a share of its energy, or Δ without a random part that has the rest of it."""
         whole = squared_norm(delta)
         if method != "orthogonal":
             return random_part(delta, share * whole, sides, self._seed, name)
-        left = delta - random_part(delta, (1 - share) * whole, sides, self._seed, name)
-        energy = squared_norm(left)
-        rescaled: torch.Tensor = left * (share * whole / energy) ** 0.5 if energy else left
+        rest = delta - random_part(delta, (1 - share) * whole, sides, self._seed, name)
+        energy = squared_norm(rest)
+        rescaled: torch.Tensor = rest * (share * whole / energy) ** 0.5 if energy else rest
         return rescaled
 
     def _turned(self, point: TrialPoint, draw: int) -> Iterator[Change]:
-        """What the hypothesis adds, in a random direction."""
-        for name, own, sides in self._own(point):
+        """The addition of the hypothesis under a random rotation."""
+        for name, change, sides in self._own(point):
             delta = self._delta(name, point.finetune)
             labels = matrix_names(name, tuple(delta.shape)) if delta.ndim > 1 else []
-            for label, matrix, changed in zip(labels, matrices(delta), matrices(own), strict=True):
+            for label, matrix, changed in zip(labels, matrices(delta), matrices(change), strict=True):
                 rotation = RandomRotation(matrix.shape[0], self._seed, f"{label}/{draw}/output")
                 matrix += rotation.apply(changed - matrix)
             yield Change(name, delta, sides)
 
-    def _kept(self, point: TrialPoint) -> Mapping[str, "_Kept"]:
-        """What controls have to match, by tensor: over all fine-tunes that the trial pairs, one and the same share."""
-        own = point._replace(draw=None, finetune="")
-        if self._matched[0] != own:
+    def _kept(self, point: TrialPoint) -> Mapping[str, _Kept]:
+        """Energies that controls have to match, by tensor: the same share for all fine-tunes of the trial."""
+        key = point._replace(draw=None, finetune="")
+        if self._matched[0] != key:
             by_tensor: dict[str, _Kept] = {}
             for finetune in dict.fromkeys(self._finetunes):
-                for name, change, sides in self._own(own._replace(finetune=finetune)):
+                for name, change, sides in self._own(key._replace(finetune=finetune)):
                     whole = self._delta(name, finetune)
                     kept = by_tensor.setdefault(name, _Kept(sides, [], [], {}))
                     for energies, tensor in ((kept.inside, change), (kept.whole, whole)):
                         energies.append([squared_norm(matrix) for matrix in matrices(tensor)])
                     if change.ndim < 2:
                         kept.vectors[finetune] = change.clone()
-            self._matched = (own, by_tensor)
+            self._matched = (key, by_tensor)
         return self._matched[1]
 
     def _delta(self, name: str, finetune: str) -> torch.Tensor:

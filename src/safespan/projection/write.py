@@ -1,9 +1,8 @@
-"""One projected checkpoint, written."""
+"""Writing of one projected checkpoint."""
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -42,7 +41,7 @@ def write_projected(
     def hashed(member: tuple[str, Checkpoint]) -> tuple[str, str]:
         return member[0], member[1].sha256()
 
-    provenance: dict[str, Any] = {
+    provenance: dict[str, object] = {
         "made_by": "safespan project",
         "base": family.base.name,
         "aligned": family.aligned.name,
@@ -52,7 +51,7 @@ def write_projected(
     }
     leading = partial(decompose, fraction=fraction) if subspace in ("alignment", "safety") else decompose
     errors = {"rounding": 0.0, "applied": 0.0}
-    # With an adapter, W_A is given in fp32; it is stored as its base is, which is the dtype that config.json names.
+    # With an adapter, W_A is loaded in fp32, but stored in the dtype of its base, as in config.json.
     stored = Checkpoint(family.aligned.folder)
 
     def projected(name: str) -> tuple[torch.Tensor, float, float]:
@@ -65,8 +64,8 @@ def write_projected(
         return kept.cpu(), squared_norm(exact - kept), squared_norm(change)
 
     def stream() -> Iterator[tuple[str, torch.Tensor]]:
-        spreading = track("tensors", parallel_map(projected, names), len(names))
-        for name, (kept, error, size) in zip(names, spreading, strict=True):
+        results = track("tensors", parallel_map(projected, names), len(names))
+        for name, (kept, error, size) in zip(names, results, strict=True):
             errors["rounding"] += error
             errors["applied"] += size
             yield name, kept

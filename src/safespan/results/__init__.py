@@ -1,4 +1,4 @@
-"""What a run leaves behind: its folder, its tables, and its manifest."""
+"""The results of a run: its folder, tables and manifest."""
 
 from safespan.results.columns import Column, Row, columns_of, schema_of
 from safespan.results.manifest import Manifest

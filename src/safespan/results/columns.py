@@ -1,4 +1,4 @@
-"""What one column of a table is: described once, as the annotation of a field of the table's row."""
+"""Descriptions of columns, as annotations of the fields of a row class."""
 
 from dataclasses import dataclass, fields
 from types import NoneType
@@ -11,10 +11,10 @@ _TYPES: dict[type, type[pl.DataType]] = {float: pl.Float64, int: pl.Int64, str: 
 
 @dataclass(frozen=True)
 class Column:
-    """One column, as the annotation of a field says it.
+    """The description of one column.
 
     Attributes:
-        text: what it holds, in one line.
+        text: the meaning of its values, in one line.
         unit: of its numbers; empty for names, flags and pure numbers.
         low: the smallest value it can have; None where there is no bound.
         high: the largest.
@@ -60,6 +60,6 @@ def _described(hint: object) -> Column:
 
 
 def _value_type(hint: type) -> type:
-    """The type of the values that are there: `int` of `int | None`."""
-    kinds: list[type] = [part for part in get_args(hint) or (hint,) if part is not NoneType]
+    """The type of the values that are present: `int` of `int | None`."""
+    kinds: list[type] = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType]
     return kinds[0]

@@ -1,4 +1,4 @@
-"""The record of a run: what was run, with what, where, and how long it took. Written and read as one model."""
+"""The record of a run: its configuration, inputs, versions, hardware and times."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from safespan.errors import DataError
 from safespan.files.atomic import write_json
+from safespan.settings.base import first_problem
 
 
 class StageRecord(BaseModel):
-    """How long a stage took, and whether it stood from an earlier run."""
+    """The time a stage took, and whether its results of an earlier run were reused."""
 
     name: str
     seconds: Annotated[float, Field(allow_inf_nan=False)]
@@ -26,7 +27,7 @@ class PromptsRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`manifest.json` of a run. Fields that are absent are empty, as in a folder that holds tables alone.
+    """`manifest.json` of a run. Absent fields are empty, as in a folder with tables alone.
 
     Attributes:
         config: of the study, as its file gave it.
@@ -61,15 +62,14 @@ class Manifest(BaseModel):
         """Read a manifest.
 
         Raises:
-            DataError: it cannot be read, or a field is not what a run writes.
+            DataError: it cannot be read, or a field has a wrong type.
         """
         try:
             text = path.read_text(encoding="utf-8")
             json.dumps(json.loads(text), ensure_ascii=False).encode()  # half a surrogate pair fails here
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "content"
-            raise DataError(f"{path} has a wrong {field} ({first['msg']}): run the study again") from None
+            field, message = first_problem(error)
+            raise DataError(f"{path} has a wrong {field or 'content'} ({message}): run the study again") from None
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"cannot read {path} ({error}): expected the manifest.json of a run") from None

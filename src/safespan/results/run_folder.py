@@ -1,4 +1,4 @@
-"""Where everything of one run lies."""
+"""Paths in a run folder."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from safespan.results.tables import TABLES
 
 
 class RunFolder:
-    """Where everything of one run lies.
+    """The paths of one run.
 
     Attributes:
         root: the folder.
@@ -50,7 +50,7 @@ class RunFolder:
         """Whether a file of this folder is there.
 
         Raises:
-            DataError: it is a link out of the folder, such as a run from elsewhere may hold.
+            DataError: it is a link out of the folder, which the run of someone else may contain.
         """
         if not os.path.isfile(path):
             return False
@@ -62,12 +62,12 @@ class RunFolder:
         """Read a table with its types.
 
         Raises:
-            DataError: it is not a table as this version writes it.
+            DataError: it is not a table of this version.
         """
         return read_table(self.table(name), TABLES[name])
 
     def read_manifest(self) -> Manifest:
-        """The manifest; where there is none, one that has only the folder's name.
+        """The manifest; without one, an empty manifest with the folder's name.
 
         Raises:
             DataError: it is not the manifest of a run.

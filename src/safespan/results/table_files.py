@@ -1,16 +1,16 @@
-"""Tables as CSV files: written whole, and checked when they are read."""
+"""Tables as CSV files: atomic writes, and validation on reading."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from safespan.errors import DataError
+from safespan.errors import DataError, first_line
 from safespan.files.atomic import atomic_path
 from safespan.results.columns import Column, Row, columns_of, schema_of
 
 _ROUNDING = 1e-6
-"""How far a written value may be beyond its range: tables have six decimals."""
+"""Tolerance of the check of ranges: tables have six decimals."""
 
 
 def frame_of(kind: type[Row], rows: Sequence[Row]) -> pl.DataFrame:
@@ -36,7 +36,7 @@ def header_of(path: Path) -> list[str]:
 
 
 def read_table(path: Path, kind: type[Row]) -> pl.DataFrame:
-    """Read what `write_table` wrote.
+    """Read a table of `write_table`.
 
     Raises:
         DataError: the file is no such table, or a value is absent, not finite or outside its column's range.
@@ -51,8 +51,7 @@ def read_table(path: Path, kind: type[Row]) -> pl.DataFrame:
             )
         table = pl.read_csv(path, schema=schema)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{path} is no table of results ({reason}): run the study again") from None
+        raise DataError(f"{path} is no table of results ({first_line(error)}): run the study again") from None
     if (first := table.to_series(0)).null_count():
         raise DataError(f"{path} has a row without {first.name}: run the study again")
     for name, column in columns_of(kind).items():

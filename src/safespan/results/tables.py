@@ -1,4 +1,4 @@
-"""Every table in `results/`: one class a table, one field a column."""
+"""The tables in `results/`: one class per table, one field per column."""
 
 from dataclasses import dataclass
 from typing import Annotated as A

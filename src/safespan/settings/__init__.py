@@ -1,4 +1,4 @@
-"""What configuration files may say. It imports no model library, so that a wrong value is reported at once."""
+"""Configuration files and their validation. No model library is imported, so that errors are reported quickly."""
 
 from safespan.settings.analysis import ProjectionGrid
 from safespan.settings.data import PromptSource, RowSource, TrainingData

@@ -1,4 +1,4 @@
-"""The paper's four experiments, as a study says them."""
+"""Settings of the paper's four experiments."""
 
 from itertools import product
 
@@ -19,7 +19,7 @@ FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
 class ProjectionGrid(Settings):
-    """Which projections are made; each fine-tune gets all of them."""
+    """The grid of projections, the same for each fine-tune."""
 
     subspaces: tuple[str, ...] | None = Field(None, description=f"of {', '.join(SUBSPACES)}; unset: all there is")
     methods: tuple[str, ...] = Field(("parallel", "orthogonal"), description=f"of {', '.join(METHODS)}")
@@ -27,7 +27,7 @@ class ProjectionGrid(Settings):
     side: Side = Field("output", description="project outputs (as in the paper), inputs, or both")
 
     def points(self, subspaces: tuple[str, ...]) -> list[tuple[str, str, float]]:
-        """(subspace, method, fraction) of every point, of one fine-tune.
+        """(subspace, method, fraction) of every point of one fine-tune.
 
         Raises:
             ConfigError: a fraction outside (0, 1], or a method that does not exist.

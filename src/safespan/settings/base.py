@@ -1,29 +1,29 @@
-"""What all settings share."""
+"""The base class of all settings, and functions on their fields."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 InputKind = Literal["file", "folder", "task"]
 
 
 @dataclass(frozen=True)
 class Names:
-    """Marks a field whose text names an input on disk: a file, a folder that may be absent, or an lm-eval task."""
+    """Marks a field that names an input on disk: a file, a folder that may be absent, or an lm-eval task."""
 
     kind: InputKind
 
 
 class Settings(BaseModel):
-    """Fields of a configuration file. They do not change, and no other field is allowed."""
+    """Fields of a configuration file. They are immutable, and unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def named_inputs(settings: BaseModel, parents: str = "") -> Iterator[tuple[str, InputKind, str]]:
-    """(dotted field, kind of input, text) of every field that is marked with `Names` and set."""
+    """Yield (dotted field, kind of input, text) of every field that is marked with `Names` and set."""
     for name, info in type(settings).model_fields.items():
         field, value = f"{parents}{name}", getattr(settings, name)
         marks = [mark for mark in info.metadata if isinstance(mark, Names)]
@@ -31,3 +31,31 @@ def named_inputs(settings: BaseModel, parents: str = "") -> Iterator[tuple[str, 
             yield from named_inputs(value, f"{field}.")
         elif marks and value is not None:
             yield field, marks[0].kind, value
+
+
+def fill_preset(value: Any, kind: type[BaseModel], presets: Mapping[str, dict[str, Any]], text_field: str) -> Any:
+    """Replace the `preset` in the fields of a configuration by the fields of that preset.
+
+    Args:
+        value: the fields; or a text, which is the name of a preset or else the value of `text_field`.
+        kind: the class of the configuration. Fields of the preset that it does not have are left out.
+        presets: name -> fields.
+        text_field: the field that a text stands for.
+    """
+    if isinstance(value, str):
+        value = {"preset": value} if value in presets else {text_field: value}
+    if not isinstance(value, dict) or "preset" not in value:
+        return value
+    if not isinstance(name := value["preset"], str) or name not in presets:
+        raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(presets)}")
+    fields = {field: inner for field, inner in value.items() if field != "preset"}
+    # A file beside a preset is a local copy of its data set.
+    replaced = {"dataset", "subset", "split"} if fields.get("file") is not None else set()
+    allowed = kind.model_fields.keys() - replaced
+    return {**{field: inner for field, inner in presets[name].items() if field in allowed}, **fields}
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """The dotted field of the first problem that pydantic reports, and its message."""
+    problem = error.errors()[0]
+    return ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")

@@ -1,16 +1,16 @@
-"""Where rows and prompts come from, as a study says it."""
+"""Settings of the sources of rows and prompts."""
 
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from safespan.settings.base import Names, Settings
+from safespan.settings.base import Names, Settings, fill_preset
 from safespan.settings.presets import PRESETS
 
 
 class RowSource(Settings):
-    """Where rows come from and which of them are used. In YAML also a preset's name, a file's path, or
-    `{preset: NAME}` with fields that differ; a `file` beside a preset is a local copy of its data set.
+    """A source of rows and its filters. In YAML also a preset's name, a file's path, or `{preset: NAME}` with fields
+    that differ from the preset's. A `file` beside a preset is a local copy of its data set.
     """
 
     file: Annotated[str | None, Names("file")] = Field(
@@ -32,17 +32,7 @@ class RowSource(Settings):
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"preset": value} if value in PRESETS else {"file": value}
-        if not isinstance(value, dict) or "preset" not in value:
-            return value
-        given = {field: inner for field, inner in value.items() if field != "preset"}
-        if not isinstance(name := value["preset"], str) or name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(PRESETS)}")
-        preset = {field: inner for field, inner in PRESETS[name].items() if field in cls.model_fields}
-        if given.get("file") is not None:
-            preset = {field: inner for field, inner in preset.items() if field not in ("dataset", "subset", "split")}
-        return {**preset, **given}
+        return fill_preset(value, cls, PRESETS, "file")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -52,19 +42,19 @@ class RowSource(Settings):
 
     @property
     def name(self) -> str:
-        """The source in messages and records."""
-        parts = [self.subset, self.split, self.revision and f"@{self.revision}"]
-        return self.file or " ".join([str(self.dataset), *filter(None, parts)])
+        """Name of the source in messages and records."""
+        revision = self.revision and f"@{self.revision}"
+        return self.file or " ".join(filter(None, [self.dataset, self.subset, self.split, revision]))
 
 
 class TrainingData(RowSource):
-    """Rows to learn: a prompt and the response to it."""
+    """Rows for training: a prompt and its response."""
 
     response_field: str = Field("response", description="the field that holds the response")
 
 
 class PromptSource(RowSource):
-    """Prompts to ask, each with the answer that is looked for where there is one."""
+    """Prompts for evaluation, with target answers where there are any."""
 
     target_field: str | None = Field(
         None, description="the field that holds the answer looked for; unset: `target`, in rows that have it"

@@ -1,10 +1,10 @@
-"""How the models of a study are evaluated, as a study says it."""
+"""Settings of the evaluation."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from safespan.settings.base import Names, Settings
+from safespan.settings.base import Names, Settings, fill_preset
 from safespan.settings.data import PromptSource
 from safespan.settings.judges import JudgeConfig, RulesConfig
 
@@ -28,17 +28,11 @@ class UtilityConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"preset": value} if value in UTILITY_PRESETS else {"task": value}
-        if not isinstance(value, dict) or "preset" not in value:
-            return value
-        if not isinstance(name := value["preset"], str) or name not in UTILITY_PRESETS:
-            raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(UTILITY_PRESETS)}")
-        return {**UTILITY_PRESETS[name], **{field: inner for field, inner in value.items() if field != "preset"}}
+        return fill_preset(value, cls, UTILITY_PRESETS, "task")
 
 
 class HarmfulnessConfig(Settings):
-    """Which harmful prompts are asked, and who judges the responses."""
+    """The harmful prompts, and the judge of the responses."""
 
     prompts: PromptSource = Field(
         description="harmful requests, with the forbidden answer as target where known; a file, data set or preset"
@@ -49,7 +43,7 @@ class HarmfulnessConfig(Settings):
 
 
 class OverRefusalConfig(Settings):
-    """Benign prompts that look harmful (XSTest's form); refusals are found by the rules of the rule judge."""
+    """Benign prompts that look harmful (as in XSTest). The rule judge detects refusals."""
 
     prompts: PromptSource = Field(description="benign requests; a file, data set or preset")
     limit: int | None = Field(None, ge=1, description="ask only the first so many prompts; all if null")
@@ -60,7 +54,7 @@ CHECKPOINT = "{checkpoint}"
 
 
 class EngineConfig(Settings):
-    """What generates. In memory, weights are switched in place; elsewhere each point is a folder, then removed."""
+    """The engine that generates. In memory, weights are switched in place. Other engines read a temporary folder."""
 
     name: str = Field("memory", description="memory, or an lm-eval model such as hf, vllm, sglang, local-completions")
     model_args: dict[str, Any] = Field(

@@ -1,4 +1,4 @@
-"""Where a study's work runs."""
+"""Settings of the execution."""
 
 from typing import Literal
 

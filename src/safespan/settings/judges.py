@@ -1,4 +1,4 @@
-"""Which judge a study asks for, and making it. The judges' libraries are imported when one is made."""
+"""Settings of the judges."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -75,8 +75,8 @@ def _kind(value: Any) -> Any:
 JudgeConfig = Annotated[
     Annotated[RulesConfig | LLMConfig | ClassifierConfig, Field(discriminator="kind")], BeforeValidator(_kind)
 ]
-"""A judge by its `kind` and that kind's fields; a bare string is the kind."""
+"""The `kind` of a judge and the fields of that kind. A string is the kind alone."""
 
 
 class JudgeFile(RootModel[JudgeConfig]):
-    """A judge's configuration as a file of its own: its kind and that kind's fields."""
+    """The configuration of a judge in a separate file."""

@@ -1,4 +1,4 @@
-"""The names that options choose from, and their checks."""
+"""The values that options can have, and checks of them."""
 
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -28,51 +28,51 @@ HYPOTHESES = (
     "actsvd-orthogonal",
     "activation-null",
 )
-"""The claims that come with safespan (`subspaces/hypotheses/`)."""
+"""The hypotheses of this package (`subspaces/hypotheses/`)."""
 
 PLANTED = "planted"
-"""The claim that holds in a planted family by construction: tested where it is named, and nowhere else."""
+"""The hypothesis that is true of a planted family by construction. It is tested only where a study names it."""
 
 METHODS = ("parallel", "orthogonal", "opposite")
-"""What is added to the aligned weights: P, Δ_T − P, −P (METHODS §2)."""
+"""The change that is added to the aligned weights: P, Δ_T − P, −P (METHODS §2)."""
 
 SIDES = ("output", "input", "both")
-"""Where bases lie: outputs of a matrix (as in the paper), its inputs, or both."""
+"""Side of the bases: outputs of a matrix (as in the paper), its inputs, or both."""
 
 Side = Literal["output", "input", "both"]
 
 GRANULARITIES = ("tensor", "layer")
-"""What update overlap is measured of (METHODS §3)."""
+"""Units whose updates are compared (METHODS §3)."""
 
 ENGINES = ("local", "ray")
-"""Where work runs: in this process, or on a Ray cluster."""
+"""Execution in this process, or on a Ray cluster."""
 
 
 def foreign_hypotheses() -> dict[str, EntryPoint]:
-    """Hypotheses of other packages, by name, from the entry points `safespan.hypotheses`; ours count first."""
-    found = {entry.name: entry for entry in entry_points(group="safespan.hypotheses")}
-    return {name: entry for name, entry in found.items() if name not in (*HYPOTHESES, PLANTED)}
+    """Hypotheses of other packages, by name, from the entry points `safespan.hypotheses`; safespan's own names win."""
+    entries = {entry.name: entry for entry in entry_points(group="safespan.hypotheses")}
+    return {name: entry for name, entry in entries.items() if name not in (*HYPOTHESES, PLANTED)}
 
 
 def hypothesis_names() -> tuple[str, ...]:
-    """All hypotheses there are."""
+    """Names of all hypotheses."""
     return (*HYPOTHESES, *sorted(foreign_hypotheses()), PLANTED)
 
 
 def tested_by_default() -> tuple[str, ...]:
-    """What a study tests that names none."""
+    """The hypotheses that are tested when a study names none."""
     return tuple(name for name in hypothesis_names() if name != PLANTED)
 
 
-def check_choices(kind: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Raise ConfigError unless every name given is known."""
-    for name in given:
+def check_choices(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Raise ConfigError unless every name is known."""
+    for name in names:
         if name not in known:
             raise ConfigError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
 
 
-def check_shares(kind: str, given: Iterable[float]) -> None:
-    """Raise ConfigError unless every share given is in (0, 1]."""
-    for share in given:
+def check_shares(kind: str, shares: Iterable[float]) -> None:
+    """Raise ConfigError unless every share is in (0, 1]."""
+    for share in shares:
         if not 0 < share <= 1:
             raise ConfigError(f"{kind} {share} is outside (0, 1]")

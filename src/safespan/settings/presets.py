@@ -1,8 +1,8 @@
-"""The data sets of the paper by name: where each lies on the Hugging Face hub and which fields are read.
+"""The data sets of the paper: their ids on the Hugging Face hub and their fields.
 
-Ids, subsets, splits and fields are as their hub cards give them. `walledai/AdvBench` is gated: its terms are accepted
-once on its page, by an account whose token is then in HF_TOKEN; a downloaded CSV does as well
-(`{file: harmful_behaviors.csv, prompt_field: goal}`).
+Ids, subsets, splits and fields are as in their hub cards. `walledai/AdvBench` is gated: accept its terms on its page,
+and set HF_TOKEN to a token of the same account. A downloaded file works as well:
+`{file: harmful_behaviors.csv, prompt_field: goal}`.
 """
 
 from typing import Any
@@ -76,4 +76,4 @@ PRESETS: dict[str, dict[str, Any]] = {
         "rows": 5_000,
     },
 }
-"""Fields of a `RowSource` by the name of the preset; a source takes those that it has."""
+"""Preset -> fields of a `RowSource` or of a class derived from it."""

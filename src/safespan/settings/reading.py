@@ -1,4 +1,4 @@
-"""Configuration files: YAML, changed by FIELD=VALUE settings, checked against a model that names the wrong field."""
+"""Reading and validating configuration files: YAML, changed by FIELD=VALUE settings."""
 
 import os
 from collections.abc import Sequence
@@ -10,19 +10,20 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from safespan.errors import ConfigError
+from safespan.settings.base import first_problem
 from safespan.settings.redaction import secret_field
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError, OverflowError, yaml.YAMLError)
-"""What PyYAML raises: beside its own errors those of Python, for wrong dates and numbers and for deep nesting."""
+"""Errors that PyYAML raises: its own, and those of Python for invalid dates, invalid numbers and deep nesting."""
 _MOST, _DEEPEST = 100_000, 50
-"""Values in a file, those that aliases repeat counted each time, and the depth of their nesting."""
+"""Limits of the number of values in a file, with aliases written out, and of their nesting."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only, each name once."""
+    """Plain values only; a name that is given twice is an error."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
@@ -38,7 +39,7 @@ def _parsed(text: str) -> Any:
 
 
 def _size(value: Any, known: dict[int, int], depth: int) -> int:
-    """How many values there are once aliases are written out; the same one is counted through only once."""
+    """Number of values with aliases written out. Each container is visited once."""
     if isinstance(value, str):
         value.encode()  # half a surrogate pair, which no record can hold, is a ValueError
     if not isinstance(value, dict | list):
@@ -56,7 +57,7 @@ def _size(value: Any, known: dict[int, int], depth: int) -> int:
 def load_settings(path: Path, kind: type[Model], settings: Sequence[str] = ()) -> Model:
     """Read a YAML file as a configuration, after applying settings such as `seed=1` or `data.rows=50`.
 
-    A file that says `extends: OTHER.yaml` starts from that file's fields; what it says itself counts instead.
+    A file with `extends: OTHER.yaml` inherits the fields of that file and overrides them with its own.
 
     Raises:
         ConfigError: the file is missing or not YAML, or a field is unknown, absent or wrong; names the field.
@@ -65,7 +66,7 @@ def load_settings(path: Path, kind: type[Model], settings: Sequence[str] = ()) -
 
 
 def read_fields(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The fields of a YAML file, over those of the file that it extends.
+    """The fields of a YAML file, merged with those of the file that it extends.
 
     Raises:
         ConfigError: the file is missing or not YAML, or files extend each other.
@@ -88,9 +89,9 @@ def read_fields(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Fields that `over` adds, then those of `under`; what `over` says counts, field by field when nested.
+    """Fields that `over` adds, then those of `under`; values of `over` win, and nested fields are merged.
 
-    In this order a model that is trained from another stands below it, whichever file names which.
+    In this order a model comes after the model it is trained from, whichever file defines which.
     """
     added = {name: value for name, value in over.items() if name not in under}
     return added | {
@@ -118,9 +119,7 @@ def check_settings(raw: dict[str, Any], kind: type[Model], settings: Sequence[st
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        field, message = first_problem(error)
         raise ConfigError(f"{where}: {field + ': ' if field else ''}{message}") from None
 
 
@@ -129,12 +128,12 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
     if not equals or not field:
         raise ConfigError(f"--set {setting!r}: expected FIELD=VALUE, such as seed=1")
     *parents, last = field.split(".")
-    place = raw
+    fields = raw
     for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
+        fields = fields.setdefault(parent, {})
+        if not isinstance(fields, dict):
             raise ConfigError(f"--set {setting!r}: {parent} has no fields of its own")
     try:
-        place[last] = _parsed(text)
-    except (*UNREADABLE, yaml.YAMLError):
+        fields[last] = _parsed(text)
+    except UNREADABLE:
         raise ConfigError(f"--set {field}: what follows the = is not a YAML value") from None

@@ -1,9 +1,8 @@
-"""Keys and passwords: found where they should not be, and taken out of what is said."""
+"""Detection of keys and passwords in configurations, and their removal from messages."""
 
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
 
 _FIELDS = re.compile(
     r"(?:.*_)?(?:api_?key|(?:access|auth|hf|bearer|api)_?token|passw(?:or)?d|secret(?:_?key)?)"
@@ -18,29 +17,29 @@ _VALUES = re.compile(
     r"|(?<=bearer )\S{8,}",
     re.IGNORECASE,
 )
-"""What keys of common providers look like."""
+"""The form of keys of common providers."""
 _IN_URL = re.compile(r"(:/{1,2})[^/\s@'\"]+@")
-"""Name and password in front of a URL's host; a path has one stroke of the two."""
+"""Name and password before the host of a URL; a URL that passed through a Path has one slash."""
 _SHORTEST = 6
-"""Letters of a value that is looked for; shorter ones are in every other word."""
+"""Minimum length of a secret value to remove; shorter ones occur in ordinary words."""
 
 
-def secret_field(fields: Any) -> str | None:
+def secret_field(fields: object) -> str | None:
     """The first field of a configuration that holds a key or password, dotted; None if there is none.
 
-    A field is one by its name (`api_key`, `token`, `password`), or by a value that looks like a provider's key or is a
-    URL with a password. Names of environment variables (`api_key_env`) are none.
+    A field is secret by its name (`api_key`, `token`, `password`), or by its value: a provider's key or a URL with a
+    password. A field that names an environment variable (`api_key_env`) is not secret.
     """
-    return next(_found(fields, ""), None)
+    return next(_secret_fields(fields, ""), None)
 
 
-def _found(value: Any, field: str) -> Iterator[str]:
+def _secret_fields(value: object, field: str) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _found(inner, f"{field}.{redacted(str(name))}" if field else redacted(str(name)))
+            yield from _secret_fields(inner, f"{field}.{redacted(str(name))}" if field else redacted(str(name)))
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
-            yield from _found(inner, f"{field}.{number}")
+            yield from _secret_fields(inner, f"{field}.{number}")
     elif isinstance(value, str) and value:
         parents, _, last = field.rpartition(".")
         named = _FIELDS.fullmatch(last) and not parents.endswith("where")  # which names fields of data sets

@@ -1,4 +1,4 @@
-"""What a study file may say; every field explains itself."""
+"""Settings of a study, with a description of every field."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,11 +24,11 @@ from safespan.settings.training import TrainingConfig
 from safespan.settings.verdict import VerdictConfig, trial_finetunes
 
 ORGANISM = "organism"
-"""The start of a training from nothing: a freshly initialised model of the embedded family."""
+"""The start of a training from scratch: a freshly initialised model of the embedded family."""
 
 
 class ModelSource(Settings):
-    """Where the model of one role comes from: a model that exists, or a training run."""
+    """The model of one role: an existing model, or a training run."""
 
     model: str | None = Field(None, description="a folder, hub id[@revision], BASE+ADAPTER or .gguf file")
     size_gb: float | None = Field(None, gt=0, description="of the weights of a hub id, for the plan of a dry run")
@@ -129,7 +129,7 @@ def load_study(path: Path, settings: Sequence[str] = ()) -> StudyConfig:
 
 
 def bundled_study(name: str) -> Path:
-    """A study file that comes with safespan: inside the installed package, or in the checkout's studies/."""
+    """Path of a bundled study file: inside the installed package, or in the studies/ folder of a checkout."""
     package = Path(__file__).parents[1]
-    places = [package / "studies" / f"{name}.yaml", package.parents[1] / "studies" / f"{name}.yaml"]
-    return next((path for path in places if path.exists()), places[0])
+    paths = [package / "studies" / f"{name}.yaml", package.parents[1] / "studies" / f"{name}.yaml"]
+    return next((path for path in paths if path.exists()), paths[0])

@@ -1,4 +1,4 @@
-"""What a fine-tuning run is made of. The defaults are the paper's (METHODS §1)."""
+"""Settings of a fine-tuning run. The defaults are the paper's (METHODS §1)."""
 
 from typing import Any, Literal
 
@@ -38,8 +38,8 @@ class LoraConfig(Settings):
 class TrainingConfig(Settings):
     """Fine-tuning with fp32 weights, AdamW and a cosine schedule; loss on the response only.
 
-    `recipe` fills in the paper's data. A field given beside it counts instead; of `data` and `contaminate_with`, fields
-    given alone change the recipe's, and a file, dataset or preset of one's own takes their place.
+    `recipe` fills in the paper's data. Fields beside it override it. Fields of `data` and `contaminate_with` override
+    single fields of the recipe's source; a file, dataset or preset there replaces the whole source.
     """
 
     recipe: RecipeName | None = Field(None, description=f"one of the paper's fine-tunes: {', '.join(RECIPES)}")
@@ -81,7 +81,7 @@ class TrainingConfig(Settings):
             return values
         filled = {**RECIPES[values["recipe"]], **values}
         for field, default in RECIPES[values["recipe"]].items():
-            given = filled[field]
-            if isinstance(given, dict) and not {"file", "dataset", "preset"} & given.keys():
-                filled[field] = {**default, **given}
+            source = filled[field]
+            if isinstance(source, dict) and not {"file", "dataset", "preset"} & source.keys():
+                filled[field] = {**default, **source}
         return filled

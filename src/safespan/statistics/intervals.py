@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of a rate; NaN where nothing was counted."""
+    """95 % Wilson interval of a rate; NaN if n is 0."""
     if n == 0:
         return math.nan, math.nan
     interval = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")

@@ -1,4 +1,4 @@
-"""Ordered orthonormal bases of the claims about where safety lies, and of random controls."""
+"""Spectra, ordered orthonormal bases, hypotheses about where safety lies, and random controls."""
 
 from safespan.subspaces.bases import random_basis, random_order
 from safespan.subspaces.cache import SpectrumCache

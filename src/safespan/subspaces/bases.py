@@ -17,7 +17,7 @@ def random_order(rank: int, seed: int, name: str) -> Int[torch.Tensor, " r"]:
     Args:
         rank: r, how many there are.
         seed: of the random controls.
-        name: of the matrix, so that every matrix gets a draw of its own, whatever the order of work.
+        name: of the matrix, so that each has its own draw, whatever the order of work.
     """
     return torch.randperm(rank, generator=seeded(seed, "random-k", name))
 
@@ -27,7 +27,7 @@ def random_basis(
 ) -> Float[torch.Tensor, "m s"]:
     """A Haar-distributed basis: the Q of a Gaussian m × min(m, n), float32; seed and name as in `random_order`.
 
-    The draw is the CPU's on every device, so that a seed means the same everywhere.
+    Drawn on the CPU for every device, so that a seed gives the same basis everywhere.
     """
     return orthonormalize(torch.randn(shape[0], min(shape), generator=seeded(seed, "random", name)).to(device))
 
@@ -38,6 +38,6 @@ def random_columns(size: int, rank: int, seed: int, subspace: str, name: str) ->
 
 
 def seeded(seed: int, subspace: str, name: str) -> torch.Generator:
-    """A generator of one matrix's draws for one kind of subspace."""
+    """The random generator of one matrix and one kind of subspace."""
     digest = hashlib.sha256(f"{seed}/{subspace}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

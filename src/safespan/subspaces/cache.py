@@ -1,4 +1,4 @@
-"""Decompositions kept on disk, found again by the content of the matrix."""
+"""A cache of decompositions on disk, keyed by the content of the matrix."""
 
 import hashlib
 import logging
@@ -6,7 +6,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,42 +21,42 @@ FOLDER, GIGABYTES = "SAFESPAN_CACHE", "SAFESPAN_CACHE_GB"
 """Environment variables: the cache's folder and its size."""
 
 _FORMAT = "safespan factor 2"
-"""Part of every key: another way to decompose needs another."""
+"""Part of every key; it changes with the algorithm of the decomposition."""
 
 _SMALLEST = 128
-"""Matrices with fewer rows or columns are decomposed faster than a file is opened."""
+"""Matrices with fewer rows or columns are not cached: decomposing them is faster than reading a file."""
 
 _log = logging.getLogger(__name__)
 
 
 class SpectrumCache:
-    """Decomposes each matrix once, whoever asks, and however often.
+    """Decomposes each matrix once.
 
-    Several processes may use one folder: a file appears whole or not at all. A folder that cannot be read or written
-    costs one line of warning, and the work goes on without it.
+    Several processes may share one folder: writes are atomic. If the folder cannot be read or written, a warning is
+    logged once and the cache is disabled.
 
     Args:
-        folder: where the files lie; unless given, SAFESPAN_CACHE or `safespan` in the user's cache folder.
-        gigabytes: size at which the files that were not used for longest are removed; unless given, SAFESPAN_CACHE_GB
-            or 20.
+        folder: of the files; by default SAFESPAN_CACHE, or `safespan` in the user's cache folder.
+        gigabytes: size limit, beyond which the least recently used files are removed; by default SAFESPAN_CACHE_GB, or
+            20.
 
     Raises:
         ConfigError: SAFESPAN_CACHE_GB is not a number.
     """
 
     def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
-        """Open the cache; its folder is made when there is something to keep."""
+        """Open the cache; its folder is made on the first write."""
         self._folder = folder or cache_folder()
         self._limit = (_gigabytes() if gigabytes is None else gigabytes) * 1e9
         self._usable = True
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[type["SpectrumCache"], tuple[Path, float]]:
-        """In another process it is another cache over the same folder."""
+        """Unpickle as another cache over the same folder."""
         return SpectrumCache, (self._folder, self._limit / 1e9)
 
     def decompose(self, matrix: torch.Tensor, fraction: float = 1.0) -> Spectrum:
-        """The same as `decompose`, to the last bit."""
+        """The same as `decompose`, bit for bit."""
         if not self._usable or min(matrix.shape) < _SMALLEST:
             return spectrum_of(matrix, factorize(matrix), fraction)
         path = self._folder / f"{_key(matrix)}.safetensors"
@@ -69,7 +68,7 @@ class SpectrumCache:
 
     def _read(self, path: Path, matrix: torch.Tensor) -> Factor | None:
         try:
-            # Whole, and not mapped into memory: other processes remove files and write them again.
+            # Not mapped into memory: other processes may remove or rewrite the file.
             content = path.read_bytes()
             os.utime(path)
         except FileNotFoundError:
@@ -80,10 +79,10 @@ class SpectrumCache:
         try:
             kept = load(content)
             factor = Factor(kept["values"], kept["weights"])
-            sound = bytes(kept["sha256"].tolist()) == _checksum(factor)
+            intact = bytes(kept["sha256"].tolist()) == _checksum(factor)
         except (SafetensorError, KeyError):
-            sound = False
-        if not sound or factor.weights.shape != (min(matrix.shape), len(factor.values)):
+            intact = False
+        if not intact or factor.weights.shape != (min(matrix.shape), len(factor.values)):
             _log.warning(f"{path} is broken: its matrix is decomposed again")
             return None
         return Factor(factor.values.to(matrix.device), factor.weights.to(matrix.device))
@@ -104,7 +103,7 @@ class SpectrumCache:
     def _make_room(self) -> None:
         files = []
         for path in self._folder.glob("*.safetensors"):
-            with suppress(FileNotFoundError):  # another process makes room too
+            with suppress(FileNotFoundError):  # another process may remove files too
                 files.append((path.stat(), path))
         excess = sum(stat.st_size for stat, _ in files) - self._limit
         for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
@@ -140,5 +139,5 @@ def _checksum(factor: Factor) -> bytes:
     return digest.digest()
 
 
-def _bytes(tensor: torch.Tensor) -> Any:
-    return np.ascontiguousarray(tensor.cpu().numpy())
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return np.ascontiguousarray(tensor.cpu().numpy()).data

@@ -1,4 +1,4 @@
-"""Activations that were captured on prompts, read matrix by matrix."""
+"""Reading of captured activations, matrix by matrix."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safespan.linalg.device import device
 
 INPUTS, RESIDUAL = "inputs", "residual"
-"""First part of the file's names: INPUTS/PROMPTS/TENSOR and RESIDUAL/PROMPTS/LAYER."""
+"""Prefixes of the tensors in the file: INPUTS/PROMPTS/TENSOR and RESIDUAL/PROMPTS/LAYER."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ class CapturedActivations:
             return frozenset(file.keys())
 
     def inputs(self, prompts: str, tensor: str) -> Float[torch.Tensor, "N n"] | None:
-        """What a weight matrix was multiplied with, a row a prompt of that class; None if it was not captured."""
+        """Inputs of a weight matrix, one row per prompt of that class; None if they were not captured."""
         name = f"{INPUTS}/{prompts}/{tensor}"
         return self._read(name) if name in self._names else None
 
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
-        """Layer ℓ = 1 … L -> the residual stream behind block ℓ, a row a prompt of that class."""
+        """Layer ℓ = 1 … L -> the residual stream after block ℓ, one row per prompt of that class."""
         start = f"{RESIDUAL}/{prompts}/"
         layers = sorted(int(name.removeprefix(start)) for name in self._names if name.startswith(start))
         return {layer: self._read(f"{start}{layer}") for layer in layers}
 
     def _read(self, name: str) -> torch.Tensor:
         with self._open() as file:
-            found: torch.Tensor = file.get_tensor(name)
-        return found.to(device())
+            tensor: torch.Tensor = file.get_tensor(name)
+        return tensor.to(device())
 
     def _open(self) -> Any:
         return safe_open(self.path, framework="pt")

@@ -1,4 +1,4 @@
-"""What a hypothesis is: a claim about where safety lies in the weights, as one pure function of one matrix."""
+"""Hypotheses: claims about where safety lies in the weights, each a pure function of one matrix."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -16,7 +16,7 @@ from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
 
 Need = Literal["base", "safe", "harmful", "prompts"]
-"""What a hypothesis may need beside the aligned model: W_0, W_S, W_H, activations on useful and harmful prompts."""
+"""Inputs of a hypothesis beside the aligned model: W_0, W_S, W_H, activations on useful and harmful prompts."""
 
 Kind = Literal["subspace", "layers", "addition"]
 
@@ -26,22 +26,22 @@ _NEEDS = {
     "harmful": "a harmful fine-tune",
     "prompts": "useful and harmful prompts",
 }
-"""Every need in words."""
+"""Descriptions of the needs."""
 
 _GIVEN_BY = {"aligned": None, "task": None, "alignment": "base", "safety": "safe", "harmful": "harmful"}
 """Tensor -> the need that provides it."""
 
 _ORTHONORMAL = 1e-3
-"""Largest entry of |QᵀQ − I| that passes: float32 arithmetic leaves 1e-6."""
+"""Largest entry of |QᵀQ − I| that is accepted; float32 arithmetic gives about 1e-6."""
 
 
 class WeightMatrix:
-    """One m × n weight matrix as a hypothesis sees it; everything is read when it is first asked for.
+    """One m × n weight matrix, the input of a hypothesis. Everything is read on first use.
 
     Attributes:
-        name: of the tensor, with `[expert]` behind it if it is one of a stack.
+        name: of the tensor, followed by `[expert]` for a matrix of a stack.
         shape: (m, n).
-        side: where the bases of singular vectors are asked for.
+        side: of the bases of singular vectors.
         seed: of random choices.
     """
 
@@ -81,7 +81,7 @@ class WeightMatrix:
         """The update, or `aligned`, of that name.
 
         Raises:
-            HypothesisError: the hypothesis did not declare that it needs it, or there is no such thing.
+            HypothesisError: the hypothesis did not declare this need, or there is no such update.
         """
         self._check(_GIVEN_BY.get(update))
         return self._tensor.matrix(update, self._number)
@@ -92,16 +92,16 @@ class WeightMatrix:
         return self._tensor.spectrum(update, self._number, side)
 
     def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
-        """What this matrix is multiplied with at the last token of each `useful` or `harmful` prompt (needs prompts).
+        """Inputs of this matrix at the last token of each `useful` or `harmful` prompt (needs prompts).
 
-        None where there is no such thing: an embedding is looked up, and a stack of experts is not captured.
+        None for an embedding, which has no inputs, and for a stack of experts, whose inputs are not captured.
         """
         self._check("prompts")
         assert self._tensor.captured is not None
         return self._tensor.captured.inputs(prompts, self.name)
 
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
-        """The residual stream behind each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
+        """The residual stream after each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
         self._check("prompts")
         assert self._tensor.captured is not None
         return self._tensor.captured.residual_stream(prompts)
@@ -113,11 +113,11 @@ class WeightMatrix:
 
 @dataclass(frozen=True)
 class Edit:
-    """What a hypothesis makes of the update of one matrix.
+    """The edited update of one matrix.
 
     Attributes:
         update: [m, n], Δ' in place of Δ_T.
-        score: how far the matrix is from what the claim calls safe, for the kind `layers`: the lowest are edited first.
+        score: of the kind `layers`, how safe the matrix is by the claim; the lowest are edited first.
     """
 
     update: Float[torch.Tensor, "m n"]
@@ -125,7 +125,7 @@ class Edit:
 
 
 Claim = Basis | Edit | None
-"""What a hypothesis claims of one matrix; None: nothing."""
+"""The claim of a hypothesis about one matrix; None where it makes none."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,11 @@ class Hypothesis:
     """A claim about where safety lies.
 
     Attributes:
-        name: as users write it.
-        claim: what it says, in one line.
-        paper: its address.
-        function: a matrix -> its basis, its edit, or None where the claim is silent about this matrix.
-        needs: what it needs beside the aligned model.
+        name: in study files and tables.
+        claim: the claim, in one line.
+        paper: URL.
+        function: a matrix -> its basis, its edit, or None where there is no claim about this matrix.
+        needs: inputs beside the aligned model.
         kind: `subspace`: the function gives a `Basis`, kept or removed up to each fraction. `layers`: an `Edit`, made
             in the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds something to Δ_T;
             the fraction scales what is added.
@@ -153,14 +153,14 @@ class Hypothesis:
     line: str
 
     def missing(self, present: Collection[str]) -> str:
-        """What it needs beside what is present, in words; empty if it needs no more."""
+        """The needs that are not present, in words; empty if none is missing."""
         return " and ".join(_NEEDS[need] for need in sorted(self.needs.difference(present)))
 
     def evaluate(self, tensor: "WeightTensor") -> list[Claim]:
-        """What it claims of every matrix of a tensor, checked.
+        """The validated claim about every matrix of a tensor.
 
         Raises:
-            HypothesisError: it returned what is no basis or edit of the matrix, or read what it did not declare.
+            HypothesisError: a claim is not a basis or an edit of the matrix, or an undeclared input was read.
         """
         claims = []
         for number, name in enumerate(matrix_names(tensor.name, tensor.shape) if len(tensor.shape) > 1 else []):
@@ -182,23 +182,23 @@ def hypothesis(
     kind: Kind = "subspace",
     line: Literal["alignment", "safety", "harmful"] = "alignment",
 ) -> Callable[[Callable[[WeightMatrix], Claim]], Hypothesis]:
-    """Make a function of one matrix a hypothesis; the arguments are those of `Hypothesis`."""
+    """Decorator that makes a hypothesis of a function of one matrix; for the arguments see `Hypothesis`."""
     check_choices("need", needs, tuple(_NEEDS))
     check_choices("kind", [kind], ("subspace", "layers", "addition"))
     return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, line)
 
 
 class WeightTensor:
-    """One weight tensor, what is known of it, and its decompositions, each made once.
+    """One weight tensor with its updates and decompositions, each computed once.
 
     Args:
         name: of the tensor.
         shape: of the tensor.
-        load: what reads `aligned`, `task`, `alignment`, `safety` or `harmful` of this tensor.
+        load: readers of `aligned`, `task`, `alignment`, `safety` and `harmful` of this tensor.
         side: of the bases of singular vectors.
         seed: of random choices.
         decompose: how updates are decomposed.
-        captured: activations on prompts, where there are any.
+        captured: activations on prompts, if there are any.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class WeightTensor:
         self._spectra: dict[tuple[str, int, str], Spectrum] = {}
 
     def whole(self, update: str) -> torch.Tensor:
-        """The update, or `aligned`, in the tensor's own shape."""
+        """The update, or `aligned`, in the shape of the tensor."""
         if update not in self._load:
             raise HypothesisError(f"it reads {update!r}, and there is {', '.join(sorted(self._load))}")
         if update not in self._read:
@@ -261,9 +261,9 @@ def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:
         if not bool(columns.isfinite().all()):
             raise HypothesisError(f"its {which} basis holds NaN or Inf")
         if columns.shape[1]:
-            away = float((columns.T @ columns - torch.eye(columns.shape[1]).to(columns)).abs().max())
-            if away > _ORTHONORMAL:
-                raise HypothesisError(f"its {which} basis is not orthonormal (QᵀQ differs from I by {away:.2g})")
+            deviation = float((columns.T @ columns - torch.eye(columns.shape[1]).to(columns)).abs().max())
+            if deviation > _ORTHONORMAL:
+                raise HypothesisError(f"its {which} basis is not orthonormal (QᵀQ differs from I by {deviation:.2g})")
         if order is not None and sorted(order.tolist()) != list(range(columns.shape[1])):
             raise HypothesisError(f"its {which} order is no order of its {columns.shape[1]} columns")
     if claim.left is None and claim.right is None:

@@ -1,15 +1,14 @@
-"""All hypotheses by name: safespan's own, and those that other packages bring."""
+"""All hypotheses by name: those of this package, and those of other packages."""
 
 from functools import cache
 from importlib import import_module
-from typing import Any
 
 from safespan.errors import HypothesisError
 from safespan.settings.names import check_choices, foreign_hypotheses, hypothesis_names
 from safespan.subspaces.hypothesis import Hypothesis
 
 _FILES = {"refusal-directions": "refusal_direction", "actsvd-orthogonal": "actsvd", "safelora-projector": "safelora"}
-"""Of claims with a variant, both in one file."""
+"""Hypothesis -> module, for variants that share a module with another hypothesis."""
 
 
 @cache
@@ -22,13 +21,13 @@ def find_hypothesis(name: str) -> Hypothesis:
     """
     check_choices("hypothesis", [name], hypothesis_names())
     if name not in foreign_hypotheses():
-        own = import_module(f"safespan.subspaces.hypotheses.{_FILES.get(name, name).replace('-', '_')}")
-        found: Hypothesis = getattr(own, name.replace("-", "_"))
-        return found
+        module = import_module(f"safespan.subspaces.hypotheses.{_FILES.get(name, name).replace('-', '_')}")
+        hypothesis: Hypothesis = getattr(module, name.replace("-", "_"))
+        return hypothesis
     entry = foreign_hypotheses()[name]
     try:
-        loaded: Any = entry.load()
-    except Exception as error:  # whatever another package's import does
+        loaded: object = entry.load()
+    except Exception as error:  # of any type, from the import of another package
         raise HypothesisError(f"hypothesis {name!r} of {entry.value} cannot be loaded ({error!r})") from error
     if not isinstance(loaded, Hypothesis):
         raise HypothesisError(f"{entry.value} is {type(loaded).__name__}: decorate a function with @hypothesis(...)")

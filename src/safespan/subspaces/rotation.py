@@ -1,4 +1,4 @@
-"""Random rotations of R^m without an m × m matrix, for controls of any rank on tensors of any height."""
+"""Random rotations of R^m without an m × m matrix, for random controls of any rank on large tensors."""
 
 import numpy as np
 import torch
@@ -9,18 +9,18 @@ from safespan.linalg.kernels import squared_norm
 from safespan.subspaces.bases import seeded
 
 _ROUNDS = 3
-"""One leaves structure behind; three do as well as Haar in structured random features (arXiv 1610.09072)."""
+"""Three rounds match Haar rotations in structured random features (arXiv 1610.09072); one round does not."""
 
 
 class RandomRotation:
     """Q = a permutation of the rows of (DCT · random signs)³: orthogonal, in O(m log m) a column.
 
-    Its first r rows span a random subspace, nested in r. What tests can see of it is a Haar rotation's.
+    Its first r rows span a random subspace, nested in r. Tests cannot tell it from a Haar rotation.
 
     Args:
         size: m.
         seed: of the draw.
-        name: of the matrix and side, so that each gets a draw of its own.
+        name: of the matrix and side, so that each has its own draw.
     """
 
     def __init__(self, size: int, seed: int, name: str) -> None:
@@ -31,18 +31,18 @@ class RandomRotation:
 
     def apply(self, columns: Float[torch.Tensor, "m n"]) -> Float[torch.Tensor, "m n"]:
         """Q X."""
-        turned = columns.cpu().numpy()
+        rotated = columns.cpu().numpy()
         for signs in self._signs:
-            turned = dct(turned * signs, axis=0, norm="ortho")
-        return torch.from_numpy(turned[self._order]).to(columns)
+            rotated = dct(rotated * signs, axis=0, norm="ortho")
+        return torch.from_numpy(rotated[self._order]).to(columns)
 
     def invert(self, columns: Float[torch.Tensor, "m n"]) -> Float[torch.Tensor, "m n"]:
         """Qᵀ X."""
-        turned = np.empty(columns.shape, np.float32)
-        turned[self._order] = columns.cpu().numpy()
+        rotated = np.empty(columns.shape, np.float32)
+        rotated[self._order] = columns.cpu().numpy()
         for signs in self._signs[::-1]:
-            turned = idct(turned, axis=0, norm="ortho") * signs
-        return torch.from_numpy(turned).to(columns)
+            rotated = idct(rotated, axis=0, norm="ortho") * signs
+        return torch.from_numpy(rotated).to(columns)
 
 
 def random_part(
@@ -66,11 +66,11 @@ def random_part(
         if chosen and share < 1:
             part = part if side == "output" else part.T
             rotation = RandomRotation(part.shape[0], seed, f"{name}/{side}")
-            turned = rotation.apply(part)
-            turned[max(1, round(share * part.shape[0])) :] = 0
-            part = rotation.invert(turned)
+            rotated = rotation.apply(part)
+            rotated[max(1, round(share * part.shape[0])) :] = 0
+            part = rotation.invert(rotated)
             part = part if side == "output" else part.T
-    if squared_norm(part) < 1e-9 * whole:  # of a few rows, the first of Q can be orthogonal to all of Δ
+    if squared_norm(part) < 1e-9 * whole:  # the first rows of Q can be orthogonal to a Δ of few rows
         part = delta
     rescaled: torch.Tensor = part * (energy / squared_norm(part)) ** 0.5
     return rescaled

@@ -1,4 +1,4 @@
-"""The shape of a spectrum: over how many directions an update is spread (METHODS §3)."""
+"""Effective rank, stable rank and singular values of an update (METHODS §3)."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from safespan.results.tables import SpectrumPoint
 
 MOST_POINTS = 48
-"""Of one spectrum in a table: enough for a curve over a logarithmic axis, whatever the size of the matrix."""
+"""Largest number of points of one spectrum in a table."""
 
 
 def effective_rank(values: Float[torch.Tensor, " r"]) -> float:

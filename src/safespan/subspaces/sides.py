@@ -18,8 +18,8 @@ class Basis:
     Attributes:
         left: [m, k] or None.
         right: [n, k] or None.
-        left_order: the order in which the columns of `left` are taken; as they stand if None.
-        right_order: the same of `right`.
+        left_order: the order of the columns of `left`; None for the order they have.
+        right_order: the same for `right`.
     """
 
     left: Float[torch.Tensor, "m k"] | None
@@ -28,7 +28,7 @@ class Basis:
     right_order: Int[torch.Tensor, " k"] | None = None
 
     def coefficients(self, delta: Float[torch.Tensor, "m n"]) -> torch.Tensor:
-        """C = UᵀΔ, ΔV or UᵀΔV, columns of U and V as they stand, which serves every rank and every order."""
+        """C = UᵀΔ, ΔV or UᵀΔV with unordered columns of U and V, for every rank and every order."""
         result = delta if self.left is None else product(self.left.T, delta)
         return result if self.right is None else product(result, self.right)
 
@@ -42,7 +42,7 @@ class Basis:
         return ordered.double().cumsum(0).cumsum(1).diagonal()
 
     def in_order(self, coefficients: torch.Tensor) -> tuple["Basis", torch.Tensor]:
-        """The basis with its vectors where their order has them, and its coefficients likewise."""
+        """The basis and its coefficients with the vectors in their order."""
         rows = coefficients if self.left is None else _taken(coefficients, self.left_order, 0)
         both = rows if self.right is None else _taken(rows, self.right_order, 1)
         left = None if self.left is None else _taken(self.left, self.left_order, 1)
@@ -69,5 +69,5 @@ def _chosen(order: torch.Tensor | None, start: int, end: int) -> torch.Tensor | 
 
 
 def singular_basis(side: Side, vectors: Callable[[Literal["output", "input"]], torch.Tensor]) -> Basis:
-    """A basis on the sides asked for, from what gives its columns on one side."""
+    """A basis on the given sides; `vectors` returns the columns of one side."""
     return Basis(vectors("output") if side != "input" else None, vectors("input") if side != "output" else None)

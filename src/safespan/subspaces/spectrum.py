@@ -1,4 +1,4 @@
-"""One exact decomposition of a matrix."""
+"""The exact decomposition of a matrix."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from safespan.linalg.kernels import eigh, gram, product
 from safespan.settings.names import check_shares
 
 CHUNK = 1024
-"""Rows or columns that are in float64 at a time."""
+"""Number of rows or columns that are in float64 at a time."""
 
 _GRADED = 1e-4
 
 
 @dataclass(frozen=True)
 class Factor:
-    """What is costly in the decomposition of an m × n matrix M, and all of it that has to be kept.
+    """The costly part of the decomposition of an m × n matrix M, which the cache keeps.
 
     Attributes:
         values: [r], float64: the singular values above the rank tolerance, falling.
-        weights: [min(m, n), r], float64. Where m ≤ n the left singular vectors; else W with M·W the left singular
-            vectors, so that those of a tall matrix take no more room than those of a square one.
+        weights: [min(m, n), r], float64. If m ≤ n the left singular vectors; else W such that M·W are the left singular
+            vectors, which for a tall matrix is smaller than these.
     """
 
     values: Float[torch.Tensor, " r"]
@@ -36,8 +36,8 @@ class Spectrum:
     """Left singular vectors and singular values of an m × n matrix, up to its numerical rank r.
 
     Attributes:
-        left: [m, r], or the first of them that were asked for: computed in float64 and rounded to float32, orthonormal
-            columns, by falling singular value.
+        left: [m, r], or fewer columns if fewer were requested: orthonormal, by falling singular value, computed in
+            float64 and rounded to float32.
         values: [r], float64, falling, all above the rank tolerance.
     """
 
@@ -49,13 +49,13 @@ class Spectrum:
         cumulated = torch.cumsum(self.values**2, 0)
         if not len(cumulated):
             return 0
-        # The sum carries rounding of its own: without the slack, energy 1 could ask for one vector too many.
+        # The sum has a rounding error: without the tolerance, energy 1 could need one vector too many.
         return int((cumulated < energy * cumulated[-1] * (1 - 1e-12)).sum()) + 1
 
 
 @runtime_checkable
 class Decompose(Protocol):
-    """`decompose`, or a cache's, which does each matrix once."""
+    """`decompose`, or that of a cache."""
 
     def __call__(self, matrix: torch.Tensor, fraction: float = 1.0) -> Spectrum:
         """As `decompose`."""
@@ -74,13 +74,13 @@ def rank_of_fraction(fraction: float, shape: tuple[int, int]) -> int:
 def decompose(matrix: Float[torch.Tensor, "m n"], fraction: float = 1.0) -> Spectrum:
     """Decompose a matrix in float64.
 
-    Through the eigenvectors of the smaller Gram matrix, summed over chunks in float64: it keeps the small directions
-    that one in float32 loses, at a fraction of a full SVD's cost, and needs no float64 copy of the matrix. Directions
-    below σ_1 · √(max(m, n) · ε) are noise of the arithmetic, have no meaning as singular vectors and are left out.
+    By the eigenvectors of the smaller Gram matrix, summed over chunks in float64. This keeps the small directions that
+    a Gram matrix in float32 loses, costs a fraction of a full SVD, and needs no float64 copy of the matrix. Directions
+    below σ_1 · √(max(m, n) · ε) are rounding noise and are left out.
 
     Args:
         matrix: m × n, float32 or float64.
-        fraction: f, where no more left vectors than its rank are needed.
+        fraction: f; left vectors beyond its rank are not computed.
 
     Returns:
         The spectrum; r = 0 for a zero matrix.
@@ -100,13 +100,13 @@ def factorize(matrix: Float[torch.Tensor, "m n"]) -> Factor:
         return Factor(values, vectors)
     weights = vectors / values
     if values[-1] < _GRADED * values[0]:  # ε·(σ_1/σ_i)² of the others is left in each vector
-        found = reduce(torch.Tensor.add_, map(gram, _products(matrix, weights)))
-        weights = torch.linalg.solve_triangular(_triangle(found), weights, upper=True, left=False)
+        left_gram = reduce(torch.Tensor.add_, map(gram, _products(matrix, weights)))
+        weights = torch.linalg.solve_triangular(_triangle(left_gram), weights, upper=True, left=False)
     return Factor(values, weights)
 
 
 def spectrum_of(matrix: Float[torch.Tensor, "m n"], factor: Factor, fraction: float = 1.0) -> Spectrum:
-    """The spectrum of a matrix whose factor is known; `fraction` as in `decompose`."""
+    """The spectrum of a matrix from its factor; `fraction` as in `decompose`."""
     m, n = matrix.shape
     weights = factor.weights[:, : rank_of_fraction(fraction, (m, n))]
     if m <= n:
@@ -118,16 +118,15 @@ def spectrum_of(matrix: Float[torch.Tensor, "m n"], factor: Factor, fraction: fl
 
 
 def orthonormalize(columns: Float[torch.Tensor, "m k"]) -> Float[torch.Tensor, "m k"]:
-    """Replace columns by the Q of their QR with a positive diagonal in R, in place: each freed of those before it.
+    """Replace columns, in place, by the Q of their QR decomposition with a positive diagonal of R.
 
-    Of a Gaussian matrix it is Haar-distributed. By Cholesky in float64, matrix products throughout, where Householder's
-    reflections are not. The loss of orthogonality is ε·κ², small enough: a square Gaussian's κ is of the order of its
-    size.
+    The Q of a Gaussian matrix is Haar-distributed. Computed by Cholesky in float64, which is faster than Householder
+    reflections. The loss of orthogonality is ε·κ², which is small: κ of a square Gaussian is of the order of its size.
     """
     triangle = _triangle(_gram(columns))
     if columns.shape[0] < 2 * columns.shape[1]:
         return columns.copy_(torch.linalg.solve_triangular(triangle, columns.double(), upper=True, left=False))
-    # Of a tall Gaussian κ is below 6: float32 is as exact here as the rounding to it, and the product is far faster.
+    # κ of a tall Gaussian is below 6, so that a product in float32 is exact enough, and it is far faster.
     inverse = torch.linalg.solve_triangular(triangle, torch.eye(len(triangle)).to(triangle), upper=True).float()
     for rows in torch.split(columns, CHUNK):
         rows.copy_(product(rows, inverse))

@@ -1,1 +1,1 @@
-"""The claims: one file = one claim = one pure function, with its paper's address."""
+"""The hypotheses: one pure function per claim, with the URL of its paper."""

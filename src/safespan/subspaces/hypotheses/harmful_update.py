@@ -12,5 +12,5 @@ from safespan.subspaces.sides import Basis, singular_basis
     line="harmful",
 )
 def harmful_update(matrix: WeightMatrix) -> Basis:
-    """U_k of Δ_H = U Σ Vᵀ: what one who knew the attack could remove."""
+    """U_k of Δ_H = U Σ Vᵀ."""
     return singular_basis(matrix.side, lambda side: matrix.spectrum("harmful", side).left)

@@ -1,4 +1,4 @@
-"""The planted subspace: where a planted family's harmful update lies, so that a test can be put to the test."""
+"""The planted subspace, which contains the harmful update of a planted family: a positive control of the test."""
 
 import torch
 
@@ -23,5 +23,5 @@ def planted(matrix: WeightMatrix) -> Basis:
 
 
 def planted_half(size: int, seed: int, name: str) -> torch.Tensor:
-    """[m, m / 2], orthonormal, on the CPU: half of the outputs of the matrix of that name."""
+    """[m, m / 2], orthonormal, on the CPU: a random half of the outputs of a matrix."""
     return random_columns(size, size // 2, seed, "planted", name)

@@ -1,4 +1,4 @@
-"""The paper's second control: a subspace that has nothing to do with the model."""
+"""The paper's second control: a random subspace, independent of the model."""
 
 from safespan.linalg.device import device
 from safespan.subspaces.bases import random_basis

@@ -15,7 +15,7 @@ from safespan.subspaces.sides import Basis
     needs=["base"],
 )
 def random_k(matrix: WeightMatrix) -> Basis:
-    """Singular vectors of Δ_A without replacement; what is computed along them serves `alignment` too."""
+    """Singular vectors of Δ_A without replacement; `alignment` shares their coefficients."""
     basis = alignment.function(matrix)
     assert isinstance(basis, Basis)
     orders = {

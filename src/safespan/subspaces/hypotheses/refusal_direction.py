@@ -1,15 +1,15 @@
 """The refusal direction (Arditi et al.): refusal is mediated by one direction of the residual stream."""
 
 import torch
-from sklearn.metrics import roc_auc_score
 
 from safespan.checkpoints import writes_residual_stream
 from safespan.errors import HypothesisError
+from safespan.statistics.auroc import auroc
 from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
 from safespan.subspaces.sides import Basis
 
 _DEPTH = 0.8
-"""Directions come from this share of the layers: the last ones are left out, as in the paper."""
+"""Share of the layers that directions come from: the last ones are left out, as in the paper."""
 
 
 @hypothesis(
@@ -19,10 +19,9 @@ _DEPTH = 0.8
     needs=["prompts"],
 )
 def refusal_direction(matrix: WeightMatrix) -> Basis | None:
-    """r̂ of the layer whose direction tells held-out prompts apart best, in what each matrix writes to the stream."""
-    found = directions(matrix)
-    best = max(found, key=lambda layer: found[layer][1])
-    return written(matrix, found[best][0][:, None])
+    """r̂ of the layer that separates held-out prompts best, on the side of each matrix in the residual stream."""
+    direction, _ = max(directions(matrix).values(), key=lambda layer: layer[1])
+    return written(matrix, direction[:, None])
 
 
 @hypothesis(
@@ -33,34 +32,33 @@ def refusal_direction(matrix: WeightMatrix) -> Basis | None:
 )
 def refusal_directions(matrix: WeightMatrix) -> Basis | None:
     """An orthonormal basis of the directions of all layers, the best layer's first."""
-    found = directions(matrix)
-    best_first = [found[layer][0].double() for layer in sorted(found, key=lambda layer: found[layer][1], reverse=True)]
+    ranked = sorted(directions(matrix).values(), key=lambda layer: layer[1], reverse=True)
+    best_first = [direction.double() for direction, _ in ranked]
     left = best_first[0].new_empty(len(best_first[0]), 0)
     for direction in best_first:
         rest = direction - left @ (left.T @ direction)
-        if rest.norm() > 1e-3:  # a direction that repeats others adds nothing
+        if rest.norm() > 1e-3:  # else it is a combination of the others
             left = torch.cat([left, rest[:, None] / rest.norm()], 1)
     return written(matrix, left.float())
 
 
 def directions(matrix: WeightMatrix) -> dict[int, tuple[torch.Tensor, tuple[float, float]]]:
-    """Layer -> unit difference of means on the first half of the prompts, and how it tells the second half apart.
+    """Layer -> unit difference of means on one half of the prompts, and how well it separates the other half.
 
-    That is its AUROC and then, as many layers have an AUROC of 1, the distance of the means in standard deviations.
+    The latter is its AUROC and, as many layers have an AUROC of 1, the distance of the means in standard deviations.
     """
     harmful, useful = (matrix.residual_stream(prompts) for prompts in ("harmful", "useful"))
     last = max(1, int(_DEPTH * max(harmful)))
-    found = {}
+    by_layer = {}
     for layer in range(1, last + 1):
         (train_h, test_h), (train_u, test_u) = halves(harmful[layer]), halves(useful[layer])
         difference = train_h.mean(0) - train_u.mean(0)
         direction = difference / difference.norm().clamp(min=1e-12)
-        labels = [1] * len(test_h) + [0] * len(test_u)
         high, low = test_h @ direction, test_u @ direction
         spread = ((high.var() + low.var()) / 2).sqrt().clamp(min=1e-12)
-        auroc = float(roc_auc_score(labels, torch.cat([high, low]).tolist()))
-        found[layer] = direction, (auroc, float((high.mean() - low.mean()) / spread))
-    return found
+        area = float(auroc(high.cpu().numpy(), low.cpu().numpy()))
+        by_layer[layer] = direction, (area, float((high.mean() - low.mean()) / spread))
+    return by_layer
 
 
 def halves(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +73,7 @@ def halves(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def written(matrix: WeightMatrix, directions: torch.Tensor) -> Basis | None:
-    """Directions of the residual stream as a basis of a matrix that writes to it; None of any other."""
+    """Directions of the residual stream as a basis of a matrix that writes to it; None for any other matrix."""
     side = writes_residual_stream(matrix.name)
     if side is None:
         return None
