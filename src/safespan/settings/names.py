@@ -50,8 +50,8 @@ ENGINES = ("local", "ray")
 
 def foreign_hypotheses() -> dict[str, EntryPoint]:
     """Hypotheses of other packages, by name, from the entry points `safespan.hypotheses`; ours count first."""
-    found = {entry.name: entry for entry in entry_points(group="safespan.hypotheses")}
-    return {name: entry for name, entry in found.items() if name not in (*HYPOTHESES, PLANTED)}
+    entries = {entry.name: entry for entry in entry_points(group="safespan.hypotheses")}
+    return {name: entry for name, entry in entries.items() if name not in (*HYPOTHESES, PLANTED)}
 
 
 def hypothesis_names() -> tuple[str, ...]:

@@ -31,16 +31,16 @@ def secret_field(fields: Any) -> str | None:
     A field is one by its name (`api_key`, `token`, `password`), or by a value that looks like a provider's key or is a
     URL with a password. Names of environment variables (`api_key_env`) are none.
     """
-    return next(_found(fields, ""), None)
+    return next(_secret_fields(fields, ""), None)
 
 
-def _found(value: Any, field: str) -> Iterator[str]:
+def _secret_fields(value: Any, field: str) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _found(inner, f"{field}.{redacted(str(name))}" if field else redacted(str(name)))
+            yield from _secret_fields(inner, f"{field}.{redacted(str(name))}" if field else redacted(str(name)))
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
-            yield from _found(inner, f"{field}.{number}")
+            yield from _secret_fields(inner, f"{field}.{number}")
     elif isinstance(value, str) and value:
         parents, _, last = field.rpartition(".")
         named = _FIELDS.fullmatch(last) and not parents.endswith("where")  # which names fields of data sets
