@@ -45,7 +45,7 @@ def _read_by(path: Path, seen: set[Path]) -> Iterator[Path]:
     try:
         fields: Value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # nosec B506
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        return  # lm-eval reports the error
+        return  # the evaluation reports it
     if not isinstance(fields, dict):
         return
     for other in _texts(fields.get("include")):
@@ -69,7 +69,7 @@ def _documents(fields: dict[str, Value]) -> Iterator[Path]:
 
 
 def _texts(value: Value) -> Iterator[str]:
-    """All texts in a value, at any depth."""
+    """Every text in a value, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -11,7 +11,7 @@ class Local:
     """This process: tensors side by side on its cores, one model under test."""
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """As `pool.parallel_map`."""
+        """As `linalg.parallel.parallel_map`."""
         return parallel_map(work, items)
 
     def run_jobs(

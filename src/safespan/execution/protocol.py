@@ -1,4 +1,4 @@
-"""What it takes to run a study's work somewhere."""
+"""The interfaces of executions, workers and jobs."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
@@ -15,21 +15,21 @@ class Named(Hashable, Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of the job."""
 
 
 class Worker(Protocol):
-    """Does one job after another; what it loads for one serves the next."""
+    """Does one job after another, and keeps what it has loaded."""
 
     def __call__(self, job: Any, /) -> Any:
         """Do one job."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release its resources."""
 
 
 class Execution(Protocol):
-    """Two ways to spread work: items without state, and jobs for workers that hold a model."""
+    """Two ways to distribute work: a map over items, and jobs for workers with state."""
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of the items."""
@@ -37,4 +37,4 @@ class Execution(Protocol):
     def run_jobs(
         self, make: Callable[[], Worker], jobs: Sequence[Job], group: Callable[[Job], Hashable]
     ) -> Iterator[tuple[Job, Any]]:
-        """(job, result) as they are done; a worker goes on with jobs of one group while it can."""
+        """Yield (job, result) as jobs finish; a worker prefers jobs of the group of its last job."""

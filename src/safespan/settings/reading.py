@@ -17,7 +17,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 _UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError, OverflowError, yaml.YAMLError)
-"""Errors that PyYAML raises: its own, and those of Python for invalid dates, invalid numbers and deep nesting."""
+"""What PyYAML raises: beside its own errors those of Python, for wrong dates and numbers and for deep nesting."""
 _MOST, _DEEPEST = 100_000, 50
 """Limits of the number of values in a file, with aliases written out, and of their nesting."""
 
@@ -128,12 +128,12 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
     if not equals or not field:
         raise ConfigError(f"--set {setting!r}: expected FIELD=VALUE, such as seed=1")
     *parents, last = field.split(".")
-    fields = raw
+    place = raw
     for parent in parents:
-        fields = fields.setdefault(parent, {})
-        if not isinstance(fields, dict):
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
             raise ConfigError(f"--set {setting!r}: {parent} has no fields of its own")
     try:
-        fields[last] = _parsed(text)
-    except _UNREADABLE:
+        place[last] = _parsed(text)
+    except (*_UNREADABLE, yaml.YAMLError):
         raise ConfigError(f"--set {field}: what follows the = is not a YAML value") from None
