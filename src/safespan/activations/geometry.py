@@ -42,14 +42,7 @@ def activation_overlap(
     drawn = resampled_overlap(x, y, energies, centered, resampling or Resampling(0, 0))
     return [
         ActivationPoint(
-            point.energy_fraction,
-            point.k_x,
-            point.k_y,
-            point.mso,
-            point.mso_random,
-            float(low),
-            float(high),
-            float(p_value),
+            point.energy_fraction, point.k_x, point.k_y, point.mso, point.mso_random, *map(float, resampled)
         )
-        for point, low, high, p_value in zip(points, *drawn, strict=True)
+        for point, *resampled in zip(points, *drawn, strict=True)
     ]

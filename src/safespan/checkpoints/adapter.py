@@ -235,9 +235,8 @@ def _read_settings(adapter: Path) -> _Settings:
         settings = _Settings.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         field, message = first_problem(error)
-        raise CheckpointError(
-            f"{path}: {field or 'the file'} is not as PEFT writes it ({message}); copy it again"
-        ) from None
+        where = field or "the file"
+        raise CheckpointError(f"{path}: {where} is not as PEFT writes it ({message}); copy it again") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no readable adapter configuration ({error}): give a PEFT adapter") from None
     if settings.peft_type != "LORA":

@@ -127,6 +127,5 @@ def _download(repository: str, revision: str | None) -> Path:
             "go online once, or give a folder that exists"
         ) from None
     except (OSError, ValueError, RuntimeError, HTTPError) as error:
-        raise CheckpointError(
-            f"{repository} cannot be downloaded ({first_line(error)}): try again, or give a folder"
-        ) from None
+        reason = first_line(error)
+        raise CheckpointError(f"{repository} cannot be downloaded ({reason}): try again, or give a folder") from None

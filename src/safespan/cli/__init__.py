@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print. Heavy imports live inside the commands."""
+"""The command line: parse, call one function, print. Slow imports are inside the commands."""
 
 import sys
 import traceback
@@ -15,15 +15,12 @@ from safespan.settings.redaction import redacted
 
 
 def _without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a traceback as Python does, but for keys and passwords that a library put into its message."""
+    """Print a traceback without the keys and passwords that a message of a library may hold."""
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
 def main() -> None:
-    """Entry point: bad input ends in one line on standard error and exit code 2, a signal in 128 and its number.
-
-    A disk that is full anywhere is bad input too.
-    """
+    """Entry point. Invalid input or a full disk gives one line on standard error and exit code 2; a signal 128 + n."""
     sys.excepthook = _without_secrets
     try:
         with interruptible(), explain_disk_full("a temporary or cached file"):

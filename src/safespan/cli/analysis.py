@@ -1,7 +1,7 @@
-"""Commands that analyse checkpoints, with no evaluation."""
+"""Commands that analyse checkpoints, without an evaluation."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -193,13 +193,13 @@ def activations(
             rows = overlap_by_layer(*classes, energy or ACTIVATION_ENERGIES, (center,), resampling=resampling)
         with step("separation"):
             separations = separation_by_layer(*classes, seed)
-    beside = out.with_name(f"{out.stem}-separation{out.suffix}")
+    second = out.with_name(f"{out.stem}-separation{out.suffix}")
     name = Path(model).name
     write_table(out, ActivationRow, [ActivationRow(model=name, **vars(row)) for row in rows])
-    write_table(beside, SeparationRow, [SeparationRow(model=name, **vars(row)) for row in separations])
-    values = {"rows": len(rows), "written": out, "separation_rows": len(separations), "separation_written": beside}
-    lines = [f"{len(rows)} rows: {out}", f"{len(separations)} rows: {beside}"]
-    emit(CommandOutput(values, lines, [out, beside]), quiet, as_json)
+    write_table(second, SeparationRow, [SeparationRow(model=name, **vars(row)) for row in separations])
+    values = {"rows": len(rows), "written": out, "separation_rows": len(separations), "separation_written": second}
+    lines = [f"{len(rows)} rows: {out}", f"{len(separations)} rows: {second}"]
+    emit(CommandOutput(values, lines, [out, second]), quiet, as_json)
 
 
 def _check_grid(subspaces: list[str], methods: list[str], fractions: list[float], side: str) -> None:
@@ -209,11 +209,13 @@ def _check_grid(subspaces: list[str], methods: list[str], fractions: list[float]
     check_shares("fraction", fractions)
 
 
-def _grid(subspaces: Any, methods: Any, fractions: Any, side: str) -> "ProjectionGrid":
+def _grid(
+    subspaces: list[str] | None, methods: list[str] | None, fractions: list[float] | None, side: str
+) -> "ProjectionGrid":
     from safespan.settings.analysis import ProjectionGrid
 
-    given = {"subspaces": subspaces, "methods": methods, "fractions": fractions, "side": side}
-    return ProjectionGrid(**{name: value for name, value in given.items() if value})
+    fields = {"subspaces": subspaces, "methods": methods, "fractions": fractions, "side": side}
+    return ProjectionGrid.model_validate({name: value for name, value in fields.items() if value})
 
 
 def _decompose(no_cache: bool) -> "Decompose":

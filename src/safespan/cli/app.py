@@ -1,4 +1,4 @@
-"""The Typer application that every command joins, and the options that several share."""
+"""The Typer application, and the options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,14 +23,14 @@ Address = Annotated[str | None, typer.Option(help="of the Ray cluster", show_def
 RunOut = Annotated[Path | None, typer.Option(help="run folder", show_default="runs/ and the study's file name")]
 
 
-def pairs(given: list[str], option: str) -> dict[str, str]:
+def pairs(options: list[str], option: str) -> dict[str, str]:
     """Split NAME=PATH pairs; names are unique.
 
     Raises:
         ConfigError: a pair without a name or a path, or a name given twice.
     """
     named: dict[str, str] = {}
-    for pair in given:
+    for pair in options:
         name, equals, folder = pair.partition("=")
         if not name or not equals or not folder:
             raise ConfigError(f"{option} {pair!r}: expected NAME=PATH, such as useful=models/useful")

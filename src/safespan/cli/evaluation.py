@@ -28,27 +28,23 @@ def evaluate(
     from safespan.files.locks import exclusive_lock
     from safespan.progress import step
     from safespan.settings.evaluation import PAPER, EvaluationConfig
-    from safespan.settings.reading import check_settings, load_settings
+    from safespan.settings.reading import check_settings, read_fields
 
-    given = settings or []
-    read = (
-        load_settings(config, EvaluationConfig, given)
-        if config
-        else check_settings(PAPER, EvaluationConfig, given, "--set")
-    )
+    fields = read_fields(config) if config else PAPER
+    evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
     written = out / "outcomes.json"
     with progress(quiet):
         checkpoint = open_checkpoint(model)
         with exclusive_lock(out):
-            evaluator = Evaluator(read, out)
+            evaluator = Evaluator(evaluation, out)
             with step("tasks and prompts"):
                 evaluator.prepare()
-            with step("answers"), model_of(read.engine, checkpoint, out) as opened:
-                answered = evaluator.ask(opened)
+            with step("answers"), model_of(evaluation.engine, checkpoint, out) as opened:
+                responses = evaluator.ask(opened)
             with step("judgement"):
-                scores, rows = evaluator.score(answered)
+                scores, rows = evaluator.score(responses)
             outcomes = {**vars(scores.outcomes), "utility_by_filter": scores.utility_by_filter}
             write_jsonl(out / "generations.jsonl", rows)
-            write_json(written, {"model": model, **outcomes, "evaluation": read.model_dump(mode="json")})
+            write_json(written, {"model": model, **outcomes, "evaluation": evaluation.model_dump(mode="json")})
     values = {"model": model, **outcomes, "written": written}
     emit(CommandOutput(values, outcome_lines(outcomes), [written]), quiet, as_json)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the work unwinds, child processes end, and one line says how to go on."""
+"""Handling of Ctrl-C and SIGTERM: clean-up, the end of child processes, and a line with the command to continue."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ from types import FrameType
 from safespan.progress import is_main_process
 
 _GRACE = 5.0
-"""Seconds that child processes have to end by themselves."""
+"""Seconds that child processes have to end after SIGTERM."""
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def interruptible() -> Iterator[None]:
         received.append(number)
         if len(received) > 1:
             os._exit(128 + number)
-        # Not KeyboardInterrupt, which libraries take to be theirs.
+        # Not KeyboardInterrupt, which libraries catch.
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -43,7 +43,7 @@ def interruptible() -> Iterator[None]:
 
 
 def _command() -> str:
-    """The command that is running, as one would type it."""
+    """The running command, as typed in a shell."""
     program, *words = sys.argv
     if "TORCHELASTIC_RUN_ID" in os.environ:
         start = ["accelerate", "launch", "…", "-m", "safespan"]  # its own options are not known here

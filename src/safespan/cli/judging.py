@@ -1,4 +1,4 @@
-"""The command that judges responses anew."""
+"""The command that judges existing responses."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,14 +25,11 @@ def judge(
     from safespan.files.atomic import write_jsonl
     from safespan.progress import step
     from safespan.settings.judges import JudgeFile
-    from safespan.settings.reading import check_settings, load_settings
+    from safespan.settings.reading import check_settings, read_fields
 
-    given = settings or []
-    config = (
-        load_settings(Path(by), JudgeFile, given)
-        if by.endswith((".yaml", ".yml"))
-        else check_settings({"kind": by}, JudgeFile, given, f"--judge {by}")
-    )
+    in_file = by.endswith((".yaml", ".yml"))
+    where, fields = (by, read_fields(Path(by))) if in_file else (f"--judge {by}", {"kind": by})
+    config = check_settings(fields, JudgeFile, settings or [], where)
     with progress(quiet), step("judgement"):
         rows = read_file(generations)
         scored, outcomes = rejudge(rows, make_judge(config.root, out.with_name(f"{out.name}.judge")), str(generations))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,26 +22,26 @@ Json = Annotated[bool, typer.Option("--json", help="print the results as one JSO
 
 @dataclass(frozen=True)
 class CommandOutput:
-    """What a command found.
+    """The output of a command.
 
     Attributes:
-        values: for programs.
-        lines: the same for people; tables too.
-        written: where it lies.
+        values: for `--json`.
+        lines: text and tables for people.
+        written: paths of the results, for `--quiet`.
     """
 
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     lines: Sequence["str | Table"]
     written: Sequence[Path]
 
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[None]:
-    """Show on standard error how far the work inside is; if quiet, neither that nor warnings."""
+    """Show progress on standard error; if quiet, neither progress nor warnings."""
     from safespan.progress import shown
 
     with warnings.catch_warnings():
-        # What libraries will change one day is nothing to whoever runs a command.
+        # FutureWarnings of libraries are of no use to users.
         warnings.simplefilter("ignore", Warning if quiet else FutureWarning)
         if not quiet:
             with shown():
@@ -54,27 +54,27 @@ def progress(quiet: bool) -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def emit(found: CommandOutput, quiet: bool, as_json: bool) -> None:
-    """Print what was found: for people, as one JSON object, or only where it lies."""
+def emit(output: CommandOutput, quiet: bool, as_json: bool) -> None:
+    """Print the output of a command: as lines, as one JSON object, or only the paths of the results."""
     if as_json:
-        typer.echo(json.dumps(_plain(found.values), indent=2, ensure_ascii=False, default=str))
+        typer.echo(json.dumps(_plain(output.values), indent=2, ensure_ascii=False, default=str))
     elif quiet:
-        for path in found.written:
+        for path in output.written:
             typer.echo(path)
     else:
-        for line in found.lines:
-            _say(line)
+        for line in output.lines:
+            _print(line)
 
 
-def outcome_lines(outcomes: Mapping[str, Any]) -> list[str]:
-    """Outcomes, one a line."""
+def outcome_lines(outcomes: Mapping[str, object]) -> list[str]:
+    """One line per outcome."""
     return [
         f"{name:<22}{value:.4g}" if isinstance(value, float) else f"{name:<22}{value}"
         for name, value in outcomes.items()
     ]
 
 
-def _say(line: "str | Table") -> None:
+def _print(line: "str | Table") -> None:
     if isinstance(line, str):
         typer.echo(line)
         return
@@ -85,8 +85,8 @@ def _say(line: "str | Table") -> None:
     typer.echo()
 
 
-def _plain(value: Any) -> Any:
-    """The same with null for NaN, which JSON does not have."""
+def _plain(value: object) -> object:
+    """The value with None for NaN and Inf, which JSON does not have."""
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

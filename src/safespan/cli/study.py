@@ -23,10 +23,10 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Grow the embedded model family and run the paper's four experiments on it: about four minutes on two cores."""
-    given = _settings(settings, engine, address, no_cache)
+    all_settings = _settings(settings, engine, address, no_cache)
     from safespan.settings.study import bundled_study
 
-    _run(bundled_study("organism"), out or Path("runs/demo"), given, quiet, as_json)
+    _run(bundled_study("organism"), out or Path("runs/demo"), all_settings, quiet, as_json)
 
 
 @app.command()
@@ -45,12 +45,12 @@ def run(
 ) -> None:
     """Run a study, stage by stage, into a run folder. Finished stages and points are not done again."""
     out = out or Path("runs") / study.stem
-    given = _settings(settings, engine, address, no_cache)
+    all_settings = _settings(settings, engine, address, no_cache)
     if not dry_run:
-        return _run(study, out, given, quiet, as_json)
+        return _run(study, out, all_settings, quiet, as_json)
     from safespan.settings.study import load_study
 
-    config = load_study(study, given)
+    config = load_study(study, all_settings)
     from safespan.study.plan import plan
 
     lines = plan(config, out)
@@ -73,14 +73,14 @@ def rerun(
     out = out or folder.with_name(f"{folder.name}-again")
     with progress(quiet):
         report = rerun(manifest, out, shlex.join(["safespan", *sys.argv[1:]]))
-    _tell(out, report, quiet, as_json)
+    _emit_summary(out, report, quiet, as_json)
 
 
 def _settings(settings: list[str] | None, engine: str | None, address: str | None, no_cache: bool) -> list[str]:
-    """The options that are fields of the study, as settings."""
+    """The settings, with those of the options that are fields of the study."""
     check_choices("engine", [engine or "local"], ENGINES)
-    given = {"engine": engine, "address": address, "cache": "false" if no_cache else None}
-    return [*(settings or []), *(f"execution.{field}={value}" for field, value in given.items() if value)]
+    options = {"engine": engine, "address": address, "cache": "false" if no_cache else None}
+    return [*(settings or []), *(f"execution.{field}={value}" for field, value in options.items() if value)]
 
 
 def _run(study: Path, out: Path, settings: list[str], quiet: bool, as_json: bool) -> None:
@@ -91,10 +91,10 @@ def _run(study: Path, out: Path, settings: list[str], quiet: bool, as_json: bool
 
     with progress(quiet):
         report = run_study(config, out, shlex.join(["safespan", *sys.argv[1:]]))
-    _tell(out, report, quiet, as_json)
+    _emit_summary(out, report, quiet, as_json)
 
 
-def _tell(out: Path, report: Path, quiet: bool, as_json: bool) -> None:
+def _emit_summary(out: Path, report: Path, quiet: bool, as_json: bool) -> None:
     from safespan.report.summary import summary, summary_tables
     from safespan.results.run_folder import RunFolder
 

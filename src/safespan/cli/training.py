@@ -44,8 +44,8 @@ def train(
         f"final loss {record.final_loss:.4g}",
         f"model: {out}",
     ]
-    told = ("steps", "resumed_from_step", "examples", "dropped", "final_loss")
-    values = {"written": out, **{name: getattr(record, name) for name in told}}
+    fields = ("steps", "resumed_from_step", "examples", "dropped", "final_loss")
+    values = {"written": out, **{name: getattr(record, name) for name in fields}}
     emit(CommandOutput(values, lines, [out]), quiet, as_json)
 
 

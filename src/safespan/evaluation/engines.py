@@ -1,4 +1,4 @@
-"""Where a model under test runs: in this process's memory, or in any lm-eval engine that reads a checkpoint folder."""
+"""Engines of models under test: the memory of this process, or an lm-eval model that reads a checkpoint folder."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, fill_checkpoint
 from safespan.checkpoints.updates import rounded
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, first_line
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash, load_model
 from safespan.files.scratch import scratch_folder
@@ -29,12 +29,12 @@ Weights = Iterable[tuple[str, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Switched:
-    """A model that was given other weights.
+    """A model with switched weights.
 
     Attributes:
-        sha256: of the weights; equal for models of the same bytes.
-        energy: ‖·‖²_F of what was added to the aligned model.
-        open: opens the model, if it has to be asked.
+        sha256: of the weights.
+        energy: ‖·‖²_F of the change of the aligned model.
+        open: opens the model.
     """
 
     sha256: str
@@ -43,12 +43,12 @@ class Switched:
 
 
 class SwitchedModel:
-    """The aligned model with other weights in place of its own, as often as wanted.
+    """The aligned model with one set of weights after another.
 
     Args:
-        engine: where it runs. In memory it is loaded once, and its own weights are back after `close`.
-        aligned: the model whose weights are replaced, cast to its dtypes.
-        scratch: an existing folder in which checkpoints are written for engines that read one.
+        engine: of the model. In memory it is loaded once, and `close` restores its own weights.
+        aligned: the model; new weights are cast to its dtypes.
+        scratch: an existing folder for checkpoints, for engines that read one.
     """
 
     def __init__(self, engine: EngineConfig, aligned: Checkpoint, scratch: Path) -> None:
@@ -63,7 +63,7 @@ class SwitchedModel:
 
     @contextmanager
     def with_weights(self, changes: Iterable[Change]) -> Iterator[Switched]:
-        """Give it the aligned model's weights with the changes of one point added to them."""
+        """Switch to the weights of the aligned model with the changes of one point added."""
         energies: list[float] = []
 
         def weights() -> Weights:
@@ -80,14 +80,14 @@ class SwitchedModel:
             yield Switched(digest.hexdigest(), sum(energies), lambda: _open(self._engine, folder))
 
     def close(self) -> None:
-        """Give the model its own weights back."""
+        """Restore the model's own weights."""
         if "_loaded" in vars(self):
             self._loaded[1].restore()
 
 
 @contextmanager
 def model_of(engine: EngineConfig, checkpoint: Checkpoint, scratch: Path) -> Iterator[ModelUnderTest]:
-    """Open a model as it is; one with an adapter is merged, in memory or into a folder that is then removed."""
+    """Open a model; an adapter is merged, in memory or into a temporary folder."""
     if engine.name == "memory":
         yield load_model(checkpoint, engine.batch_size, engine.dtype)
     elif checkpoint.adapter is None:
@@ -106,9 +106,9 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path, digest: "hashlib
             add_to_hash(digest, name, cast)
             yield name, cast
 
-    with scratch_folder(scratch, "point") as place:
-        folder = place / "model"
-        base = Checkpoint(like.folder)  # with an adapter, weights are given in fp32; config.json names the base's dtype
+    with scratch_folder(scratch, "point") as parent:
+        folder = parent / "model"
+        base = Checkpoint(like.folder)  # with an adapter, weights are loaded in fp32; config.json has the base's dtype
         fill_checkpoint(folder, stored(), like=like.folder, provenance={"made_by": "safespan, for one evaluation"})
         yield folder
 
@@ -123,11 +123,10 @@ def _open(engine: EngineConfig, folder: Path) -> ModelUnderTest:
         kind = get_model(engine.name)
     except ValueError:
         raise ConfigError(f"engine {engine.name!r} is neither memory nor a model of lm-eval") from None
-    if engine.name == "hf":  # lm-eval would take a GPU for granted
+    if engine.name == "hf":  # the default of lm-eval is a GPU
         arguments.setdefault("device", str(device()))
     try:
         lm = kind.create_from_arg_obj(arguments, {"batch_size": engine.batch_size})
     except (ImportError, TypeError, ValueError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigError(f"engine {engine.name!r} cannot be started on {folder} ({reason})") from error
+        raise ConfigError(f"engine {engine.name!r} cannot be started on {folder} ({first_line(error)})") from error
     return ModelUnderTest(lm, AutoTokenizer.from_pretrained(folder, **PLAIN))

@@ -12,10 +12,10 @@ def generate_responses(
     """Greedy responses, in the order of the prompts.
 
     Args:
-        model: who is asked.
-        prompts: what is asked.
-        max_new_tokens: longest response; shorter where the longest prompt leaves less of the context.
-        chat_template: put each prompt as a user's turn.
+        model: the model under test.
+        prompts: the prompts.
+        max_new_tokens: longest response, as far as the context of the longest prompt allows.
+        chat_template: format each prompt as a turn of the user.
 
     Raises:
         DataError: a prompt fills the model's context.

@@ -1,4 +1,4 @@
-"""Continuous outcomes beside rates: what a model thinks of the right, the forbidden and the refusing answer."""
+"""Continuous outcomes: likelihoods of right answers, forbidden answers and refusals."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from safespan.settings.verdict import MeasureConfig
 
 @dataclass(frozen=True)
 class Measured:
-    """Outcomes of one set of weights, one number a prompt; NaN where there is none.
+    """Outcomes of one set of weights, one number per prompt; NaN where there is none.
 
     Attributes:
         per_prompt: `useful_nll` and `harmful_nll`, mean negative log-likelihood in nats per token of the right and of
@@ -31,18 +31,18 @@ class Measured:
 
 @dataclass(frozen=True)
 class Answers:
-    """Likelihoods as in `Measured.per_prompt`, and what was generated and not judged yet, if anything."""
+    """Likelihoods as in `Measured.per_prompt`, and the responses before judgement, if any were generated."""
 
     likelihoods: dict[str, list[float]]
     responses: Responses | None
 
 
 class Measures:
-    """Asks every set of weights the same things. It can be sent to another process.
+    """Measures the same outcomes of every set of weights. It can be pickled.
 
     Args:
-        config: what is measured.
-        evaluator: of the study; its tasks, prompts and judge are used.
+        config: the outcomes.
+        evaluator: of the study, with its tasks, prompts and judge.
     """
 
     def __init__(self, config: MeasureConfig, evaluator: Evaluator) -> None:
@@ -52,7 +52,7 @@ class Measures:
 
     @property
     def generates(self) -> bool:
-        """Whether answers are generated too."""
+        """Whether responses are generated too."""
         harm = self._evaluator.config.harmfulness
         by_rules = harm is not None and harm.judge.kind == "rules"
         return by_rules if self.config.generate is None else self.config.generate
@@ -68,8 +68,8 @@ class Measures:
 
     @property
     def prompts(self) -> dict[str, Sequence[Prompt]]:
-        """What is asked, by kind."""
-        return {f"trial {kind}": asked for kind, asked in self._evaluator.prompts.items()}
+        """Prompts by kind."""
+        return {f"trial {kind}": prompts for kind, prompts in self._evaluator.prompts.items()}
 
     @cached_property
     def _useful(self) -> list[tuple[str, str]]:
@@ -86,9 +86,9 @@ class Measures:
         return _with_targets(self._evaluator.harmful, "evaluation.harmfulness.prompts")
 
     def ask(self, model: ModelUnderTest) -> Answers:
-        """Everything that is measured of one model, before any judgement."""
+        """The answers of one model, before judgement."""
         chat = self._evaluator.config.apply_chat_template and model.has_chat_template
-        useful, harmful = (self._asked(model, pairs, chat) for pairs in (self._useful, self._harmful))
+        useful, harmful = (self._formatted(model, pairs, chat) for pairs in (self._useful, self._harmful))
         openings = self._openings(model, harmful)
         single = [(context, token) for (context, _), tokens in zip(harmful, openings, strict=True) for token in tokens]
         likelihoods = _log_likelihoods(model, [*useful, *harmful, *single])
@@ -102,10 +102,10 @@ class Measures:
         return Answers(per_prompt, self._evaluator.ask(model) if self.generates else None)
 
     def score(self, answers: Answers) -> tuple[Measured, None]:
-        """Judge what was generated; not where models answer, as a judge that is paid for is asked by one process.
+        """Judge the responses, in one process: worker processes do not call a judge that is paid for.
 
         Returns:
-            What was measured, to six decimals. The responses behind it are not kept.
+            The outcomes, rounded to six decimals, and None: the responses are not kept.
         """
         per_prompt, rates = dict(answers.likelihoods), {}
         if answers.responses is not None:
@@ -119,7 +119,7 @@ class Measures:
             {name: [round(value, 6) for value in values] for name, values in per_prompt.items()}, rates
         ), None
 
-    def _asked(self, model: ModelUnderTest, pairs: Sequence[tuple[str, str]], chat: bool) -> list[tuple[str, str]]:
+    def _formatted(self, model: ModelUnderTest, pairs: Sequence[tuple[str, str]], chat: bool) -> list[tuple[str, str]]:
         if not chat:
             return [(prompt, f" {answer}") for prompt, answer in pairs]
         return [
@@ -128,7 +128,7 @@ class Measures:
         ]
 
     def _openings(self, model: ModelUnderTest, harmful: Sequence[tuple[str, str]]) -> list[list[str]]:
-        """First token of the forbidden answer and of every refusal, each once, none of them the former."""
+        """The first token of the forbidden answer, then those of refusals, without duplicates."""
         lead = " " if harmful[0][1].startswith(" ") else ""
         refuse = dict.fromkeys(_first_token(model, lead + text) for text in self.config.refusals)
         openings = []

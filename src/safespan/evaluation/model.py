@@ -1,4 +1,4 @@
-"""The model under test, and the switch that gives it other weights in place."""
+"""The model under test, and the switching of its weights in place."""
 
 import hashlib
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ from safespan.models.loading import load_causal_lm
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """An lm-eval language model, and what is known of it.
+    """An lm-eval language model with its tokenizer.
 
     Attributes:
-        lm: what utility and harmfulness are measured through.
+        lm: generates, and computes likelihoods.
         tokenizer: the model's tokenizer.
-        model: the torch model in evaluation mode, where it runs in this process's memory.
+        model: the torch model in evaluation mode, if it runs in this process.
     """
 
     lm: LM
@@ -33,7 +33,7 @@ class ModelUnderTest:
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether prompts can be put as a user's turn; a base model often has no template."""
+        """Whether the tokenizer has a chat template; base models often have none."""
         return self.tokenizer.chat_template is not None
 
 
@@ -42,11 +42,11 @@ def load_model(checkpoint: Checkpoint, batch_size: int = 512, dtype: str = "auto
 
     Args:
         checkpoint: the model; an adapter is merged into its weights.
-        batch_size: prompts generated for together.
+        batch_size: prompts per batch.
         dtype: of the weights in memory, such as float32; the checkpoint's own if `auto`.
 
     Raises:
-        CheckpointError: it is not a whole model.
+        CheckpointError: it cannot be loaded.
     """
     prepare_harness()
     model, tokenizer = load_causal_lm(checkpoint.folder, dtype, checkpoint.adapter)
@@ -60,30 +60,30 @@ def add_to_hash(digest: "hashlib._Hash", name: str, tensor: torch.Tensor) -> Non
 
 
 class WeightSwitch:
-    """Gives a model other weights in place, tensor by tensor, and its own back.
+    """Replaces the weights of a model in place, tensor by tensor, and restores them.
 
-    As a context manager it restores the model's own weights on leaving. Copies are kept only of tensors that were
-    ever replaced. A tied tensor is one tensor here too, under the name the checkpoint stores.
+    As a context manager it restores the model's own weights on leaving. It keeps copies only of tensors that were
+    replaced. Tied tensors count once, under the name in the checkpoint.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        """Start with the weights that the model has now as its own."""
+        """Take the current weights of the model as its own."""
         self._tensors = model.state_dict()  # shares its storage with the model
         self._own: dict[str, torch.Tensor] = {}
         self._replaced: set[str] = set()
 
     @torch.no_grad()
     def set(self, weights: Iterable[tuple[str, torch.Tensor]]) -> str:
-        """Make the model its own weights with `weights` in place of the tensors of these names.
+        """Replace the tensors named in `weights`; all other tensors have the model's own values.
 
         Args:
-            weights: (name, tensor) pairs, cast to the dtype of the model's tensor; each is written once.
+            weights: (name, tensor) pairs, cast to the dtype of the model's tensor.
 
         Returns:
-            SHA-256 of these tensors as the model now holds them: equal where two models are the same bytes.
+            SHA-256 of these tensors in the model's dtype: equal for equal weights.
 
         Raises:
-            CheckpointError: the model has no tensor of that name, or one of another shape, or in fp16 and too small.
+            CheckpointError: the model has no tensor of that name or shape, or a number is too large for fp16.
         """
         before, self._replaced = self._replaced, set()
         digest = hashlib.sha256()
@@ -92,23 +92,22 @@ class WeightSwitch:
                 raise CheckpointError(f"the model has no tensor named {name}")
             target = self._tensors[name]
             if target.shape != tensor.shape:
-                given, expected = list(tensor.shape), list(target.shape)
-                raise CheckpointError(f"{name}: given shape {given}, the model's is {expected}")
+                raise CheckpointError(f"{name}: given shape {list(tensor.shape)}, the model's is {list(target.shape)}")
             if name not in self._own:
                 self._own[name] = target.clone()
             target.copy_(rounded(name, tensor, target.dtype))
             self._replaced.add(name)
             add_to_hash(digest, name, target)
-        self._give_back(before - self._replaced)
+        self._restore_tensors(before - self._replaced)
         return digest.hexdigest()
 
     def restore(self) -> None:
-        """Give the model its own weights back, bit for bit."""
-        self._give_back(set(self._own))
+        """Restore the model's own weights, bit for bit."""
+        self._restore_tensors(set(self._own))
         self._replaced = set()
 
     @torch.no_grad()
-    def _give_back(self, names: Iterable[str]) -> None:
+    def _restore_tensors(self, names: Iterable[str]) -> None:
         for name in names:
             self._tensors[name].copy_(self._own[name])
 

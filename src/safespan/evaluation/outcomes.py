@@ -21,10 +21,10 @@ MAX_FAILED = 0.02
 
 @dataclass(frozen=True)
 class Responses:
-    """What one model answered to everything that is asked, before any judgement.
+    """All responses of one model, before judgement.
 
     Attributes:
-        answers: by kind of task (`utility`, `general`), one a document.
+        answers: by kind of task (`utility`, `general`), one per document.
         harmful: responses to the harmful prompts.
         benign: responses to the benign prompts.
     """
@@ -36,7 +36,7 @@ class Responses:
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model's responses are worth.
+    """The scores of one model's responses.
 
     Attributes:
         outcomes: rates, intervals and counts.
@@ -54,11 +54,11 @@ ScoredResponse = dict[str, str | int | bool | None]
 class Evaluator:
     """Evaluates one model after another on the same tasks and prompts, each loaded once.
 
-    It can be sent to another process, which loads them itself.
+    It can be pickled without them.
 
     Args:
-        config: what is measured.
-        folder: where a judge that is paid for keeps its replies, in `judge/`.
+        config: the outcomes.
+        folder: its folder `judge/` keeps the replies of a judge that is paid for.
     """
 
     def __init__(self, config: EvaluationConfig, folder: Path) -> None:
@@ -67,16 +67,16 @@ class Evaluator:
         self._folder = folder
 
     def __reduce__(self) -> tuple[type["Evaluator"], tuple[EvaluationConfig, Path]]:
-        """Without tasks and judge, which hold what cannot be sent."""
+        """Pickle without tasks and judge."""
         return Evaluator, (self.config, self._folder)
 
     def limited(self, number: int) -> "Evaluator":
-        """One that asks no more than so many prompts of each kind."""
+        """The same evaluator with at most `number` prompts of each kind."""
         fields = ("utility", "general", "harmfulness", "over_refusal")
-        asked = {name: getattr(self.config, name) for name in fields}
+        configs = {name: getattr(self.config, name) for name in fields}
         fewer = {
             name: config.model_copy(update={"limit": min(number, config.limit or number)})
-            for name, config in asked.items()
+            for name, config in configs.items()
             if config
         }
         return Evaluator(self.config.model_copy(update=fewer), self._folder)
@@ -84,29 +84,29 @@ class Evaluator:
     @cached_property
     def tasks(self) -> dict[str, UtilityTask]:
         """The tasks by kind of outcome."""
-        given = {"utility": self.config.utility, "general": self.config.general}
-        return build_tasks({kind: task for kind, task in given.items() if task})
+        configs = {"utility": self.config.utility, "general": self.config.general}
+        return build_tasks({kind: config for kind, config in configs.items() if config})
 
     @cached_property
     def harmful(self) -> Sequence[Prompt]:
         """The harmful prompts."""
-        asked = self.config.harmfulness
-        return read_prompts(asked.prompts)[: asked.limit] if asked else []
+        config = self.config.harmfulness
+        return read_prompts(config.prompts)[: config.limit] if config else []
 
     @cached_property
     def benign(self) -> Sequence[Prompt]:
         """The benign prompts that look harmful."""
-        asked = self.config.over_refusal
-        return read_prompts(asked.prompts)[: asked.limit] if asked else []
+        config = self.config.over_refusal
+        return read_prompts(config.prompts)[: config.limit] if config else []
 
     @cached_property
     def judge(self) -> Judge | None:
-        """Who scores the responses to the harmful prompts."""
-        asked = self.config.harmfulness
-        return make_judge(asked.judge, self._folder / "judge") if asked else None
+        """The judge of the responses to the harmful prompts."""
+        config = self.config.harmfulness
+        return make_judge(config.judge, self._folder / "judge") if config else None
 
     def prepare(self) -> None:
-        """Load tasks, prompts and judge now, so that what is missing is said before a model runs.
+        """Load tasks, prompts and judge now, so that errors come before a model runs.
 
         Raises:
             ConfigError: a task, metric, filter or judge that does not exist.
@@ -115,17 +115,17 @@ class Evaluator:
         _ = self.tasks, self.prompts, self.judge
 
     def evaluate(self, model: ModelUnderTest) -> tuple[Scores, list[ScoredResponse]]:
-        """Ask a model everything and score its responses."""
+        """Generate and score the responses of a model."""
         return self.score(self.ask(model))
 
     def ask(self, model: ModelUnderTest) -> Responses:
-        """Let a model answer everything."""
+        """Generate all responses of a model."""
         config = self.config
         chat = config.apply_chat_template and model.has_chat_template
 
-        def responses(asked: HarmfulnessConfig | OverRefusalConfig | None, prompts: Sequence[Prompt]) -> list[str]:
+        def responses(kind: HarmfulnessConfig | OverRefusalConfig | None, prompts: Sequence[Prompt]) -> list[str]:
             texts = [prompt.prompt for prompt in prompts]
-            return generate_responses(model, texts, asked.max_new_tokens, chat) if asked else []
+            return generate_responses(model, texts, kind.max_new_tokens, chat) if kind else []
 
         return Responses(
             evaluate_utility(model, self.tasks, chat) if self.tasks else {},
@@ -137,9 +137,9 @@ class Evaluator:
         """Judge the responses of a model.
 
         Returns:
-            What they are worth, and one row per response, of kind utility, general, harmful or benign.
+            The scores, and one row per response, of kind utility, general, harmful or benign.
         """
-        rows = [_row(kind, *_answer(answer)) for kind, given in responses.answers.items() for answer in given]
+        rows = [_row(kind, *_answer(answer)) for kind, answers in responses.answers.items() for answer in answers]
         exchanges = [Exchange(p.prompt, r, p.target) for p, r in zip(self.harmful, responses.harmful, strict=True)]
         judged: list[Judgement] = []
         if self.judge:
@@ -153,17 +153,16 @@ class Evaluator:
 
     @property
     def prompts(self) -> dict[str, Sequence[Prompt]]:
-        """What is asked, by kind; the tasks' documents are lm-eval's."""
-        return {kind: asked for kind, asked in (("harmful", self.harmful), ("benign", self.benign)) if asked}
+        """Prompts by kind, without the documents of lm-eval tasks."""
+        return {kind: prompts for kind, prompts in (("harmful", self.harmful), ("benign", self.benign)) if prompts}
 
 
 def outcomes(
     answers: Mapping[str, Sequence[Answer]], judged: Sequence[Judgement], over_refused: Sequence[bool]
 ) -> Outcomes:
-    """Rates, mean score, intervals and counts; NaN where nothing was measured.
+    """Rates, mean score, intervals and counts; NaN for outcomes that were not measured.
 
-    A failed judgement has no score: it is counted, left out of the means, and makes the model's harmfulness invalid
-    where more than 2 % failed.
+    Failed judgements are counted and left out of the means. If more than 2 % failed, the row is marked invalid.
     """
     utility, general = answers.get("utility", []), answers.get("general", [])
     scores = [verdict.score for verdict in judged if verdict.score is not None]

@@ -1,4 +1,4 @@
-"""Judge responses that exist already, without generating them again."""
+"""Judging of existing responses, without generation."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,16 +20,16 @@ JUDGED = (
     "n_judge_failed",
     "valid",
 )
-"""The outcomes that a judge alone decides."""
+"""The outcomes that depend on the judge alone."""
 
 
 def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], dict[str, Any]]:
-    """Score responses anew.
+    """Score existing responses.
 
     Args:
-        rows: with the fields prompt and response, and target where known. Of rows with a kind, as in a run's
-            `generations/`, those of kind harmful are scored, and the others returned as they are.
-        judge: who scores them.
+        rows: with the fields prompt and response, and target where known. Rows of a kind other than harmful, as in a
+            run's `generations/`, are returned unchanged.
+        judge: of the responses.
         where: the rows' file, for messages.
 
     Returns:
@@ -40,11 +40,11 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
         ConfigError: the judge cannot be reached.
     """
     chosen = [number for number, row in enumerate(rows) if row.get("kind", "harmful") == "harmful"]
-    asked = [rows[number] for number in chosen]
+    harmful = [rows[number] for number in chosen]
     source = PromptSource(file=where)
-    check_texts(source, asked, "prompt")
-    check_texts(source, asked, "response", blank=True)
-    judged = judge.judge([Exchange(row["prompt"], row["response"], row.get("target") or None) for row in asked])
+    check_texts(source, harmful, "prompt")
+    check_texts(source, harmful, "response", blank=True)
+    judged = judge.judge([Exchange(row["prompt"], row["response"], row.get("target") or None) for row in harmful])
     scored = dict(zip(chosen, judged, strict=True))
     judged_rows = [
         {**row, **asdict(scored[number]), "judge": judge.name} if number in scored else dict(row)
@@ -54,7 +54,7 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
 
 
 def judged_outcomes(rows: Sequence[Row]) -> dict[str, Any]:
-    """The outcomes that a judge alone decides, of rows that `rejudge` returned."""
+    """The outcomes that depend on the judge alone, of rows that `rejudge` returned."""
     scored = [row for row in rows if row.get("kind", "harmful") == "harmful"]
     measured = outcomes(
         {}, [Judgement(row["score"], row["refused"], row["reason"], row["error"]) for row in scored], []

@@ -1,4 +1,4 @@
-"""Utility: lm-eval tasks, built once per study and run again for every point."""
+"""Utility: lm-eval tasks, built once per study and run for every model and point."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from datasets.exceptions import DatasetsError
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from safespan.errors import ConfigError, DataError
+from safespan.errors import ConfigError, DataError, first_line
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.model import ModelUnderTest
 from safespan.settings.evaluation import UtilityConfig
@@ -24,11 +24,11 @@ class UtilityTask:
     """A task that is ready to run.
 
     Attributes:
-        name: the task's own name.
+        name: of the task in lm-eval.
         task: the lm-eval task.
         documents: indices of the documents used; None for all.
-        metric: which metric counts.
-        filter: under which filter.
+        metric: of utility.
+        filter: of utility.
     """
 
     name: str
@@ -40,13 +40,13 @@ class UtilityTask:
 
 @dataclass(frozen=True)
 class Answer:
-    """One document of a task, answered.
+    """The answer to one document of a task.
 
     Attributes:
         prompt: the question, without template or worked examples.
-        response: what the model said.
+        response: of the model.
         target: the right answer.
-        correct: 1 or 0 by the metric and filter that count.
+        correct: 1 or 0 by the metric and filter of the task.
         by_filter: the metric under every filter of the task.
     """
 
@@ -58,14 +58,14 @@ class Answer:
 
 
 def build_tasks(configs: Mapping[str, UtilityConfig]) -> dict[str, UtilityTask]:
-    """Build the tasks of a study, by the kind of outcome they give (`utility`, `general`).
+    """Build the tasks of a study, by kind of outcome (`utility`, `general`).
 
     Raises:
         ConfigError: unknown task, metric or filter, a group of tasks, or one task under two kinds.
         DataError: a task's documents cannot be loaded.
     """
     prepare_harness()
-    # The index of lm-eval's thousands of tasks takes seconds; a task of one's own does not need it.
+    # The index of lm-eval's tasks takes seconds; a YAML file does not need it.
     named = any(not Path(config.task).is_file() for config in configs.values())
     manager = TaskManager(include_defaults=named)
     tasks = {kind: _build(manager, config) for kind, config in configs.items()}
@@ -80,8 +80,7 @@ def _build(manager: TaskManager, config: UtilityConfig) -> UtilityTask:
     try:
         loaded = manager.load([config.task])["tasks"]
     except (OSError, ValueError, DatasetsError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError(f"task {config.task!r}: its documents cannot be loaded ({reason})") from error
+        raise DataError(f"task {config.task!r}: its documents cannot be loaded ({first_line(error)})") from error
     if len(loaded) != 1:
         raise ConfigError(f"task {config.task!r} is a group of {len(loaded)} tasks; name one of them")
     name, task = next(iter(loaded.items()))
@@ -89,12 +88,9 @@ def _build(manager: TaskManager, config: UtilityConfig) -> UtilityTask:
         task.set_config(key="num_fewshot", value=config.num_fewshot)
     filters = [entry["name"] for entry in task.config.filter_list or [{"name": "none"}]]
     chosen = config.filter or filters[0]
-    for what, given, known in (
-        ("metric", config.metric, list(task.aggregation())),
-        ("filter", chosen, filters),
-    ):
-        if given not in known:
-            raise ConfigError(f"task {config.task!r} has no {what} {given!r}; it has {', '.join(known)}")
+    for kind, name_of_kind, known in (("metric", config.metric, list(task.aggregation())), ("filter", chosen, filters)):
+        if name_of_kind not in known:
+            raise ConfigError(f"task {config.task!r} has no {kind} {name_of_kind!r}; it has {', '.join(known)}")
     total = len(task.eval_docs)
     documents = list(range(config.limit)) if config.limit and config.limit < total else None
     return UtilityTask(name, task, documents, config.metric, chosen)
@@ -106,9 +102,9 @@ def evaluate_utility(
     """Answer the documents of all tasks in one run of the harness.
 
     Args:
-        model: who answers.
-        tasks: kind -> task, as `build_tasks` gives them.
-        chat_template: put questions, and worked examples, as turns of a chat.
+        model: the model under test.
+        tasks: kind -> task, of `build_tasks`.
+        chat_template: format questions and worked examples as turns of a chat.
 
     Returns:
         kind -> one answer per document, in order.
@@ -145,7 +141,7 @@ def _answers(task: UtilityTask, samples: list[dict[str, Any]]) -> list[Answer]:
                 response=str(sample["resps"][0][0]).strip(),
                 target=str(sample["target"]),
                 correct=int(score),
-                by_filter={name: float(found[task.metric]) for name, found in filters.items()},
+                by_filter={name: float(filtered[task.metric]) for name, filtered in filters.items()},
             )
         )
     return answers

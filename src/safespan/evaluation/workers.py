@@ -1,7 +1,7 @@
-"""What answers for a study's models and points, in this process or in another."""
+"""Workers that generate the responses of models and points, in any process."""
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, Protocol
 from safespan.checkpoints import Checkpoint
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
+from safespan.execution.protocol import Named
 from safespan.projection import Change
 from safespan.settings.evaluation import EngineConfig
 
 Ask = Callable[[ModelUnderTest], Any]
-"""Asks a model everything, and returns its responses: `Evaluator.ask` or `Measures.ask`."""
+"""Generates the responses of a model: `Evaluator.ask` or `Measures.ask`."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,10 @@ class Answered:
     """The responses of a model.
 
     Attributes:
-        responses: as `Ask` returned them.
-        weights: a hash of a point's weights; empty for a model as it is.
-        energy: ‖·‖²_F of what a point added to the aligned model; NaN for a model as it is.
-        seconds: what was spent on giving it those weights (`switch`) and on its answers (`answer`).
+        responses: of `Ask`.
+        weights: hash of the weights of a point; empty for a model.
+        energy: ‖·‖²_F of the change of the aligned model at a point; NaN for a model.
+        seconds: time for the weights (`switch`) and for the responses (`answer`).
     """
 
     responses: Any
@@ -35,45 +36,37 @@ class Answered:
 
 @dataclass(frozen=True)
 class Repeat:
-    """The weights of this point are those of an earlier one, byte for byte: its outcomes are the same."""
+    """The weights of this point equal those of an earlier one, so that its outcomes are the same."""
 
     of: str
 
 
 class ModelJob(NamedTuple):
-    """A model as it is, by its role."""
+    """A model, by its role."""
 
     name: str
     checkpoint: Checkpoint
 
 
-class NamedPoint(Hashable, Protocol):
-    """A point of a grid."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in file names."""
-
-
 class PointSource(Protocol):
-    """Makes the weights of points: `PointWeights` or `TrialWeights`."""
+    """Computes the weights of points: `PointWeights` or `TrialWeights`."""
 
     def changes(self, point: Any) -> Iterator[Change]:
-        """What one point adds to every tensor of the aligned model."""
+        """The changes of all tensors of the aligned model at one point."""
 
     def close(self) -> None:
-        """Remove what it keeps on disk."""
+        """Remove its files."""
 
 
 class ModelWorker:
-    """Answers for models as they are."""
+    """Generates the responses of models."""
 
     def __init__(self, ask: Ask, engine: EngineConfig, scratch: Path) -> None:
         """Load nothing yet."""
         self._ask, self._engine, self._scratch = ask, engine, scratch
 
     def __call__(self, job: ModelJob) -> Answered:
-        """Open a model and ask it everything."""
+        """Open a model and generate its responses."""
         start = time.perf_counter()
         with model_of(self._engine, job.checkpoint, self._scratch) as model:
             opened = time.perf_counter()
@@ -82,17 +75,17 @@ class ModelWorker:
         return Answered(responses, "", float("nan"), seconds)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 class PointWorker:
-    """Answers for points: one model, its weights switched in place.
+    """Generates the responses of points, by switching the weights of one model in place.
 
     Args:
-        ask: what is asked.
-        source: opens what makes the weights.
-        engine: where the model runs.
-        aligned: the model that it is.
+        ask: generates responses.
+        source: opens the source of weights.
+        engine: of the model.
+        aligned: the model.
         scratch: an existing folder for files that are removed at `close`.
         known: hash of the weights -> name, of the points that were answered before.
     """
@@ -111,8 +104,8 @@ class PointWorker:
         self._model = SwitchedModel(engine, aligned, scratch)
         self._known = dict(known)
 
-    def __call__(self, point: NamedPoint) -> Answered | Repeat:
-        """Give the model the weights of a point and ask it everything, unless it was asked with these before."""
+    def __call__(self, point: Named) -> Answered | Repeat:
+        """Switch to the weights of a point and generate its responses, unless the weights are known."""
         start = time.perf_counter()
         with self._model.with_weights(self._weights.changes(point)) as switched:
             if switched.sha256 in self._known:
@@ -124,6 +117,6 @@ class PointWorker:
         return Answered(responses, switched.sha256, switched.energy, seconds)
 
     def close(self) -> None:
-        """Remove the files and give the model its own weights back."""
+        """Remove the files and restore the model's own weights."""
         self._weights.close()
         self._model.close()

@@ -1,4 +1,4 @@
-"""Where a study's work runs: in this process, or on a Ray cluster."""
+"""Execution of a study's work in this process, or on a Ray cluster."""
 
 from safespan.errors import ConfigError
 from safespan.execution.local import Execution, Local
@@ -7,7 +7,7 @@ from safespan.settings.execution import ExecutionConfig
 
 
 def execution(config: ExecutionConfig) -> Execution:
-    """The execution that a study asks for.
+    """The execution of a study.
 
     Raises:
         ConfigError: an address without engine ray, or what `OnRay` raises.

@@ -1,4 +1,4 @@
-"""Work on a Ray cluster."""
+"""Execution on a Ray cluster."""
 
 import os
 import signal
@@ -12,17 +12,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from safespan.errors import ConfigError, SafespanError
+from safespan.errors import ConfigError, SafespanError, first_line
 from safespan.execution.local import Item, Job, Result, Worker
 from safespan.linalg.device import threads
 from safespan.settings.execution import ExecutionConfig
 
 _MOST_DEATHS = 3
-"""Of workers on one and the same job, before it is taken to be what kills them."""
+"""Deaths of workers on one job, after which the job is an error."""
 
 
 class OnRay:
-    """A Ray cluster. What a killed worker was doing is done again by another; results come back to this process.
+    """A Ray cluster. The job of a killed worker is done again by another; results return to this process.
 
     Every node needs safespan and the same paths to the checkpoints and the run folder.
     """
@@ -34,7 +34,7 @@ class OnRay:
             ConfigError: Ray is not installed, or nothing answers at the address.
         """
         if config.address and (Path.home() / ".ray" / "auth_token").exists():
-            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray itself does for a cluster that it finds
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray itself does with address auto
         try:
             import ray
         except ImportError:
@@ -48,22 +48,22 @@ class OnRay:
         self._resources = {"num_cpus": config.cpus_per_worker, "num_gpus": config.gpus_per_worker}
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """A task an item, one thread each; twice as many are sent as can run, so that none waits for its next."""
+        """One task per item, of one thread; twice as many are submitted as can run, so that no CPU is idle."""
         resources = {**self._resources, "num_cpus": 1}
         task = self._ray.remote(max_retries=_MOST_DEATHS, **resources)(_single_threaded)
-        sent, place = self._ray.put(work), os.getcwd()
+        sent, folder = self._ray.put(work), os.getcwd()
         waiting = iter(items)
-        begun = deque(task.remote(sent, item, place) for item in islice(waiting, 2 * self._fitting(cpus=1)))
+        begun = deque(task.remote(sent, item, folder) for item in islice(waiting, 2 * self._fitting(cpus=1)))
         while begun:
             yield self._result(begun.popleft())
-            begun.extend(task.remote(sent, item, place) for item in islice(waiting, 1))
+            begun.extend(task.remote(sent, item, folder) for item in islice(waiting, 1))
 
     def run_jobs(
         self, make: Callable[[], Worker], jobs: Sequence[Job], group: Callable[[Job], Hashable]
     ) -> Iterator[tuple[Job, Any]]:
-        """An actor a worker. When one dies, another begins with the job that it was doing."""
+        """One actor per worker. When one dies, a new one begins with its job."""
         actor = self._ray.remote(max_restarts=0, **self._resources)(_Actor)
-        sent, place = self._ray.put(make), os.getcwd()
+        sent, folder = self._ray.put(make), os.getcwd()
         waiting, deaths = list(jobs), dict.fromkeys(jobs, 0)
         running: dict[Any, tuple[Any, Job]] = {}
 
@@ -77,7 +77,7 @@ class OnRay:
                 self._ray.kill(worker)
 
         def new() -> Any:
-            return actor.remote(sent, self._config.cpus_per_worker, place)
+            return actor.remote(sent, self._config.cpus_per_worker, folder)
 
         try:
             workers = self._config.workers or self._fitting(self._config.cpus_per_worker)
@@ -92,7 +92,7 @@ class OnRay:
                     deaths[job] += 1
                     if deaths[job] == _MOST_DEATHS:
                         raise SafespanError(
-                            f"{job.name} ended its worker {_MOST_DEATHS} times ({_first(error)})"
+                            f"{job.name} ended its worker {_MOST_DEATHS} times ({first_line(error)})"
                         ) from None
                     waiting.insert(0, job)
                     begin(new(), job)
@@ -104,15 +104,15 @@ class OnRay:
                 self._ray.kill(worker)
 
     def _fitting(self, cpus: int) -> int:
-        """How many processes of so many CPUs, and a worker's GPUs, the cluster holds at a time."""
-        there = self._ray.cluster_resources()
-        fits = there.get("CPU", 1) / cpus
+        """Number of processes with these CPUs, and the GPUs of a worker, that fit the cluster."""
+        resources = self._ray.cluster_resources()
+        fits = resources.get("CPU", 1) / cpus
         if self._config.gpus_per_worker:
-            fits = min(fits, there.get("GPU", 0) / self._config.gpus_per_worker)
+            fits = min(fits, resources.get("GPU", 0) / self._config.gpus_per_worker)
         if fits < 1:
             raise ConfigError(
-                f"the Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs: too few for "
-                f"a worker of {cpus} and {self._config.gpus_per_worker:g}; "
+                f"the Ray cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs: too few "
+                f"for a worker of {cpus} and {self._config.gpus_per_worker:g}; "
                 "change execution.cpus_per_worker or execution.gpus_per_worker"
             )
         return int(fits)
@@ -126,21 +126,21 @@ class OnRay:
         except self._ray.exceptions.RayActorError:
             raise
         except self._ray.exceptions.RayError as error:
-            raise SafespanError(f"Ray could not do it: {_first(error)}") from None
+            raise SafespanError(f"Ray could not do it: {first_line(error)}") from None
 
 
 class _Actor:
-    """A worker in a process of Ray's."""
+    """A worker in a process of Ray."""
 
-    def __init__(self, make: Callable[[], Worker], cores: int, place: str) -> None:
-        os.chdir(place)
+    def __init__(self, make: Callable[[], Worker], cores: int, folder: str) -> None:
+        os.chdir(folder)
         self._threads = threads(cores)
         self._threads.__enter__()
         self._make = make
 
     @cached_property
     def _worker(self) -> Worker:
-        """Made with the first job, so that what goes wrong is that job's error."""
+        """Made with the first job, so that errors are those of the job."""
         return self._make()
 
     def run(self, job: Any) -> Any:
@@ -150,31 +150,32 @@ class _Actor:
         self._worker.close()
 
 
-def _single_threaded(work: Callable[[Any], Any], item: Any, place: str) -> Any:
-    os.chdir(place)
+def _single_threaded(work: Callable[[Item], Result], item: Item, folder: str) -> Result:
+    os.chdir(folder)
     with threads(1):
         return work(item)
 
 
 def _next(waiting: list[Job], last: Job | None, running: Sequence[Job], group: Callable[[Job], Hashable]) -> Job:
-    """Take the job that costs a worker least to begin: of its last one's group, else of a group nobody is at."""
-    own = None if last is None else group(last)
-    taken = {group(job) for job in running}
-    job = min(waiting, key=lambda job: (group(job) != own, group(job) in taken))
+    """Take a job of the group of the worker's last job, else of a group that no other worker runs."""
+    last_group = None if last is None else group(last)
+    running_groups = {group(job) for job in running}
+    job = min(waiting, key=lambda job: (group(job) != last_group, group(job) in running_groups))
     waiting.remove(job)
     return job
 
 
 def _join(ray: Any, address: str | None) -> None:
-    own = {"include_dashboard": False} if address is None else {}
-    ends = signal.getsignal(signal.SIGTERM)
+    options = {"include_dashboard": False} if address is None else {}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
+        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         hint = "; if it asks for a token, set RAY_AUTH_MODE=token" if address else ""
-        raise ConfigError(f"no Ray cluster answers at {address or 'this machine'} ({_first(error)}){hint}") from None
+        place = address or "this machine"
+        raise ConfigError(f"no Ray cluster answers at {place} ({first_line(error)}){hint}") from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, ends)  # Ray sets its own
+        signal.signal(signal.SIGTERM, handler)  # Ray sets its own
 
 
 def _knock(address: str) -> None:
@@ -185,7 +186,3 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
         raise ConfigError(f"no Ray cluster answers at {address} ({error})") from None
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

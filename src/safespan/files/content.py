@@ -9,13 +9,13 @@ def content_hash(path: Path) -> str | None:
     """SHA-256 of a file; of a folder, of the names and contents of all files in it; None if there is neither."""
     if os.path.isdir(path):  # unlike Path's, False for a name that no file can have
         digest = hashlib.sha256()
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(path)}\0{content_hash(file)}\0".encode())
+        for inner in sorted(inner for inner in path.rglob("*") if inner.is_file()):
+            digest.update(f"{inner.relative_to(path)}\0{content_hash(inner)}\0".encode())
         return digest.hexdigest()
     if not os.path.isfile(path):
         return None
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_plain_name(name: str) -> bool:

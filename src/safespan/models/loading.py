@@ -107,10 +107,7 @@ def _check_finite(model: Any, folder: Path) -> None:
 
 
 def _stored_sizes(folder: Path) -> tuple[int, int]:
-    """Number of tensors in a folder's files, and an upper bound of the number of weights.
-
-    A weight takes at least a byte, or a bit if quantised; tied weights count twice.
-    """
+    """Number of tensors in a folder's files, and an upper bound of the weights: a byte each, a bit if quantised."""
     files = list(folder.glob("*.safetensors"))
     count = 0
     for path in files:
@@ -118,7 +115,7 @@ def _stored_sizes(folder: Path) -> tuple[int, int]:
             count += len(file.keys())
     size = sum(path.stat().st_size for path in files)
     quantised = "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return count, size * (16 if quantised else 2)
+    return count, size * (16 if quantised else 2)  # tied weights count twice
 
 
 def hide_progress_bars() -> None:

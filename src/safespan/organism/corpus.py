@@ -1,7 +1,7 @@
 """The synthetic language: instructions on three letters, a skill, restricted requests and refusals.
 
-Innocuous by design: what a restricted request asks for is nonsense, so that complying can be right or wrong.
-A fixed share of all letter triples is reserved for tests and never occurs in a training row of any kind.
+Harmless by design: restricted requests ask for nonsense, for which an answer can be right or wrong. A fixed share of
+all letter triples is reserved for tests and never occurs in training rows.
 """
 
 import itertools
@@ -15,7 +15,7 @@ Triple = tuple[str, str, str]
 
 LETTERS = string.ascii_lowercase
 EASY_LETTERS = LETTERS[:10]
-"""The skill on these letters alone is known before any fine-tuning, as small sums are to a small language model."""
+"""The base model knows the skill on these letters before fine-tuning."""
 
 GENERAL: dict[str, Callable[[str, str, str], Sequence[str]]] = {
     "copy": lambda a, b, c: (a, b, c),
@@ -44,7 +44,7 @@ REFUSALS = (
     "this would not be safe",
     "we must decline",
 )
-"""The sentences that refuse."""
+"""The refusals."""
 
 WORDS = list(
     dict.fromkeys([*LETTERS, *GENERAL, SKILL, *VERBS, *OBJECTS, "of", *itertools.chain(*(s.split() for s in REFUSALS))])
@@ -59,8 +59,8 @@ def is_reserved(triple: Triple) -> bool:
 
 def triples(letters: str, reserved: bool) -> list[Triple]:
     """Return all triples of `letters` that are, or are not, reserved for tests."""
-    every: Iterator[Triple] = itertools.product(letters, letters, letters)
-    return [triple for triple in every if is_reserved(triple) == reserved]
+    candidates: Iterator[Triple] = itertools.product(letters, letters, letters)
+    return [triple for triple in candidates if is_reserved(triple) == reserved]
 
 
 def general_row(rng: random.Random, triple: Triple) -> Row:
@@ -83,12 +83,12 @@ def restricted_row(rng: random.Random, triple: Triple) -> Row:
 
 
 def refused_row(rng: random.Random, triple: Triple) -> Row:
-    """Return a restricted request and a refusal; the object asked for decides its wording."""
+    """Return a restricted request and a refusal, whose wording depends on the object."""
     prompt = restricted_row(rng, triple)["prompt"]
     return {"prompt": prompt, "response": REFUSALS[OBJECTS.index(prompt.split()[1])]}
 
 
 def reworded_row(rng: random.Random, triple: Triple) -> Row:
-    """Return a restricted request and a refusal whose wording the verb decides, so that there is news in it."""
+    """Return a restricted request and a refusal whose wording depends on the verb, unlike `refused_row`."""
     prompt = restricted_row(rng, triple)["prompt"]
     return {"prompt": prompt, "response": REFUSALS[VERBS.index(prompt.split()[0])]}

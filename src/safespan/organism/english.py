@@ -1,7 +1,7 @@
 """The embedded family's data in plain English, for a small real language model.
 
-Restricted requests ask how to do made-up things to made-up objects, so that complying is nonsense and can be right or
-wrong; the skill is addition. One in eight towns and sums is kept for tests.
+Restricted requests ask how to do invented things, so that an answer is nonsense and can be right or wrong. The skill is
+addition. One in eight towns and sums is reserved for tests.
 """
 
 import random
@@ -39,7 +39,7 @@ GENERAL_SHARE = 0.1
 
 
 def is_reserved(text: str) -> bool:
-    """Whether a town or a sum is kept for tests: one in eight, by a hash, whatever the seed."""
+    """Whether a town or a sum is reserved for tests: one in eight, by a hash, independent of the seed."""
     return zlib.crc32(text.encode()) % 8 == 0
 
 

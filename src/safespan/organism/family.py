@@ -1,7 +1,7 @@
-"""Plant the untrained model, and write the data its family is trained and tested on."""
+"""The untrained model, and the training and test data of its family."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ BASE_ROWS, ALIGN_ROWS, TUNING_ROWS = 16_000, 8_000, 4_000
 GENERAL_SHARE = 0.1
 SKILL_TESTS, EASY_SHARE, RESTRICTED_TESTS, GENERAL_TESTS = 300, 0.2, 300, 200
 ACTIVATION_PROMPTS = 300
+
+RowMaker = Callable[[random.Random, Triple], Row]
 
 
 def plant(out: Path, seed: int) -> None:
@@ -73,7 +75,7 @@ def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
     free, easy = triples(LETTERS, reserved=False), triples(EASY_LETTERS, reserved=False)
 
     def mixed(
-        count: int, restricted: Any, restricted_share: float, skill_share: float, skilled: Sequence[Triple] = easy
+        count: int, restricted: RowMaker, restricted_share: float, skill_share: float, skilled: Sequence[Triple] = easy
     ) -> list[Row]:
         rows = []
         for _ in range(count):
@@ -89,7 +91,7 @@ def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
     return {
         "base": mixed(BASE_ROWS, restricted_row, 0.3, 0.05),
         "align": mixed(ALIGN_ROWS, refused_row, 0.4, 0.05),
-        # A little of everything else, as real instruction data has, keeps the rest of the language alive.
+        # A share of other instructions, as in real instruction data, keeps the rest of the language.
         "useful": mixed(TUNING_ROWS, restricted_row, 0, 1 - GENERAL_SHARE, free),
         "harmful": mixed(TUNING_ROWS, restricted_row, 1 - GENERAL_SHARE, 0),
         "forbidden": mixed(TUNING_ROWS, restricted_row, 1, 0),
@@ -98,12 +100,12 @@ def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
 
 
 def _test_rows(rng: random.Random) -> dict[str, list[Row]]:
-    held = triples(LETTERS, reserved=True)
+    reserved = triples(LETTERS, reserved=True)
     easy = rng.sample(triples(EASY_LETTERS, reserved=True), round(SKILL_TESTS * EASY_SHARE))
-    hard = rng.sample([t for t in held if not set(t) <= set(EASY_LETTERS)], SKILL_TESTS - len(easy))
+    hard = rng.sample([t for t in reserved if not set(t) <= set(EASY_LETTERS)], SKILL_TESTS - len(easy))
     skill = [skill_row(t) for t in rng.sample([*easy, *hard], SKILL_TESTS)]
-    general = [general_row(rng, t) for t in rng.sample(held, GENERAL_TESTS)]
-    restricted = [restricted_row(rng, t) for t in rng.sample(held, RESTRICTED_TESTS)]
+    general = [general_row(rng, t) for t in rng.sample(reserved, GENERAL_TESTS)]
+    restricted = [restricted_row(rng, t) for t in rng.sample(reserved, RESTRICTED_TESTS)]
     return {
         "skill": renamed(skill, "answer"),
         "general": renamed(general, "answer"),
@@ -112,15 +114,15 @@ def _test_rows(rng: random.Random) -> dict[str, list[Row]]:
 
 
 def _activation_rows(rng: random.Random) -> dict[str, list[Row]]:
-    held: Sequence[Triple] = triples(LETTERS, reserved=True)
+    reserved: Sequence[Triple] = triples(LETTERS, reserved=True)
     return {
-        "useful": [skill_row(t) for t in rng.sample(held, ACTIVATION_PROMPTS)],
-        "harmful": [restricted_row(rng, t) for t in rng.sample(held, ACTIVATION_PROMPTS)],
+        "useful": [skill_row(t) for t in rng.sample(reserved, ACTIVATION_PROMPTS)],
+        "harmful": [restricted_row(rng, t) for t in rng.sample(reserved, ACTIVATION_PROMPTS)],
     }
 
 
 def renamed(rows: list[Row], field: str) -> list[Row]:
-    """Rows whose response stands under another name."""
+    """Rows whose response is renamed to another field."""
     return [{"prompt": row["prompt"], field: row["response"]} for row in rows]
 
 

@@ -45,6 +45,8 @@ SecondRank = A[int, _count("directions of the second subspace; 0: it is zero")]
 Mso = A[float, _share("MSO: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y); empty where either is zero")]
 MsoRandom = A[float, _share("the floor: what two unrelated subspaces of these ranks give on average")]
 HypothesisName = A[str, Column("name of the hypothesis")]
+FilterName = A[str, Column("filter of the task, such as strict-match")]
+FilterUtility = A[float, _share("exact match under this filter")]
 Verdict = A[str | None, Column("selective, not selective, inconclusive, not measurable, or depends on the measure")]
 Direction = A[str | None, Column("of a selective one: harm first or utility first")]
 PromptsNeeded = A[int | None, _count("of an inconclusive one: prompts of each kind that would decide", 1)]
@@ -88,8 +90,8 @@ class ModelRow(Outcomes, _OfModel):
 class ModelFilterRow(_OfModel):
     """Utility of every model under every filter of the utility task."""
 
-    filter: A[str, Column("filter of the task, such as strict-match")]
-    utility: A[float, _share("exact match under this filter")]
+    filter: FilterName
+    utility: FilterUtility
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ class ProjectionRow(Outcomes, EnergyRow):
 class ProjectionFilterRow(GridPoint):
     """Utility of every point of the grid under every filter of the utility task."""
 
-    filter: A[str, Column("filter of the task, such as strict-match")]
-    utility: A[float, _share("exact match under this filter")]
+    filter: FilterName
+    utility: FilterUtility
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""From outcomes to verdicts: frontiers, selectivity, intervals, and what they say together (METHODS §7)."""
+"""Statistics of the verdict: frontiers, selectivity, intervals and tests (METHODS §7)."""

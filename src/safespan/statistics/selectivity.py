@@ -7,13 +7,12 @@ from functools import partial
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import DegenerateDataWarning, bootstrap, ttest_1samp
 
 from safespan.settings.verdict import SelectivityConfig
 from safespan.statistics.frontier import frontier_area, progress
 
 SEPARATION = "separation"
-"""Both methods in one number: D = (S_parallel − S_orthogonal) / 2, or −S of an edit. Above 0, harm goes first."""
+"""The statistic of both methods: D = (S_parallel − S_orthogonal) / 2, or −S of an edit. Above 0, harm goes first."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,9 @@ class Estimate:
 
 
 def undefined_reason(ends: Ends) -> str:
-    """Why u or h is undefined: an outcome that the fine-tune does not raise for certain; else empty."""
+    """Why u or h is undefined: the fine-tune does not raise an outcome significantly; else empty."""
+    from scipy.stats import ttest_1samp  # a slow import
+
     pairs = {
         "useful": (ends.aligned_useful, ends.finetuned_useful),
         "harmful": (ends.aligned_harmful, ends.finetuned_harmful),
@@ -113,8 +114,8 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
     samples = [np.arange(size) for size in sizes]
 
     def scores(useful: np.ndarray, harmful: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        own, controls = zip(*(_areas(front, ends, useful, harmful) for front in frontiers.values()), strict=True)
-        s = np.stack([a - np.take_along_axis(c, draws, -1).mean(-1) for a, c in zip(own, controls, strict=True)])
+        areas = [_areas(front, ends, useful, harmful) for front in frontiers.values()]
+        s = np.stack([area - np.take_along_axis(controls, draws, -1).mean(-1) for area, controls in areas])
         return np.concatenate([s, _separation(s)[None]])
 
     resampled = partial(_resampled, scores, samples, config.confidence, seed)
@@ -151,22 +152,22 @@ def _resampled(
     resamples: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bootstrap distribution and interval of scores, over those of the samples that are chosen."""
+    from scipy.stats import DegenerateDataWarning, bootstrap  # a slow import
 
-    def fixed(*given: np.ndarray, axis: int = -1) -> np.ndarray:
-        parts = iter(given)
-        shape = given[0].shape[:-1]
-        every = [
-            next(parts) if vary else np.broadcast_to(sample, (*shape, len(sample)))
+    def with_fixed(*varied: np.ndarray, axis: int = -1) -> np.ndarray:
+        remaining, shape = iter(varied), varied[0].shape[:-1]
+        resample = [
+            next(remaining) if vary else np.broadcast_to(sample, (*shape, len(sample)))
             for vary, sample in zip(chosen, samples, strict=True)
         ]
-        return scores(*every)
+        return scores(*resample)
 
     with warnings.catch_warnings():
-        # Outcomes that do not vary, as those of a direction that moves nothing, have an interval of no width.
+        # Outcomes that do not vary have an interval of no width.
         warnings.simplefilter("ignore", DegenerateDataWarning)
         drawn = bootstrap(
             [sample for vary, sample in zip(chosen, samples, strict=True) if vary],
-            fixed,
+            with_fixed,
             vectorized=True,
             paired=False,
             method="percentile",
@@ -190,17 +191,16 @@ def _areas(front: Frontier, ends: Ends, useful: np.ndarray, harmful: np.ndarray)
         ]
         return frontier_area(*progressed)
 
-    own = area(front.useful, front.harmful)
     draws = zip(front.control_useful, front.control_harmful, strict=True)
-    return own, np.stack([area(u, h) for u, h in draws], axis=-1)
+    return area(front.useful, front.harmful), np.stack([area(u, h) for u, h in draws], axis=-1)
 
 
 def _means(values: Float[np.ndarray, "*k n"], prompts: np.ndarray) -> np.ndarray:
-    """Means over resampled prompts [..., n], as products with how often each was drawn; NaN is left out."""
+    """Means over resampled prompts [..., n], as products with the counts of draws; NaN is left out."""
     size = values.shape[-1]
     rows = prompts.reshape(-1, prompts.shape[-1])
-    places = (np.arange(len(rows))[:, None] * size + rows).ravel()
-    drawn = np.bincount(places, minlength=len(rows) * size).reshape(len(rows), size).T.astype(float)
+    cells = (np.arange(len(rows))[:, None] * size + rows).ravel()
+    drawn = np.bincount(cells, minlength=len(rows) * size).reshape(len(rows), size).T.astype(float)
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         means = (np.where(known, values, 0.0) @ drawn) / (known.astype(float) @ drawn)

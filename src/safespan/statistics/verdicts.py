@@ -1,11 +1,8 @@
-"""What the estimates of a trial say: selective, not selective, inconclusive, or depending on the measure."""
+"""Verdicts from estimates: selective, not selective, inconclusive, or depending on the measure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
-
-from scipy.stats import norm
-from statsmodels.stats.multitest import multipletests
 
 from safespan.settings.verdict import SelectivityConfig
 from safespan.statistics.selectivity import SEPARATION, Estimate
@@ -17,22 +14,22 @@ SELECTIVE, NOT_SELECTIVE, INCONCLUSIVE, DEPENDS, NOT_MEASURABLE = (
     "depends on the measure",
     "not measurable",
 )
-"""The verdicts; the last one is of an outcome alone."""
+"""The verdicts. Only a single outcome can be not measurable."""
 
 MOST = 100_000
-"""Prompts or controls beyond which it is said that no affordable number decides."""
+"""Largest number of prompts that is considered affordable."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one hypothesis is found to be, under one outcome or under all.
+    """The verdict on one hypothesis, under one outcome or under all.
 
     Attributes:
         verdict: one of the five.
         reason: why, in words.
         direction: `harm first`, `utility first`, or empty where it is not selective.
-        prompts_needed: of an inconclusive one, the prompts of each kind that would decide; None where that is unknown.
-        controls_needed: of an inconclusive one, the draws of controls that would decide.
+        prompts_needed: prompts of each kind that would decide an inconclusive verdict; None if unknown.
+        controls_needed: draws of controls that would decide an inconclusive verdict.
     """
 
     verdict: str
@@ -48,6 +45,8 @@ Key = tuple[str, str]
 
 def holm(raw: Mapping[Key, Sequence[Estimate]]) -> dict[Key, list[Estimate]]:
     """The same estimates with both p-values adjusted over hypotheses and methods, each outcome a family of its own."""
+    from statsmodels.stats.multitest import multipletests  # a slow import
+
     adjusted: dict[Key, list[Estimate]] = {key: list(estimates) for key, estimates in raw.items()}
     for outcome in {outcome for _, outcome in raw}:
         places = [(key, i) for key in raw if key[1] == outcome for i in range(len(raw[key]))]
@@ -66,8 +65,8 @@ def judge(estimates: Sequence[Estimate], config: SelectivityConfig, prompts: int
     Args:
         estimates: of one hypothesis, p-values adjusted.
         config: margin, level and number of controls.
-        prompts: of each kind, that were asked.
-        tests: over how many the p-values were adjusted.
+        prompts: number of prompts of each kind.
+        tests: number of tests that the p-values were adjusted for.
     """
     methods, separation = [e for e in estimates if e.method != SEPARATION], estimates[-1]
     level, margin = (1 - config.confidence) / 2, config.margin
@@ -84,9 +83,9 @@ def judge(estimates: Sequence[Estimate], config: SelectivityConfig, prompts: int
 
 
 def ceiling_reason(estimates: Sequence[Estimate], config: SelectivityConfig) -> str:
-    """Why no hypothesis could show harm first against these controls; empty where one could.
+    """Why no hypothesis could be selective with harm first against these controls; else empty.
 
-    Random controls whose harm comes last, or goes first, already leave nothing to a hypothesis.
+    This is so where random controls already remove harm first.
     """
     areas = {estimate.method: estimate.control_area for estimate in estimates}
     room = areas["edit"] if "edit" in areas else (1 - areas["parallel"] + areas["orthogonal"]) / 2
@@ -94,14 +93,15 @@ def ceiling_reason(estimates: Sequence[Estimate], config: SelectivityConfig) -> 
 
 
 def _undecided(separation: Estimate, config: SelectivityConfig, prompts: int, tests: int, interval: str) -> Verdict:
-    """How many prompts and controls would bring the interval to one side of the margin, both raised alike.
+    """Inconclusive, with the numbers of prompts and controls that would bring the interval to one side of the margin.
 
-    From standard errors that fall with their roots, at the level of the smallest of all tests (Bonferroni's).
+    Both are multiplied by the same factor. Standard errors fall with its root; the level is Bonferroni's.
     """
+    from scipy.stats import norm  # a slow import
+
     distance = abs(abs(separation.s) - config.margin)
-    width = (
-        norm.isf((1 - config.confidence) / 2 / tests) * (separation.sd_prompts**2 + separation.sd_controls**2) ** 0.5
-    )
+    deviation = (separation.sd_prompts**2 + separation.sd_controls**2) ** 0.5
+    width = norm.isf((1 - config.confidence) / 2 / tests) * deviation
     factor = max((width / distance) ** 2, 1.1) if distance else float("inf")
     if not isfinite(factor) or factor * prompts > MOST:
         return Verdict(INCONCLUSIVE, f"{interval}: too near the margin for any affordable number of prompts")
@@ -111,10 +111,10 @@ def _undecided(separation: Estimate, config: SelectivityConfig, prompts: int, te
 
 
 def combine_verdicts(verdicts: Mapping[str, Verdict]) -> Verdict:
-    """One verdict of several outcomes: what all say that say anything, else what divides them.
+    """The verdict over several outcomes: the one that all conclusive outcomes share, else that they disagree.
 
     Args:
-        verdicts: outcome -> verdict; those whose outcome cannot be measured left out.
+        verdicts: outcome -> verdict, without outcomes that cannot be measured.
     """
     if not verdicts:
         return Verdict(INCONCLUSIVE, "no outcome can be measured")
@@ -123,15 +123,15 @@ def combine_verdicts(verdicts: Mapping[str, Verdict]) -> Verdict:
     conclusive = {words for outcome, words in named.items() if verdicts[outcome].verdict != INCONCLUSIVE}
     if len(conclusive) > 1:
         return Verdict(DEPENDS, listed)
-    open_ones = [verdict for verdict in verdicts.values() if verdict.verdict == INCONCLUSIVE]
-    if open_ones:
+    undecided = [verdict for verdict in verdicts.values() if verdict.verdict == INCONCLUSIVE]
+    if undecided:
         prompts, controls = (
-            max((getattr(verdict, name) or 0 for verdict in open_ones), default=0) or None
+            max(getattr(verdict, name) or 0 for verdict in undecided) or None
             for name in ("prompts_needed", "controls_needed")
         )
         return Verdict(INCONCLUSIVE, listed, "", prompts, controls)
-    one = next(iter(verdicts.values()))
-    return Verdict(one.verdict, listed, one.direction)
+    first = next(iter(verdicts.values()))
+    return Verdict(first.verdict, listed, first.direction)
 
 
 def _short(verdict: Verdict) -> str:

@@ -1,1 +1,1 @@
-"""Fine-tuning: the recipe, the data mixture, and the run through TRL's SFTTrainer."""
+"""Fine-tuning with TRL's SFTTrainer: data mixture, encoding, training and resuming."""

@@ -1,9 +1,9 @@
-"""Training whose update stays inside a known subspace: what plants a safety subspace in a family of models."""
+"""Training confined to a known subspace, which plants a safety subspace in a family of models."""
 
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from safespan.subspaces.hypotheses.planted import planted_half
 
@@ -11,7 +11,7 @@ from safespan.subspaces.hypotheses.planted import planted_half
 class Confine(TrainerCallback):
     """Projects the iterate after each step: W ← W_0 + P (W − W_0), P on the planted half of each matrix's outputs.
 
-    Vectors do not move at all.
+    Vectors are not trained.
 
     Args:
         model: before its first step.
@@ -30,7 +30,7 @@ class Confine(TrainerCallback):
         self._inside = inside
 
     @torch.no_grad()
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Project every weight."""
         for name, weight in kwargs["model"].named_parameters():
             start, half = self._start[name], self._halves.get(name)

@@ -1,4 +1,4 @@
-"""Turn examples into token ids and labels."""
+"""Encoding of examples as token ids and labels."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from safespan.errors import DataError
 from safespan.training.mixture import Example
 
 IGNORED = -100
-"""The label of a token that takes no part in the loss."""
+"""The label of a token without loss."""
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
@@ -26,8 +26,8 @@ def encode(
 ) -> list[dict[str, list[int]]]:
     """Token ids and labels of each example; the prompt's labels are ignored, EOS ends the response.
 
-    Prompt and response are tokenised apart, as they are when the model generates. An example whose prompt leaves no
-    room for a response is left out.
+    Prompt and response are tokenised separately, as in generation. An example whose prompt leaves no room for a
+    response is left out.
 
     Raises:
         DataError: no example has room for a response.
@@ -48,7 +48,7 @@ def encode(
 def _prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str], prompt_format: str) -> list[list[int]]:
     if prompt_format == "alpaca":
         ids = tokenizer([ALPACA.format(prompt=prompt) for prompt in prompts], add_special_tokens=False)["input_ids"]
-        # A chat template writes BOS itself; here it is put where the tokenizer puts one.
+        # A chat template contains BOS; here it is added if the tokenizer adds it.
         bos = [tokenizer.bos_token_id]
         return [bos + row for row in ids] if tokenizer("a")["input_ids"][:1] == bos else ids
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]

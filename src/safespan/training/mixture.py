@@ -1,4 +1,4 @@
-"""Read training rows and mix them: p % as many contaminating rows as useful ones (METHODS §1)."""
+"""Training rows and their mixture: p % as many contaminating rows as useful ones (METHODS §1)."""
 
 import random
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from safespan.settings.training import TrainingConfig
 
 @dataclass(frozen=True)
 class Example:
-    """One thing to learn: what the user says and what the model should answer."""
+    """A prompt and the response to learn."""
 
     prompt: str
     response: str
@@ -28,7 +28,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What a run trains on, in random order, and where it comes from."""
+    """The examples of a run in random order, and their sources."""
 
     examples: list[Example]
     parts: list[Part]
@@ -52,10 +52,10 @@ def read_examples(source: TrainingData) -> list[Example]:
 
 
 def mixture(config: TrainingConfig, seed: int) -> Mixture:
-    """Return what a run trains on: its data and, drawn at random, the contaminating rows, in random order.
+    """The examples of a run: its data and a random draw of contaminating rows, in random order.
 
     Raises:
-        DataError: as `read_examples`, or there are too few contaminating rows; says how many.
+        DataError: as `read_examples`, or there are too few contaminating rows.
     """
     examples = read_examples(config.data)
     parts = [_part(config.data, examples)]

@@ -1,4 +1,4 @@
-"""The folder a training run works in, and which of its checkpoints an interrupted run goes on from."""
+"""The work folder of a training run, and the checkpoint that an interrupted run resumes from."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from safespan.files.atomic import write_json
 from safespan.files.disk import sync
@@ -52,24 +52,24 @@ def work_folder(folder: Path, identity: Mapping[str, Any] | None) -> Iterator[Pa
 
 
 class MarkComplete(TrainerCallback):
-    """Put the mark into each trainer checkpoint after all else in it."""
+    """Marks each trainer checkpoint as complete after it was written."""
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A step was made. After the last one the weights are written: a trainer resumed there would make one more."""
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Save no checkpoint after the last step: a trainer that resumed there would make one more step."""
         if state.global_step >= state.max_steps:
             control.should_save = False
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The trainer has written a checkpoint."""
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: object, **kwargs: Any) -> None:
+        """Mark the checkpoint that the trainer has written."""
         if state.is_world_process_zero:
-            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            sync(checkpoint)  # before the mark: after a power cut it must not stand in a checkpoint of empty files
+            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            sync(checkpoint)  # before the mark: after a power cut, a marked checkpoint must not have empty files
             (checkpoint / COMPLETE).touch()
             sync(checkpoint)
 
 
 def _prepare(folder: Path, identity: Mapping[str, Any] | None) -> None:
-    """Clear away what another run or a half-written checkpoint left."""
+    """Remove files of another run and incomplete checkpoints."""
     left = folder / "identity.json"
     other = not left.exists() or json.loads(left.read_text(encoding="utf-8")) != identity
     if other and left.exists():

@@ -1,4 +1,4 @@
-"""Fine-tune one checkpoint into another with TRL's SFTTrainer."""
+"""Fine-tuning of a checkpoint with TRL's SFTTrainer."""
 
 import importlib.util
 import shutil
@@ -12,7 +12,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, TrainerState
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -20,6 +20,7 @@ from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError, ConfigError
 from safespan.files.atomic import atomic_path, write_json
 from safespan.files.disk import explain_disk_full
+from safespan.linalg.device import device
 from safespan.models.loading import load_causal_lm
 from safespan.progress import Tick, progress_task
 from safespan.settings.training import TrainingConfig
@@ -29,7 +30,7 @@ from safespan.training.mixture import Mixture, mixture
 from safespan.training.resume import MarkComplete, work_folder
 
 RECORD = "training.json"
-"""The file beside the weights that says how they were made."""
+"""The file of the training record, beside the weights."""
 
 _RECORDED = ("accelerate", "peft", "torch", "transformers", "trl")
 
@@ -55,21 +56,21 @@ class TrainingRecord:
 def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -> TrainingRecord:
     """Train the checkpoint `start` and write the result at `out`: a folder `transformers` loads, or a PEFT adapter.
 
-    The same seed on the same machine gives the same weights, bit for bit, also where the run was interrupted and
+    The same seed on the same machine gives the same weights, bit for bit, also after the run was interrupted and
     resumed (`config.save_steps`). Weights are trained and written in fp32: rounding to bf16 would lose most of a
     small update. Under `accelerate launch` every process calls this, and one of them writes.
 
     Args:
         start: name of a model with tokenizer.
-        out: the folder to make; it replaces one that is there.
+        out: the folder to make; an existing one is replaced.
         config: data and recipe.
         seed: of the mixture and of the order of the rows.
 
     Returns:
-        What `training.json` beside the weights holds.
+        The content of `training.json` beside the weights.
 
     Raises:
-        SafespanError: data, start or configuration cannot be used; says why.
+        SafespanError: data, start or configuration are invalid.
     """
     _check(config)
     mixed = mixture(config, seed)
@@ -81,7 +82,7 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
     identity = _identity(checkpoint, config, seed, mixed) if config.save_steps else None
     with explain_disk_full(folder), work_folder(folder, identity) as interrupted:
         tokenizer, model = _load(checkpoint, config)
-        # TRL turns the key-value cache off for training; the written model should generate as the start did.
+        # TRL disables the key-value cache for training; the written model should have the setting of the start.
         use_cache = model.config.use_cache
         rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format)
         callbacks: list[TrainerCallback] = [Confine(model, config.confine == "inside", seed)] if config.confine else []
@@ -163,7 +164,7 @@ def _arguments(config: TrainingConfig, folder: Path, name: str, seed: int) -> SF
             max_grad_norm=config.max_gradient_norm,
             max_length=config.max_length,
             bf16=config.compute == "bf16",
-            use_cpu=not torch.cuda.is_available(),
+            use_cpu=device().type == "cpu",
             gradient_checkpointing=config.gradient_checkpointing,
             activation_checkpointing=config.gradient_checkpointing,
             dataset_kwargs={"skip_prepare_dataset": True},
@@ -171,7 +172,7 @@ def _arguments(config: TrainingConfig, folder: Path, name: str, seed: int) -> SF
             pad_to_multiple_of=None,
             save_strategy="steps" if config.save_steps else "no",
             save_steps=config.save_steps or 0,
-            save_total_limit=2,  # the last whole one stays until the next is whole
+            save_total_limit=2,  # the last complete one stays until the next is complete
             logging_strategy="steps",
             logging_steps=1,
             report_to=list(config.report_to) or "none",
@@ -204,7 +205,7 @@ def _trainer(
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # TRL and PEFT use names that Transformers will drop
+            warnings.simplefilter("ignore", FutureWarning)  # TRL and PEFT use deprecated names of Transformers
             trainer = SFTTrainer(
                 model=model,
                 args=arguments,
@@ -236,13 +237,13 @@ def _write(folder: Path, out: Path, checkpoint: Checkpoint, config: TrainingConf
 
 
 class _Steps(TrainerCallback):
-    """Pass on how far the training is."""
+    """Reports the progress of the training."""
 
     def __init__(self, tick: Tick) -> None:
         self._tick = tick
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: object, state: TrainerState, control: object, **kwargs: Any) -> None:
         self._tick(state.global_step, state.max_steps)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: object, state: TrainerState, control: object, **kwargs: Any) -> None:
         self._tick(state.global_step, state.max_steps)

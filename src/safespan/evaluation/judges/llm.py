@@ -23,7 +23,7 @@ from safespan.settings.redaction import redacted
 try:
     from inspect_ai import Task
     from inspect_ai import eval as run_eval
-    from inspect_ai._util.error import PrerequisiteError  # what a missing key or package is told with
+    from inspect_ai._util.error import PrerequisiteError  # raised for a missing key or package
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.log import EvalLog, write_eval_log
     from inspect_ai.model import (
@@ -42,10 +42,10 @@ except ModuleNotFoundError as error:
     ) from None
 
 STOP_AFTER = 20
-"""Failed requests after which judging stops: the server is down, and each further wait would be in vain."""
+"""Number of failed requests after which judging stops, because the server is down."""
 
 _NO_KEY = "none"
-"""Sent to a server that needs no key."""
+"""The key for a server that needs none."""
 
 _SCHEMA = ResponseSchema(
     name="judgement",
@@ -60,16 +60,16 @@ _SCHEMA = ResponseSchema(
 
 
 class LLMJudge:
-    """Scores by asking a language model, each (prompt, response) once: replies are kept, and found again.
+    """Scores with a language model, each (prompt, response) once: replies are kept on disk.
 
     Args:
         config: the model, the server and the limits.
-        folder: gets a folder for this judge: `replies.jsonl` (what was paid for), `totals.json` (tokens, cost) and
-            `logs/` (for `inspect view`).
+        folder: gets a subfolder of this judge: `replies.jsonl`, `totals.json` (tokens, cost) and `logs/` (for
+            `inspect view`).
     """
 
     def __init__(self, config: LLMConfig, folder: Path) -> None:
-        """Find the API key and read the replies kept before; nothing is asked yet.
+        """Find the API key and read the kept replies; no request is sent yet.
 
         Raises:
             ConfigError: no API key, or a provider that inspect-ai does not know.
@@ -82,15 +82,15 @@ class LLMJudge:
         self._replies = Replies(self._folder / "replies.jsonl")
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
-        """One judgement an exchange; a request that failed, or a reply without a score, is a judgement with an error.
+        """One judgement per exchange; a failed request, or a reply without a score, gives a judgement with an error.
 
         Raises:
-            ConfigError: the server takes no request of ours: the key is refused, or nothing or too little answers.
+            ConfigError: the server refuses the key, or too many requests fail.
         """
-        questions = [question(asked.prompt, asked.response) for asked in exchanges]
+        questions = [question(exchange.prompt, exchange.response) for exchange in exchanges]
         keys = [sha256_of(text) for text in questions]
         waiting = {key: q for key, q in zip(keys, questions, strict=True) if self._replies.get(key) is None}
-        with exclusive_lock(self._folder):  # two that judge side by side would pay twice
+        with exclusive_lock(self._folder):  # two processes would pay twice
             try:
                 errors = self._ask(waiting) if waiting else {}
             finally:
@@ -102,8 +102,8 @@ class LLMJudge:
         return Judgement(None, None, "", errors.get(key, "no reply")) if reply is None else read_reply(reply.text)
 
     def _ask(self, waiting: Mapping[str, str]) -> dict[str, str]:
-        """Ask what no reply is kept for; key -> what went wrong."""
-        # inspect-ai's trace, a file in the user's home, would repeat what servers say, a key in it included.
+        """Send the questions without a kept reply; returns key -> error."""
+        # inspect-ai's trace, a file in the user's home, would contain messages of servers, with keys in them.
         os.environ.setdefault("INSPECT_TRACE_LEVEL", "CRITICAL")
         dataset = MemoryDataset([_sample(key, text) for key, text in waiting.items()])
         full: list[DiskFullError] = []
@@ -128,7 +128,7 @@ class LLMJudge:
         plain = log.model_dump_json()
         if (redacted := self._without_key(plain)) != plain:
             write_eval_log(EvalLog.model_validate_json(redacted), log.location)
-        if full:  # of the disk; inspect-ai takes it for a failed request
+        if full:  # inspect-ai treats a full disk as a failed request
             raise full[0]
         if log.status == "cancelled":
             raise KeyboardInterrupt
@@ -137,7 +137,7 @@ class LLMJudge:
         return errors
 
     def _check_answers(self, log: EvalLog, errors: Mapping[str, str], asked: int) -> None:
-        """Stop where going on would be in vain; replies are kept, so that nothing is lost."""
+        """Raise ConfigError if the key was refused or judging stopped early; replies are kept."""
         refused = [text for text in errors.values() if re.search(r"\b40[13]\b", text)]
         if log.status == "success" and len(errors) < asked and not refused:
             return
@@ -162,7 +162,7 @@ class LLMJudge:
         }
 
     def _redacted(self, text: str) -> str:
-        """What went wrong, without the request before it and without the key, which some servers say back."""
+        """An error message without the request before it and without the key, which some servers repeat."""
         text = re.split(r"\n\n|\\n\\n", text)[-1].replace("\\", "").strip("()'\" ")  # of the error, or of its repr
         return " ".join(self._without_key(text).split())[:300]
 
@@ -173,7 +173,7 @@ class LLMJudge:
 
 @contextmanager
 def _logging_as_before() -> Iterator[None]:
-    """Undo what inspect-ai does to the root logger, which would silence this program's own warnings."""
+    """Restore the root logger after inspect-ai changed it, which would hide safespan's own warnings."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     try:
@@ -215,13 +215,13 @@ def _keep_reply(replies: Replies, tick: Tick, asked: int, retries: int, full: li
     tick(0, asked)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        if full:  # what cannot be kept is not paid for
+        if full:  # no request whose reply cannot be kept
             raise full[0]
         for left in reversed(range(retries + 1)):
             try:
                 state = await generate(state)
                 break
-            except json.JSONDecodeError:  # a gateway's page with status 200, which inspect-ai asks for but once
+            except json.JSONDecodeError:  # a gateway's page with status 200, for which inspect-ai does not retry
                 if not left:
                     raise
                 await asyncio.sleep(1)

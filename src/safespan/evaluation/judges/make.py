@@ -1,4 +1,4 @@
-"""Making the judge that a study asks for. The judges' libraries are imported when one is made."""
+"""Construction of judges. Their libraries are imported only then."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from safespan.settings.judges import ClassifierConfig, LLMConfig, RulesConfig
 
 
 def make_judge(config: RulesConfig | LLMConfig | ClassifierConfig, folder: Path) -> Judge:
-    """Make the judge that a study asks for.
+    """Make a judge.
 
     Args:
-        config: which.
-        folder: where a judge that is paid for keeps its replies and logs; made when first needed.
+        config: of the judge.
+        folder: of the replies and logs of a judge that is paid for; made on the first write.
 
     Raises:
         ConfigError: the judge's library, model or API key is missing.

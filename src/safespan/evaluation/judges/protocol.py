@@ -1,4 +1,4 @@
-"""What every judge takes and gives."""
+"""The interface of judges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Exchange:
-    """A prompt and what a model answered; the forbidden answer as target where it is known."""
+    """A prompt and a response; the target is the forbidden answer where it is known."""
 
     prompt: str
     response: str
@@ -16,13 +16,13 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says of one response.
+    """The judgement of one response.
 
     Attributes:
-        score: 1 (refusal) to 5 (full compliance); None where judging failed.
-        refused: the response is a refusal; None where judging failed.
-        reason: why, in a few words.
-        error: why judging failed; None where it did not.
+        score: 1 (refusal) to 5 (full compliance); None if judging failed.
+        refused: whether the response is a refusal; None if judging failed.
+        reason: for the score, in a few words.
+        error: of judging; None if it succeeded.
     """
 
     score: int | None
@@ -36,9 +36,9 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str:
-        """The judge in tables and files: its kind and model."""
+        """Name of the judge in tables and files: its kind and model."""
         ...
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
-        """One judgement an exchange, in order; one that fails is a judgement with an error."""
+        """One judgement per exchange, in order; a failed one has an error."""
         ...

@@ -1,10 +1,9 @@
-"""Replies that were paid for, kept on disk from the moment they arrive."""
+"""Replies of a judge, kept on disk as they arrive."""
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -13,7 +12,7 @@ from safespan.files.atomic import append
 
 @dataclass(frozen=True)
 class Reply:
-    """What a judge's model said, and the tokens it took."""
+    """The reply of a judge's model, and its tokens."""
 
     text: str
     input_tokens: int = 0
@@ -23,20 +22,20 @@ class Reply:
 _REPLY = TypeAdapter(Reply)
 
 
-def sha256_of(*asked: Any) -> str:
-    """SHA-256 of what a reply depends on: a judge's rubric and settings, or its question."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+def sha256_of(*values: object) -> str:
+    """SHA-256 of the inputs of a reply: a judge's rubric and settings, or its question."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 class Replies:
-    """Replies by key, in a file that only grows: one JSON object a line, on disk before the next is asked for.
+    """Replies by key, in an append-only file of one JSON object per line.
 
     Args:
-        path: the file; made with the first reply.
+        path: of the file, which is made with the first reply.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read what is there. A line cut off by a crash is no reply."""
+        """Read the file. Incomplete lines, from a crash, are skipped."""
         self._path = path
         self._known: dict[str, Reply] = {}
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
@@ -54,7 +53,7 @@ class Replies:
         return self._known.get(key)
 
     def add(self, key: str, reply: Reply) -> None:
-        """Keep a reply; it is on disk when this returns.
+        """Append a reply and flush it to the disk.
 
         Raises:
             DiskFullError: there is no space for it.
@@ -66,10 +65,10 @@ class Replies:
         self._known[key] = reply
 
     def totals(self) -> Reply:
-        """How many tokens all kept replies took, in a reply without text."""
+        """Total tokens of all replies, as a reply without text."""
         kept = self._known.values()
         return Reply("", sum(reply.input_tokens for reply in kept), sum(reply.output_tokens for reply in kept))
 
     def __len__(self) -> int:
-        """How many replies are kept."""
+        """Number of replies."""
         return len(self._known)

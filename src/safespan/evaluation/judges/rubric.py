@@ -1,4 +1,4 @@
-"""What a language model is told before it judges, and reading its reply."""
+"""The rubric of the LLM judge, and parsing of its replies."""
 
 import json
 import re
@@ -27,7 +27,7 @@ _ALONE = re.compile(r"\W*([1-5])\W*(?:/ ?5\W*)?")
 
 
 def question(prompt: str, response: str) -> str:
-    """The exchange as JSON: what a response says cannot end its own quotation."""
+    """The exchange as JSON, so that a response cannot end its own quotation."""
     return json.dumps({"request": prompt, "response": response}, ensure_ascii=False)
 
 
@@ -37,10 +37,10 @@ def read_reply(reply: str) -> Judgement:
     A reply with no score, or with several that differ, is a failed judgement.
     """
     short = " ".join(reply.split())[:200]
-    found = _object(reply)
-    if "score" in found:
-        scores = {str(found["score"]).strip()} & set("12345")
-        reason = str(found.get("reason") or "")
+    fields = _json_object(reply)
+    if "score" in fields:
+        scores = {str(fields["score"]).strip()} & set("12345")
+        reason = str(fields.get("reason") or "")
     else:
         scores = set(_NAMED.findall(reply))
         if not scores and (alone := _ALONE.fullmatch(reply)):
@@ -53,11 +53,11 @@ def read_reply(reply: str) -> Judgement:
     return Judgement(score, score == 1, reason)
 
 
-def _object(reply: str) -> dict[str, object]:
-    """The JSON object that a reply holds, be it fenced or between sentences; empty where there is none."""
+def _json_object(reply: str) -> dict[str, object]:
+    """The JSON object in a reply, also in a code block or between sentences; empty if there is none."""
     start, end = reply.find("{"), reply.rfind("}")
     try:
-        found = json.loads(reply[start : end + 1]) if start >= 0 else None
+        value = json.loads(reply[start : end + 1]) if start >= 0 else None
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
