@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from safespan.checkpoints import Checkpoint
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
-from safespan.execution.protocol import Named
+from safespan.execution.local import Named
 from safespan.projection import Change
 from safespan.settings.evaluation import EngineConfig
 
