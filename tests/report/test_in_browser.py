@@ -12,7 +12,6 @@ from safespan.files.atomic import write_jsonl
 from safespan.report import write_comparison, write_report
 from safespan.results.run_folder import RunFolder
 
-FILL = "document.querySelector('#chart-verdicts svg text').getAttribute('fill')"
 SIZES = ((380, 800), (1600, 1000))
 LONGEST = 120_000
 """Milliseconds to wait for what a browser does after a click, on a machine that does much else."""

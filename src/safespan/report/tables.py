@@ -6,6 +6,7 @@ from statistics import fmean
 
 import polars as pl
 
+from safespan.report.verdict import number
 from safespan.statistics.intervals import wilson
 
 _RATES = {
@@ -21,6 +22,8 @@ PAIR = pl.when("again").then(pl.col("x") + ", again").otherwise(pl.col("x") + " 
 HALVES = pl.col("x") == pl.col("y")
 """Whether a row of `activations` compares two random halves of one class."""
 HALVES_NAME = pl.col("x") + " halves"
+PLACED = ["energy_fraction", "mso", "mso_random"]
+"""Columns that a row of `overlap` or `activations` needs to be drawn; overlap is empty where an update is zero."""
 _APART = 0.95
 """AUROC from which one direction is said to tell two classes apart."""
 
@@ -57,8 +60,7 @@ def model_rows(models: pl.DataFrame) -> list[ModelRates]:
             low, high = wilson(round(rate * n), n)
             interval = f"{100 * low:.1f} – {100 * high:.1f}"
             cells.append(Cell(f"{100 * rate:.1f}", interval))
-        score = row["harmfulness"]
-        rows.append(ModelRates(row["model"], cells, "–" if score is None else f"{score:.2f}"))
+        rows.append(ModelRates(row["model"], cells, number(row["harmfulness"])))
     return rows
 
 
@@ -75,7 +77,7 @@ def nearest(table: pl.DataFrame, column: str, value: float) -> float:
 def halfway_facts(projection: pl.DataFrame, finetune: str) -> list[str]:
     """Utility and attack success of alignment and random at the fraction nearest one half; rank correlation."""
     measured = ["energy_kept", "utility", "attack_success_rate"]
-    rows = projection.filter(finetune=finetune).drop_nulls(measured)
+    rows = projection.filter(finetune=finetune).drop_nulls(["fraction", *measured])
     if rows.is_empty():
         return []
     half, facts = nearest(rows, "fraction", 0.5), []
@@ -124,7 +126,7 @@ def overlap_facts(overlap: pl.DataFrame) -> list[str]:
 
 def activation_facts(activations: pl.DataFrame) -> list[str]:
     """The largest gap between centred activation overlap and its baseline, and the ceiling at the same place."""
-    every = activations.filter("centered").drop_nulls(["mso", "mso_random"])
+    every = activations.filter("centered").drop_nulls(PLACED)
     rows = every.filter(~HALVES)
     if rows.is_empty():
         return []
@@ -146,7 +148,7 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
     Apart: held-out AUROC of the difference of means at least 0.95. Overlapping: centred MSO at the energy nearest one
     half above the middle between chance and the ceiling, the mean of the two classes' halves, or 1 where not measured.
     """
-    centred = activations.filter("centered").drop_nulls(["mso", "mso_random"])
+    centred = activations.filter("centered").drop_nulls(PLACED)
     if centred.is_empty() or separation.is_empty():
         return []
     place = ["model", "layer"]
@@ -187,7 +189,7 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
 
 def _interval(row: Mapping[str, float | None], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:.2f}" + ("" if low is None else f" ({low:.2f} – {high:.2f})")
+    return number(row[name]) + ("" if low is None else f" ({number(low)} – {number(high)})")
 
 
 def judge_facts(models: pl.DataFrame, projection: pl.DataFrame) -> list[str]:
@@ -206,4 +208,4 @@ def judge_facts(models: pl.DataFrame, projection: pl.DataFrame) -> list[str]:
 def curves_rows(overlap: pl.DataFrame) -> pl.DataFrame:
     """The rows that overlap is averaged over: whole layers where measured, else tensors; zero updates left out."""
     kind = "layer" if "layer" in overlap["granularity"] else "tensor"
-    return overlap.filter(granularity=kind).drop_nulls(["mso", "mso_random"])
+    return overlap.filter(granularity=kind).drop_nulls(PLACED)

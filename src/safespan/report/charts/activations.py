@@ -5,7 +5,7 @@ import polars as pl
 
 from safespan.report.charts.figure import ONE, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
 from safespan.report.charts.overlap import overlap_panel
-from safespan.report.tables import HALVES, HALVES_NAME, nearest
+from safespan.report.tables import HALVES, HALVES_NAME, PLACED, nearest
 
 _KINDS = {"raw": "#A67C00", "centred": "#7A5CC7", "useful halves": "#2A7F8E", "harmful halves": "#B5476B"}
 _PROBES = {"linear probe": "#0072B2", "difference of means": "#D55E00"}
@@ -16,7 +16,7 @@ def activation_overlap(activations: pl.DataFrame, by: str = "model") -> Figure |
 
     Where halves of a class were compared, their centred overlap is drawn too.
     """
-    rows = activations.drop_nulls(["mso", "mso_random"])
+    rows = activations.drop_nulls(PLACED)
     if rows.is_empty():
         return None
     energy = nearest(rows, "energy_fraction", 0.5)

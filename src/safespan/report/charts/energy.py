@@ -24,7 +24,7 @@ _BINS = 24
 
 def removed_energy(removed: pl.DataFrame, place: str) -> Figure | None:
     """Share of each layer's or module's update that a projection removes, at the fraction nearest one half."""
-    rows = removed.drop_nulls(["removed_energy", place])
+    rows = removed.drop_nulls(["fraction", "removed_energy", place])
     if rows.is_empty():
         return None
     fraction = nearest(rows, "fraction", 0.5)

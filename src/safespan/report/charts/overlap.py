@@ -15,7 +15,7 @@ from safespan.report.charts.figure import (
     tooltip,
     unique,
 )
-from safespan.report.tables import PAIR, curves_rows, nearest
+from safespan.report.tables import PAIR, PLACED, curves_rows, nearest
 
 _DASHES = {"floor": [4, 3], "ceiling": [1, 3]}
 
@@ -84,7 +84,7 @@ def overlap_heatmap(overlap: pl.DataFrame) -> Figure | None:
     """Overlap above chance at energy one half: layers by modules for each pair, or layers by pairs."""
     rows = overlap.filter(granularity="tensor")
     by_module = not rows.is_empty()
-    rows = (rows if by_module else curves_rows(overlap)).drop_nulls(["mso", "mso_random"])
+    rows = (rows if by_module else curves_rows(overlap)).drop_nulls(PLACED)
     if rows.is_empty():
         return None
     energy = nearest(rows, "energy_fraction", 0.5)

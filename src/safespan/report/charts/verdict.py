@@ -68,7 +68,7 @@ def _forest_panel(rows: pl.DataFrame, by: str | None, group: str | None, margin:
 def against_controls(trials: pl.DataFrame) -> Figure | None:
     """Every measure against the energy kept: a hypothesis as a line, its random controls as a band."""
     measured = [name for name in _MEASURES if trials[name].drop_nulls().len()]
-    if trials.is_empty() or not measured:
+    if not measured:
         return None
     keys = ["finetune", "hypothesis", "method", "fraction"]
     long = trials.unpivot(measured, index=[*keys, "draw", "energy_kept"], variable_name="measure").drop_nulls("value")
@@ -84,6 +84,8 @@ def against_controls(trials: pl.DataFrame) -> Figure | None:
         )
         .sort("hypothesis", "method", "energy_kept")
     )
+    if rows.is_empty():
+        return None
     names = _alignment_first(rows)
     chosen = alt.param(name="hypothesis", value=names[0], bind=alt.binding_select(options=names, name="Hypothesis: "))
     finetunes = unique(rows, "finetune")
