@@ -72,4 +72,5 @@ class RunFolder:
         Raises:
             DataError: it is not the manifest of a run.
         """
-        return Manifest.read(self.manifest) if self.has(self.manifest) else Manifest(name=self.root.name)
+        manifest = Manifest.read(self.manifest) if self.has(self.manifest) else Manifest()
+        return manifest.model_copy(update={"name": manifest.name or self.root.name})

@@ -24,14 +24,14 @@ def input_hashes(settings: BaseModel | None) -> dict[str, str]:
     Only fields that name inputs count (`settings.base.Names`). Of an lm-eval task it is the hash of all files that the
     task reads, its documents among them. What is not on this disk has no hash.
     """
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for field, kind, text in named_inputs(settings) if settings else ():
         digest = _task_hash(text) if kind == "task" else content_hash(Path(text))
         if digest:
-            found[field] = digest
-    return found
+            hashes[field] = digest
+    return hashes
 
 
 def _task_hash(task: str) -> str | None:
-    files = task_files(task)
-    return key_of([content_hash(file) for file in files]) if files else None
+    digests = "".join(f"{content_hash(file)}\n" for file in task_files(task))
+    return hashlib.sha256(digests.encode()).hexdigest() if digests else None
