@@ -36,7 +36,6 @@ class Display:
     """
 
     def __init__(self, progress: "Progress", print_line: Callable[[str], None]) -> None:
-        """Begin with no task."""
         self.progress, self.print_line = progress, print_line
 
     def open(self, name: str) -> "TaskID":

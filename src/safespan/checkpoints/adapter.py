@@ -67,7 +67,6 @@ class AdaptedCheckpoint(Checkpoint):
     """
 
     def __init__(self, folder: Path | str, adapter: Path | str) -> None:
-        """Read the headers of the base and of the adapter."""
         super().__init__(folder)
         self.adapter: Path = Path(adapter)
         self.name = f"{folder}+{adapter}"

@@ -38,7 +38,6 @@ class Checkpoint:
     """The folder of a LoRA adapter whose update these weights include; a plain checkpoint has none."""
 
     def __init__(self, folder: Path | str) -> None:
-        """Read the headers of all shards; no weights yet."""
         self.folder = Path(folder)
         self.name = str(folder)
         """Name of the checkpoint in messages and records."""

@@ -52,7 +52,6 @@ class SwitchedModel:
     """
 
     def __init__(self, engine: EngineConfig, aligned: Checkpoint, scratch: Path) -> None:
-        """Load nothing yet."""
         self._engine, self._aligned, self._scratch = engine, aligned, scratch
 
     @cached_property

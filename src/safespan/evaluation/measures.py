@@ -46,7 +46,6 @@ class Measures:
     """
 
     def __init__(self, config: MeasureConfig, evaluator: Evaluator) -> None:
-        """Load nothing yet."""
         self.config = config
         self._evaluator = evaluator.limited(config.prompts)
 

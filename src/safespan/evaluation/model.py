@@ -67,7 +67,6 @@ class WeightSwitch:
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        """Take the current weights of the model as its own."""
         self._tensors = model.state_dict()  # shares its storage with the model
         self._own: dict[str, torch.Tensor] = {}
         self._replaced: set[str] = set()

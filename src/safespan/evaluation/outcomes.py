@@ -62,7 +62,6 @@ class Evaluator:
     """
 
     def __init__(self, config: EvaluationConfig, folder: Path) -> None:
-        """Load nothing yet."""
         self.config = config
         self._folder = folder
 

@@ -69,7 +69,6 @@ class ModelWorker:
     """Generates the responses of models."""
 
     def __init__(self, ask: Ask, engine: EngineConfig, scratch: Path) -> None:
-        """Load nothing yet."""
         self._ask, self._engine, self._scratch = ask, engine, scratch
 
     def __call__(self, job: ModelJob) -> Answered:
@@ -106,7 +105,6 @@ class PointWorker:
         scratch: Path,
         known: Mapping[str, str],
     ) -> None:
-        """Load nothing yet."""
         self._ask, self._weights = ask, source()
         self._model = SwitchedModel(engine, aligned, scratch)
         self._known = dict(known)

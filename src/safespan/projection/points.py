@@ -53,7 +53,6 @@ class PointWeights:
     def __init__(
         self, family: Family, grid: ProjectionGrid, seed: int, scratch: Path, decompose: Decompose = decompose
     ) -> None:
-        """Compute nothing yet."""
         self._family, self._side, self._seed, self._decompose = family, grid.side, seed, decompose
         self._fractions = sorted(grid.fractions)
         self._names = family.names()

@@ -63,7 +63,6 @@ class TensorProjection:
     """
 
     def __init__(self, delta: torch.Tensor, along: Directions, coefficients: list[torch.Tensor]) -> None:
-        """Compute the energies of every rank once."""
         self.shape = tuple(delta.shape)
         self.bases, self.coefficients = along.bases, coefficients
         self._energies = [basis.energies(c) for basis, c in zip(self.bases, coefficients, strict=True)]

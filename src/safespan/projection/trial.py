@@ -104,7 +104,6 @@ class TrialWeights:
         scratch: Path,
         decompose: Decompose = decompose,
     ) -> None:
-        """Compute nothing yet."""
         self._finetunes = finetunes
         self._family, self._side, self._seed, self._decompose = family, side, seed, decompose
         self._subspaces = PointWeights(

@@ -25,7 +25,6 @@ class RunFolder:
     """
 
     def __init__(self, root: Path) -> None:
-        """Make nothing."""
         self.root, self.data, self.figures = root, root / "data", root / "figures"
         self.manifest, self.prompts = root / "manifest.json", root / "prompts.json"
         self.report, self.captured = root / "report.html", root / "captured.safetensors"

@@ -27,7 +27,6 @@ class Study:
     """
 
     def __init__(self, config: StudyConfig, out: Path) -> None:
-        """Open nothing yet."""
         self.config, self.resolved, self.run = config, config.resolved(out), RunFolder(out)
         self._checkpoints: dict[tuple[str, bool], Checkpoint] = {}
         self._hashes: dict[tuple[str, bool], str] = {}

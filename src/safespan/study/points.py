@@ -56,7 +56,6 @@ class PointStore(Generic[Scored]):
     """
 
     def __init__(self, run: RunFolder, place: str, key: str, kind: type[Scored]) -> None:
-        """Read nothing yet."""
         self.run, self.key, self._place = run, key, place
         self._folder = run.root / "results" / "points" / place
         self._records = TypeAdapter(Record[kind])  # type: ignore[valid-type]

@@ -35,7 +35,6 @@ class StageLog:
     """
 
     def __init__(self, run: RunFolder, names: Sequence[str]) -> None:
-        """Read what was finished before."""
         self._run, self._names = run, list(names)
         self._file = run.root / "stages.json"
         self._known: dict[str, _Done] = {}

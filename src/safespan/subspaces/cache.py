@@ -45,7 +45,6 @@ class SpectrumCache:
     """
 
     def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
-        """Open the cache; its folder is made on the first write."""
         self._folder = folder or cache_folder()
         self._limit = (_gigabytes() if gigabytes is None else gigabytes) * 1e9
         self._usable = True

@@ -46,7 +46,6 @@ class WeightMatrix:
     """
 
     def __init__(self, tensor: "WeightTensor", number: int, needs: frozenset[str]) -> None:
-        """Read nothing yet."""
         self._tensor, self._number, self._needs = tensor, number, needs
         self.name = matrix_names(tensor.name, tensor.shape)[number]
         self.shape = (tensor.shape[-2], tensor.shape[-1])
@@ -211,7 +210,6 @@ class WeightTensor:
         decompose: Decompose = decompose,
         captured: CapturedActivations | None = None,
     ) -> None:
-        """Read nothing yet."""
         self.name, self.shape, self.side, self.seed, self.captured = name, shape, side, seed, captured
         self._load, self._decompose = load, decompose
         self._read: dict[str, torch.Tensor] = {}

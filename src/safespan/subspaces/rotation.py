@@ -24,7 +24,6 @@ class RandomRotation:
     """
 
     def __init__(self, size: int, seed: int, name: str) -> None:
-        """Draw signs and permutation."""
         generator = seeded(seed, "rotation", name)
         self._signs = (2 * torch.randint(0, 2, (_ROUNDS, size, 1), generator=generator) - 1).float().numpy()
         self._order = torch.randperm(size, generator=generator).numpy()

@@ -20,7 +20,6 @@ class Confine(TrainerCallback):
     """
 
     def __init__(self, model: torch.nn.Module, inside: bool, seed: int) -> None:
-        """Remember where each weight starts."""
         self._start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         self._halves = {
             name: planted_half(weight.shape[0], seed, name).to(weight)

@@ -35,7 +35,6 @@ class Replies:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file. Incomplete lines, from a crash, are skipped."""
         self._path = path
         self._known: dict[str, Reply] = {}
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
