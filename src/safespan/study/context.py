@@ -56,10 +56,6 @@ class Study:
             self._hashes[role, again] = self.checkpoint(role, again).sha256()
         return self._hashes[role, again]
 
-    def again_hash(self, role: str | None) -> str | None:
-        """The same of the model trained under the next seed, if there is such a role."""
-        return self.weights_hash(role, again=True) if role else None
-
     @property
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Role -> model, of all roles."""

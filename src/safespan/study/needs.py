@@ -1,8 +1,10 @@
 """What hypotheses need, checked against a study before anything is trained."""
 
 from safespan.errors import ConfigError
+from safespan.projection import TrialPoint, trial_points
 from safespan.settings import StudyConfig
 from safespan.settings.names import tested_by_default
+from safespan.settings.verdict import trial_finetunes
 from safespan.subspaces import find_hypothesis
 
 
@@ -32,6 +34,18 @@ def tested_hypotheses(config: StudyConfig) -> list[str]:
         return list(config.verdict.hypotheses)
     there = _models_and_prompts(config)
     return [name for name in tested_by_default() if not find_hypothesis(name).missing(there)]
+
+
+def tested_points(config: StudyConfig) -> list[TrialPoint]:
+    """Every set of weights that a verdict asks, hypothesis by hypothesis, with its random controls."""
+    if config.verdict is None:
+        return []
+    finetunes, verdict = list(dict.fromkeys(trial_finetunes(config.models))), config.verdict
+    return [
+        point
+        for name in tested_hypotheses(config)
+        for point in trial_points(find_hypothesis(name), finetunes, verdict.fractions, verdict.controls)
+    ]
 
 
 def _models(config: StudyConfig) -> set[str]:

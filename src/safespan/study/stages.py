@@ -64,14 +64,16 @@ def stages(study: Study) -> list[Stage]:
             key=lambda: key_of(config.evaluation, config.projection, config.seed, study.evaluation_inputs()),
             outputs=run.tables("projection", "projection_by_filter", "removed_energy"),
             work=lambda key: experiments.evaluate_projections(study, key),
-            summary=summaries.projection(study.resolved),
+            summary=f"{summaries.grid_points(config)} points, each answers the same",
             prepare=lambda key: ask_judge_again(study, "projection", key, run.table("projection")),
         ),
         *([_model_stage(study, ceiling, again=True)] if ceiling else []),
         Stage(
             "update overlap",
             when=config.overlap is not None,
-            key=lambda: key_of(config.overlap, study.weights_hashes, study.again_hash(ceiling)),
+            key=lambda: key_of(
+                config.overlap, study.weights_hashes, ceiling and study.weights_hash(ceiling, again=True)
+            ),
             outputs=run.tables("overlap", "spectra"),
             work=lambda key: experiments.measure_update_overlap(study),
             summary=summaries.update_overlap(study.resolved),

@@ -2,12 +2,9 @@
 
 from pydantic import BaseModel
 
-from safespan.projection import trial_points
 from safespan.settings import StudyConfig
 from safespan.settings.names import SUBSPACES
-from safespan.settings.verdict import trial_finetunes
-from safespan.study.needs import tested_hypotheses
-from safespan.subspaces import find_hypothesis
+from safespan.study.needs import tested_hypotheses, tested_points
 
 
 def outcomes(config: StudyConfig) -> str:
@@ -22,11 +19,6 @@ def outcomes(config: StudyConfig) -> str:
         limit = f" at most {evaluation.harmfulness.limit}" if evaluation.harmfulness.limit else ""
         asked.append(f"harmful prompts{limit}, judged by {_judge(evaluation.harmfulness.judge)}")
     return f"{len(config.models)} models; each answers {'; '.join(asked) or 'nothing'}"
-
-
-def projection(config: StudyConfig) -> str:
-    """How many points the grid has."""
-    return f"{grid_points(config)} points, each answers the same"
 
 
 def grid_points(config: StudyConfig) -> int:
@@ -48,12 +40,8 @@ def verdict(config: StudyConfig) -> str:
     """Which hypotheses are tested, and at how many points."""
     if config.verdict is None:
         return ""
-    tested, finetunes = tested_hypotheses(config), list(dict.fromkeys(trial_finetunes(config.models)))
-    count = sum(
-        len(trial_points(find_hypothesis(name), finetunes, config.verdict.fractions, config.verdict.controls))
-        for name in tested
-    )
-    return f"{', '.join(tested)}; {count} points, each asked {config.verdict.prompts} prompts of a kind"
+    tested, count = ", ".join(tested_hypotheses(config)), len(tested_points(config))
+    return f"{tested}; {count} points, each asked {config.verdict.prompts} prompts of a kind"
 
 
 def _judge(judge: BaseModel) -> str:

@@ -11,12 +11,12 @@ import numpy as np
 from safespan.checkpoints.updates import update
 from safespan.linalg.kernels import squared_norm
 from safespan.linalg.parallel import parallel_map
-from safespan.projection import Family, TrialPoint, TrialWeights, trial_points
+from safespan.projection import Family, TrialPoint, TrialWeights
 from safespan.results.table_files import write_table
 from safespan.results.tables import EstimateRow, TrialRow, VerdictRow
 from safespan.settings.verdict import trial_finetunes
 from safespan.study.context import Study
-from safespan.study.needs import tested_hypotheses
+from safespan.study.needs import tested_hypotheses, tested_points
 from safespan.study.points import PointStore, Record, answer_jobs
 from safespan.subspaces import find_hypothesis
 
@@ -36,12 +36,7 @@ def run_trials(study: Study, key: str) -> None:
     assert settings is not None
     measures = Measures(settings, evaluator)
     hypotheses = [find_hypothesis(name) for name in tested_hypotheses(study.resolved)]
-    finetunes = trial_finetunes(family.finetuned)
-    points = [
-        point
-        for hypothesis in hypotheses
-        for point in trial_points(hypothesis, list(dict.fromkeys(finetunes)), settings.fractions, settings.controls)
-    ]
+    finetunes, points = trial_finetunes(family.finetuned), tested_points(study.resolved)
     models = {"aligned": family.aligned, **{role: family.finetuned[role] for role in finetunes}}
 
     def model_worker(scratch: Path, known: Mapping[str, str]) -> partial[ModelWorker]:
