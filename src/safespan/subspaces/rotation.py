@@ -1,9 +1,9 @@
 """Random rotations of R^m without an m × m matrix, for random controls of any rank on large tensors."""
 
 import numpy as np
+import scipy  # loads scipy.fft, a slow import, on first use
 import torch
 from jaxtyping import Float
-from scipy.fft import dct, idct
 
 from safespan.linalg.kernels import squared_norm
 from safespan.subspaces.bases import seeded
@@ -33,7 +33,7 @@ class RandomRotation:
         """Q X."""
         rotated = columns.cpu().numpy()
         for signs in self._signs:
-            rotated = dct(rotated * signs, axis=0, norm="ortho")
+            rotated = scipy.fft.dct(rotated * signs, axis=0, norm="ortho")
         return torch.from_numpy(rotated[self._order]).to(columns)
 
     def invert(self, columns: Float[torch.Tensor, "m n"]) -> Float[torch.Tensor, "m n"]:
@@ -41,7 +41,7 @@ class RandomRotation:
         rotated = np.empty(columns.shape, np.float32)
         rotated[self._order] = columns.cpu().numpy()
         for signs in self._signs[::-1]:
-            rotated = idct(rotated, axis=0, norm="ortho") * signs
+            rotated = scipy.fft.idct(rotated, axis=0, norm="ortho") * signs
         return torch.from_numpy(rotated).to(columns)
 
 
