@@ -21,7 +21,7 @@ def town_or_sum(prompt):
 def test_what_is_tested_never_occurs_in_training(tmp_path):
     write_english(tmp_path, seed=0)
     for path in (tmp_path / "train").iterdir():
-        assert not any(is_reserved(found) for row in read(path) if (found := town_or_sum(row["prompt"]))), path
+        assert not any(is_reserved(asked) for row in read(path) if (asked := town_or_sum(row["prompt"]))), path
     for path in (tmp_path / "test").iterdir():
         assert all(is_reserved(town_or_sum(row["prompt"])) for row in read(path)), path
 
