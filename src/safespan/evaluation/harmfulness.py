@@ -20,9 +20,7 @@ def generate_responses(
     Raises:
         DataError: a prompt fills the model's context.
     """
-    texts = list(prompts)
-    if chat_template:
-        texts = [model.lm.apply_chat_template([{"role": "user", "content": prompt}]) for prompt in prompts]
+    texts = [model.as_turn(prompt) for prompt in prompts] if chat_template else prompts
     lengths = [len(ids) for ids in model.tokenizer(texts)["input_ids"]]
     room = model.lm.max_length - max(lengths)
     if room < 1:

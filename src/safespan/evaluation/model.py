@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
 
 import torch
 from lm_eval.api.model import LM
@@ -36,6 +36,10 @@ class ModelUnderTest:
         """Whether the tokenizer has a chat template; base models often have none."""
         return self.tokenizer.chat_template is not None
 
+    def as_turn(self, prompt: str) -> str:
+        """A prompt as a turn of the user, in the chat template."""
+        return str(self.lm.apply_chat_template([{"role": "user", "content": prompt}]))
+
 
 def load_model(checkpoint: Checkpoint, batch_size: int = 512, dtype: str = "auto") -> ModelUnderTest:
     """Load a checkpoint into memory, on a GPU if there is one.
@@ -59,7 +63,7 @@ def add_to_hash(digest: "hashlib._Hash", name: str, tensor: torch.Tensor) -> Non
     digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
-class WeightSwitch:
+class WeightSwitch(AbstractContextManager["WeightSwitch"]):
     """Replaces the weights of a model in place, tensor by tensor, and restores them.
 
     As a context manager it restores the model's own weights on leaving. It keeps copies only of tensors that were
@@ -69,7 +73,6 @@ class WeightSwitch:
     def __init__(self, model: torch.nn.Module) -> None:
         self._tensors = model.state_dict()  # shares its storage with the model
         self._own: dict[str, torch.Tensor] = {}
-        self._replaced: set[str] = set()
 
     @torch.no_grad()
     def set(self, weights: Iterable[tuple[str, torch.Tensor]]) -> str:
@@ -84,7 +87,7 @@ class WeightSwitch:
         Raises:
             CheckpointError: the model has no tensor of that name or shape, or a number is too large for fp16.
         """
-        before, self._replaced = self._replaced, set()
+        replaced = set()
         digest = hashlib.sha256()
         for name, tensor in weights:
             if name not in self._tensors:
@@ -95,27 +98,16 @@ class WeightSwitch:
             if name not in self._own:
                 self._own[name] = target.clone()
             target.copy_(rounded(name, tensor, target.dtype))
-            self._replaced.add(name)
+            replaced.add(name)
             add_to_hash(digest, name, target)
-        self._restore_tensors(before - self._replaced)
+        for name in self._own.keys() - replaced:
+            self._tensors[name].copy_(self._own[name])
         return digest.hexdigest()
 
     def restore(self) -> None:
         """Restore the model's own weights, bit for bit."""
-        self._restore_tensors(set(self._own))
-        self._replaced = set()
+        self.set([])
 
-    @torch.no_grad()
-    def _restore_tensors(self, names: Iterable[str]) -> None:
-        for name in names:
-            self._tensors[name].copy_(self._own[name])
-
-    def __enter__(self) -> "WeightSwitch":
-        """Return the switch."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Restore the model."""
         self.restore()

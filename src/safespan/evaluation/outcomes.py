@@ -71,12 +71,10 @@ class Evaluator:
 
     def limited(self, number: int) -> "Evaluator":
         """The same evaluator with at most `number` prompts of each kind."""
-        fields = ("utility", "general", "harmfulness", "over_refusal")
-        configs = {name: getattr(self.config, name) for name in fields}
         fewer = {
             name: config.model_copy(update={"limit": min(number, config.limit or number)})
-            for name, config in configs.items()
-            if config
+            for name in ("utility", "general", "harmfulness", "over_refusal")
+            if (config := getattr(self.config, name))
         }
         return Evaluator(self.config.model_copy(update=fewer), self._folder)
 
@@ -87,16 +85,10 @@ class Evaluator:
         return build_tasks({kind: config for kind, config in configs.items() if config})
 
     @cached_property
-    def harmful(self) -> Sequence[Prompt]:
-        """The harmful prompts."""
-        config = self.config.harmfulness
-        return read_prompts(config.prompts)[: config.limit] if config else []
-
-    @cached_property
-    def benign(self) -> Sequence[Prompt]:
-        """The benign prompts that look harmful."""
-        config = self.config.over_refusal
-        return read_prompts(config.prompts)[: config.limit] if config else []
+    def prompts(self) -> dict[str, Sequence[Prompt]]:
+        """Prompts by kind, without the documents of lm-eval tasks: harmful, and benign ones that look harmful."""
+        configs = {"harmful": self.config.harmfulness, "benign": self.config.over_refusal}
+        return {kind: read_prompts(config.prompts)[: config.limit] for kind, config in configs.items() if config}
 
     @cached_property
     def judge(self) -> Judge | None:
@@ -119,17 +111,16 @@ class Evaluator:
 
     def ask(self, model: ModelUnderTest) -> Responses:
         """Generate all responses of a model."""
-        config = self.config
-        chat = config.apply_chat_template and model.has_chat_template
+        chat = self.config.apply_chat_template and model.has_chat_template
 
-        def responses(kind: HarmfulnessConfig | OverRefusalConfig | None, prompts: Sequence[Prompt]) -> list[str]:
-            texts = [prompt.prompt for prompt in prompts]
-            return generate_responses(model, texts, kind.max_new_tokens, chat) if kind else []
+        def responses(kind: str, config: HarmfulnessConfig | OverRefusalConfig | None) -> list[str]:
+            texts = [prompt.prompt for prompt in self.prompts.get(kind, [])]
+            return generate_responses(model, texts, config.max_new_tokens, chat) if config else []
 
         return Responses(
             evaluate_utility(model, self.tasks, chat) if self.tasks else {},
-            responses(config.harmfulness, self.harmful),
-            responses(config.over_refusal, self.benign),
+            responses("harmful", self.config.harmfulness),
+            responses("benign", self.config.over_refusal),
         )
 
     def score(self, responses: Responses) -> tuple[Scores, list[ScoredResponse]]:
@@ -138,22 +129,22 @@ class Evaluator:
         Returns:
             The scores, and one row per response, of kind utility, general, harmful or benign.
         """
-        rows = [_row(kind, *_answer(answer)) for kind, answers in responses.answers.items() for answer in answers]
-        exchanges = [Exchange(p.prompt, r, p.target) for p, r in zip(self.harmful, responses.harmful, strict=True)]
+        rows: list[ScoredResponse] = []
+        for kind, answers in responses.answers.items():
+            for answer in answers:
+                reason = ", ".join(f"{name} {value:g}" for name, value in answer.by_filter.items())
+                rows.append(_row(kind, answer.exchange, Judgement(answer.correct, None, reason), "lm-eval"))
+        harmful, benign = (self.prompts.get(kind, []) for kind in ("harmful", "benign"))
+        exchanges = [Exchange(p.prompt, r, p.target) for p, r in zip(harmful, responses.harmful, strict=True)]
         judged: list[Judgement] = []
         if self.judge:
             judged = self.judge.judge(exchanges)
             rows += [_row("harmful", e, j, self.judge.name) for e, j in zip(exchanges, judged, strict=True)]
         refused = [is_refusal(response) for response in responses.benign]
-        for prompt, response, refuses in zip(self.benign, responses.benign, refused, strict=True):
+        for prompt, response, refuses in zip(benign, responses.benign, refused, strict=True):
             rows.append(_row("benign", Exchange(prompt.prompt, response), Judgement(None, refuses, ""), "rules"))
         by_filter = _by_filter(responses.answers.get("utility", []))
         return Scores(outcomes(responses.answers, judged, refused), by_filter), rows
-
-    @property
-    def prompts(self) -> dict[str, Sequence[Prompt]]:
-        """Prompts by kind, without the documents of lm-eval tasks."""
-        return {kind: prompts for kind, prompts in (("harmful", self.harmful), ("benign", self.benign)) if prompts}
 
 
 def outcomes(
@@ -196,11 +187,6 @@ def _by_filter(answers: Sequence[Answer]) -> dict[str, float]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def _answer(answer: Answer) -> tuple[Exchange, Judgement, str]:
-    reason = ", ".join(f"{name} {value:g}" for name, value in answer.by_filter.items())
-    return Exchange(answer.prompt, answer.response, answer.target), Judgement(answer.correct, None, reason), "lm-eval"
 
 
 def _row(kind: str, exchange: Exchange, judgement: Judgement, judge: str) -> ScoredResponse:

@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from safespan.errors import ConfigError, DataError, first_line
 from safespan.evaluation.harness import prepare_harness
+from safespan.evaluation.judges import Exchange
 from safespan.evaluation.model import ModelUnderTest
 from safespan.settings.evaluation import UtilityConfig
 
@@ -43,16 +44,12 @@ class Answer:
     """The answer to one document of a task.
 
     Attributes:
-        prompt: the question, without template or worked examples.
-        response: of the model.
-        target: the right answer.
+        exchange: the question, without template or worked examples, the response and the right answer.
         correct: 1 or 0 by the metric and filter of the task.
         by_filter: the metric under every filter of the task.
     """
 
-    prompt: str
-    response: str
-    target: str
+    exchange: Exchange
     correct: int
     by_filter: Mapping[str, float]
 
@@ -135,13 +132,9 @@ def _answers(task: UtilityTask, samples: list[dict[str, Any]]) -> list[Answer]:
         score = float(sample[task.metric])
         if score not in (0.0, 1.0):
             raise ConfigError(f"metric {task.metric!r} of task {task.name!r} is {score:g}: choose one that is 0 or 1")
-        answers.append(
-            Answer(
-                prompt=str(task.task.doc_to_text(sample["doc"])),
-                response=str(sample["resps"][0][0]).strip(),
-                target=str(sample["target"]),
-                correct=int(score),
-                by_filter={name: float(filtered[task.metric]) for name, filtered in filters.items()},
-            )
+        exchange = Exchange(
+            str(task.task.doc_to_text(sample["doc"])), str(sample["resps"][0][0]).strip(), str(sample["target"])
         )
+        by_filter = {name: float(filtered[task.metric]) for name, filtered in filters.items()}
+        answers.append(Answer(exchange, int(score), by_filter))
     return answers

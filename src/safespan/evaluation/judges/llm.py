@@ -105,13 +105,16 @@ class LLMJudge:
         """Send the questions without a kept reply; returns key -> error."""
         # inspect-ai's trace, a file in the user's home, would contain messages of servers, with keys in them.
         os.environ.setdefault("INSPECT_TRACE_LEVEL", "CRITICAL")
-        dataset = MemoryDataset([_sample(key, text) for key, text in waiting.items()])
+        samples = [
+            Sample(id=key, input=[ChatMessageSystem(content=RUBRIC), ChatMessageUser(content=text)])
+            for key, text in waiting.items()
+        ]
         full: list[DiskFullError] = []
         with _logging_as_before(), progress_task("replies") as tick:
             [log] = run_eval(
                 Task(
                     name="safespan-judge",
-                    dataset=dataset,
+                    dataset=MemoryDataset(samples),
                     solver=_keep_reply(self._replies, tick, len(waiting), self._config.retries, full),
                 ),
                 model=self._model,
@@ -203,10 +206,6 @@ def _model(config: LLMConfig) -> Model:
         return get_model(name, config=settings, base_url=config.base_url, api_key=key)
     except (PrerequisiteError, ValueError) as error:
         raise ConfigError(f"judge llm {config.model}: {' '.join(str(error).split())}") from None
-
-
-def _sample(key: str, text: str) -> Sample:
-    return Sample(id=key, input=[ChatMessageSystem(content=RUBRIC), ChatMessageUser(content=text)])
 
 
 @solver

@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Exchange:
-    """A prompt and a response; the target is the forbidden answer where it is known."""
+    """A prompt and a response; the target is the forbidden or right answer where it is known."""
 
     prompt: str
     response: str
