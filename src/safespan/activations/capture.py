@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from jaxtyping import Float, Int
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError, ConfigError, DataError
@@ -81,12 +82,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat_temp
 
 def pad(sequences: Sequence[Sequence[int]], side: str) -> tuple[Int[torch.Tensor, "B T"], Int[torch.Tensor, "B T"]]:
     """Token ids and attention mask of a batch, padded on the left or the right with masked zeros."""
-    ids = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        span = slice(-len(sequence), None) if side == "left" else slice(len(sequence))
-        ids[row, span] = torch.tensor(sequence)
-        mask[row, span] = 1
+    rows = [torch.tensor(sequence) for sequence in sequences]
+    ids, mask = (
+        pad_sequence(values, batch_first=True, padding_side=side) for values in (rows, list(map(torch.ones_like, rows)))
+    )
     return ids, mask
 
 

@@ -26,10 +26,8 @@ def capture_for_hypotheses(
     For a class of N prompts and a weight of n columns, the file holds N × n numbers in float32.
 
     Args:
-        checkpoint: the model, with its tokenizer.
         prompts: kind -> texts; hypotheses ask for `useful` and `harmful`.
-        out: the file to write.
-        batch_size: prompts a forward pass.
+        batch_size: prompts per forward pass.
 
     Raises:
         CheckpointError: the model cannot be loaded.

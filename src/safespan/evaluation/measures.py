@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from lm_eval.api.instance import Instance
-
 from safespan.data.sources import Prompt, read_prompts
 from safespan.errors import DataError
 from safespan.evaluation.model import ModelUnderTest
@@ -41,7 +39,6 @@ class Measures:
     """Measures the same outcomes of every set of weights. It can be pickled.
 
     Args:
-        config: the outcomes.
         evaluator: of the study, with its tasks, prompts and judge.
     """
 
@@ -93,7 +90,7 @@ class Measures:
         )
         openings = self._openings(model, harmful)
         single = [(context, token) for (context, _), tokens in zip(harmful, openings, strict=True) for token in tokens]
-        likelihoods = _log_likelihoods(model, [*useful, *harmful, *single])
+        likelihoods = model.log_likelihoods([*useful, *harmful, *single])
         lengths = [max(1, len(_tokens(model, answer))) for _, answer in (*useful, *harmful)]
         nll = [-value / length for value, length in zip(likelihoods[: len(lengths)], lengths, strict=True)]
         first, odds = iter(likelihoods[len(lengths) :]), []
@@ -139,13 +136,6 @@ def _with_targets(prompts: Sequence[Prompt], field: str) -> list[tuple[str, str]
     if not prompts or any(prompt.target is None for prompt in prompts):
         raise DataError(f"a trial needs {field} with answers: give target_field, or a file with a field target")
     return [(prompt.prompt, str(prompt.target)) for prompt in prompts]
-
-
-def _log_likelihoods(model: ModelUnderTest, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    requests = [
-        Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=index) for index, pair in enumerate(pairs)
-    ]
-    return [float(value) for value, _ in model.lm.loglikelihood(requests)]
 
 
 def _tokens(model: ModelUnderTest, text: str) -> list[int]:

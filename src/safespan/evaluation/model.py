@@ -1,31 +1,27 @@
 """The model under test, and the switching of its weights in place."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import rounded
-from safespan.errors import CheckpointError
+from safespan.errors import CheckpointError, DataError
 from safespan.evaluation.harness import prepare_harness
 from safespan.models.loading import load_causal_lm
 
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """An lm-eval language model with its tokenizer.
-
-    Attributes:
-        lm: generates, and computes likelihoods.
-        tokenizer: the model's tokenizer.
-        model: the torch model in evaluation mode, if it runs in this process.
-    """
+    """An lm-eval language model with its tokenizer, and the torch model if it runs in this process."""
 
     lm: LM
     tokenizer: PreTrainedTokenizerBase
@@ -40,13 +36,42 @@ class ModelUnderTest:
         """A prompt as a turn of the user, in the chat template."""
         return str(self.lm.apply_chat_template([{"role": "user", "content": prompt}]))
 
+    def generate(self, prompts: Sequence[str], max_new_tokens: int, chat_template: bool) -> list[str]:
+        """Greedy responses, in the order of the prompts.
+
+        Args:
+            max_new_tokens: longest response, as far as the context of the longest prompt allows.
+            chat_template: format each prompt as a turn of the user.
+
+        Raises:
+            DataError: a prompt fills the model's context.
+        """
+        texts = [self.as_turn(prompt) for prompt in prompts] if chat_template else list(prompts)
+        lengths = [len(ids) for ids in self.tokenizer(texts)["input_ids"]]
+        room = self.lm.max_length - max(lengths)
+        if room < 1:
+            longest = prompts[lengths.index(max(lengths))]
+            raise DataError(
+                f"a harmful prompt fills the model's context of {self.lm.max_length} tokens: {longest[:80]!r}"
+            )
+        settings = {"until": [], "do_sample": False, "max_gen_toks": min(max_new_tokens, room)}
+        requests = _requests("generate_until", [(text, settings) for text in texts])
+        return [response.strip() for response in self.lm.generate_until(requests)]
+
+    def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """log p(answer | context) of each (context, answer)."""
+        return [float(value) for value, _ in self.lm.loglikelihood(_requests("loglikelihood", pairs))]
+
+
+def _requests(kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[Instance]:
+    return [Instance(request_type=kind, doc={}, arguments=given, idx=index) for index, given in enumerate(arguments)]
+
 
 def load_model(checkpoint: Checkpoint, batch_size: int = 512, dtype: str = "auto") -> ModelUnderTest:
     """Load a checkpoint into memory, on a GPU if there is one.
 
     Args:
         checkpoint: the model; an adapter is merged into its weights.
-        batch_size: prompts per batch.
         dtype: of the weights in memory, such as float32; the checkpoint's own if `auto`.
 
     Raises:

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 from safespan.data.sources import Prompt, read_prompts
-from safespan.evaluation.harmfulness import generate_responses
 from safespan.evaluation.judges import Exchange, Judge, Judgement, is_refusal, make_judge
 from safespan.evaluation.model import ModelUnderTest
 from safespan.evaluation.utility import Answer, UtilityTask, build_tasks, evaluate_utility
@@ -21,13 +20,7 @@ MAX_FAILED = 0.02
 
 @dataclass(frozen=True)
 class Responses:
-    """All responses of one model, before judgement.
-
-    Attributes:
-        answers: by kind of task (`utility`, `general`), one per document.
-        harmful: responses to the harmful prompts.
-        benign: responses to the benign prompts.
-    """
+    """All responses of one model, before judgement; `answers` by kind of task (`utility`, `general`), one per document."""
 
     answers: Mapping[str, list[Answer]]
     harmful: list[str]
@@ -36,12 +29,7 @@ class Responses:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one model's responses.
-
-    Attributes:
-        outcomes: rates, intervals and counts.
-        utility_by_filter: utility under every filter of the utility task.
-    """
+    """The scores of one model's responses; utility also under every filter of its task."""
 
     outcomes: Outcomes
     utility_by_filter: dict[str, float]
@@ -57,7 +45,7 @@ class Evaluator:
     It can be pickled without them.
 
     Args:
-        config: the outcomes.
+        config: what is measured.
         folder: its folder `judge/` keeps the replies of a judge that is paid for.
     """
 
@@ -115,7 +103,7 @@ class Evaluator:
 
         def responses(kind: str, config: HarmfulnessConfig | OverRefusalConfig | None) -> list[str]:
             texts = [prompt.prompt for prompt in self.prompts.get(kind, [])]
-            return generate_responses(model, texts, config.max_new_tokens, chat) if config else []
+            return model.generate(texts, config.max_new_tokens, chat) if config else []
 
         return Responses(
             evaluate_utility(model, self.tasks, chat) if self.tasks else {},
@@ -143,7 +131,9 @@ class Evaluator:
         refused = [is_refusal(response) for response in responses.benign]
         for prompt, response, refuses in zip(benign, responses.benign, refused, strict=True):
             rows.append(_row("benign", Exchange(prompt.prompt, response), Judgement(None, refuses, ""), "rules"))
-        by_filter = _by_filter(responses.answers.get("utility", []))
+        utility = responses.answers.get("utility", [])
+        names = utility[0].by_filter if utility else ()
+        by_filter = {name: _mean([answer.by_filter[name] for answer in utility]) for name in names}
         return Scores(outcomes(responses.answers, judged, refused), by_filter), rows
 
 
@@ -178,11 +168,6 @@ def outcomes(
         n_judge_failed=failed,
         valid=failed <= MAX_FAILED * len(judged),
     )
-
-
-def _by_filter(answers: Sequence[Answer]) -> dict[str, float]:
-    names = answers[0].by_filter if answers else ()
-    return {name: _mean([answer.by_filter[name] for answer in answers]) for name in names}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -29,7 +29,6 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
     Args:
         rows: with the fields prompt and response, and target where known. Rows of a kind other than harmful, as in a
             run's `generations/`, are returned unchanged.
-        judge: of the responses.
         where: the rows' file, for messages.
 
     Returns:

@@ -22,15 +22,7 @@ FEWSHOT_SEED = 1234
 
 @dataclass(frozen=True)
 class UtilityTask:
-    """A task that is ready to run.
-
-    Attributes:
-        name: of the task in lm-eval.
-        task: the lm-eval task.
-        documents: indices of the documents used; None for all.
-        metric: of utility.
-        filter: of utility.
-    """
+    """A task that is ready to run, with the indices of its documents that are used (None: all)."""
 
     name: str
     task: Task
@@ -99,7 +91,6 @@ def evaluate_utility(
     """Answer the documents of all tasks in one run of the harness.
 
     Args:
-        model: the model under test.
         tasks: kind -> task, of `build_tasks`.
         chat_template: format questions and worked examples as turns of a chat.
 

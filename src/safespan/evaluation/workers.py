@@ -81,9 +81,7 @@ class PointWorker:
     """Generates the responses of points, by switching the weights of one model in place.
 
     Args:
-        ask: generates responses.
         source: opens the source of weights.
-        engine: of the model.
         aligned: the model.
         scratch: an existing folder for files that are removed at `close`.
         known: hash of the weights -> name, of the points that were answered before.

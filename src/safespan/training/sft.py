@@ -32,7 +32,8 @@ from safespan.training.resume import MarkComplete, step_of, work_folder
 RECORD = "training.json"
 """The file of the training record, beside the weights."""
 
-_RECORDED = ("accelerate", "peft", "torch", "transformers", "trl")
+
+_RECORDED = ("safespan", "accelerate", "peft", "torch", "transformers", "trl")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
             resumed_from_step=step_of(interrupted) if interrupted else 0,
             final_loss=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1],
             processes=PartialState().num_processes,
-            versions={name: version(name) for name in ("safespan", *_RECORDED)},
+            versions={
+                name: version(name) for name in ("safespan", "accelerate", "peft", "torch", "transformers", "trl")
+            },
         )
         if PartialState().is_main_process:
             _write(folder, out, checkpoint, config, record)

@@ -95,11 +95,10 @@ class LLMJudge:
                 errors = self._ask(waiting) if waiting else {}
             finally:
                 write_json(self._folder / "totals.json", self._totals())
-        return [self._judgement(key, errors) for key in keys]
-
-    def _judgement(self, key: str, errors: Mapping[str, str]) -> Judgement:
-        reply = self._replies.get(key)
-        return Judgement(None, None, "", errors.get(key, "no reply")) if reply is None else read_reply(reply.text)
+        return [
+            read_reply(reply.text) if reply else Judgement(None, None, "", errors.get(key, "no reply"))
+            for key, reply in zip(keys, map(self._replies.get, keys), strict=True)
+        ]
 
     def _ask(self, waiting: Mapping[str, str]) -> dict[str, str]:
         """Send the questions without a kept reply; returns key -> error."""
@@ -144,12 +143,10 @@ class LLMJudge:
         refused = [text for text in errors.values() if re.search(r"\b40[13]\b", text)]
         if log.status == "success" and len(errors) < asked and not refused:
             return
-        reason = next(
-            iter([*refused, *errors.values()]), self._redacted(log.error.message if log.error else "no reply")
-        )
+        reasons = [*refused, *errors.values(), self._redacted(log.error.message if log.error else "no reply")]
         raise ConfigError(
             f"judge {self.name}{f' at {self._config.base_url}' if self._config.base_url else ''}: {len(errors)} of "
-            f"{asked} requests failed ({reason}); replies kept: {len(self._replies)}; mend this and run again"
+            f"{asked} requests failed ({reasons[0]}); replies kept: {len(self._replies)}; mend this and run again"
         )
 
     def _totals(self) -> dict[str, Any]:

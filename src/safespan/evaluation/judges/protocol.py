@@ -37,8 +37,6 @@ class Judge(Protocol):
     @property
     def name(self) -> str:
         """Name of the judge in tables and files: its kind and model."""
-        ...
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
         """One judgement per exchange, in order; a failed one has an error."""
-        ...
