@@ -32,7 +32,6 @@ def capture_classes(
 
     Args:
         depth: range of layers such as `0.65:0.90`; all of them if None.
-        batch_size: prompts per forward pass.
 
     Raises:
         ConfigError: an invalid range.
@@ -56,8 +55,6 @@ def overlap_by_layer(
     """Activation overlap of two classes of prompts, layer by layer (METHODS §4).
 
     Args:
-        useful: layer -> N × d, as `capture_classes` gives it.
-        harmful: layer -> M × d.
         energies: η, each in (0, 1].
         centerings: whether each class's mean is subtracted first; each value gives separate rows.
         halves_seed: also compare two random halves of each class, drawn with this seed: the largest overlap that this

@@ -83,10 +83,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat_temp
 def pad(sequences: Sequence[Sequence[int]], side: str) -> tuple[Int[torch.Tensor, "B T"], Int[torch.Tensor, "B T"]]:
     """Token ids and attention mask of a batch, padded on the left or the right with masked zeros."""
     rows = [torch.tensor(sequence) for sequence in sequences]
-    ids, mask = (
-        pad_sequence(values, batch_first=True, padding_side=side) for values in (rows, list(map(torch.ones_like, rows)))
-    )
-    return ids, mask
+    ids = pad_sequence(rows, batch_first=True, padding_side=side)
+    return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
 
 
 @torch.no_grad()

@@ -27,7 +27,6 @@ def capture_for_hypotheses(
 
     Args:
         prompts: kind -> texts; hypotheses ask for `useful` and `harmful`.
-        batch_size: prompts per forward pass.
 
     Raises:
         CheckpointError: the model cannot be loaded.

@@ -20,7 +20,7 @@ MAX_FAILED = 0.02
 
 @dataclass(frozen=True)
 class Responses:
-    """All responses of one model, before judgement; `answers` by kind of task (`utility`, `general`), one per document."""
+    """All responses of one model, before judgement; `answers`: kind (`utility`, `general`) -> one per document."""
 
     answers: Mapping[str, list[Answer]]
     harmful: list[str]

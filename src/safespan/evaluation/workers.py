@@ -9,8 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from safespan.checkpoints import Checkpoint
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
-from safespan.execution.local import Named
-from safespan.projection import Change
+from safespan.projection import Change, Point, TrialPoint
 from safespan.settings.evaluation import EngineConfig
 
 Ask = Callable[[ModelUnderTest], Any]
@@ -22,7 +21,6 @@ class Answered:
     """The responses of a model.
 
     Attributes:
-        responses: of `Ask`.
         weights: hash of the weights of a point; empty for a model.
         energy: ‖·‖²_F of the change of the aligned model at a point; NaN for a model.
         seconds: time for the weights (`switch`) and for the responses (`answer`).
@@ -100,7 +98,7 @@ class PointWorker:
         self._model = SwitchedModel(engine, aligned, scratch)
         self._known = dict(known)
 
-    def __call__(self, point: Named) -> Answered | Repeat:
+    def __call__(self, point: Point | TrialPoint) -> Answered | Repeat:
         """Switch to the weights of a point and generate its responses, unless the weights are known."""
         start = time.perf_counter()
         with self._model.with_weights(self._weights.changes(point)) as switched:

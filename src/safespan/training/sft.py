@@ -64,7 +64,6 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
     Args:
         start: name of a model with tokenizer.
         out: the folder to make; an existing one is replaced.
-        config: data and recipe.
         seed: of the mixture and of the order of the rows.
 
     Returns:
@@ -104,9 +103,7 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
             resumed_from_step=step_of(interrupted) if interrupted else 0,
             final_loss=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1],
             processes=PartialState().num_processes,
-            versions={
-                name: version(name) for name in ("safespan", "accelerate", "peft", "torch", "transformers", "trl")
-            },
+            versions={name: version(name) for name in _RECORDED},
         )
         if PartialState().is_main_process:
             _write(folder, out, checkpoint, config, record)
