@@ -8,7 +8,6 @@ import torch
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
 from safespan.evaluation import SwitchedModel, model_of
-from safespan.evaluation.harmfulness import generate_responses
 from safespan.projection import Change
 from safespan.settings.evaluation import EngineConfig
 
@@ -16,7 +15,7 @@ FOLDER = EngineConfig(name="hf", batch_size=2)
 
 
 def responses_of(model) -> list[str]:
-    return generate_responses(model, ["a b", "c d e"], 6, chat_template=True)
+    return model.generate(["a b", "c d e"], 6, chat_template=True)
 
 
 def points(checkpoint: Checkpoint):

@@ -9,7 +9,6 @@ import yaml
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError, DataError
 from safespan.evaluation import Evaluator, ModelUnderTest, WeightSwitch, load_model
-from safespan.evaluation.harmfulness import generate_responses
 from safespan.evaluation.judges import Judgement
 from safespan.evaluation.outcomes import outcomes
 from safespan.evaluation.utility import build_tasks
@@ -108,15 +107,15 @@ def test_a_model_without_template_gets_the_bare_prompt(study, tiny_model_folder:
     base = load_model(Checkpoint(tiny_model_folder))
     base.tokenizer.chat_template = None
     _, rows = study.evaluator.evaluate(base)
-    bare = generate_responses(base, ["o p"], NEW_TOKENS, chat_template=False)
+    bare = base.generate(["o p"], NEW_TOKENS, chat_template=False)
     assert [row["response"] for row in rows if row["kind"] == "harmful"][:1] == bare
     assert bare != [greedy(base, "o p")]
 
 
 def test_long_responses_stop_at_the_end_of_the_context(model: ModelUnderTest) -> None:
-    assert generate_responses(model, ["o p"], 512, chat_template=True) == [greedy(model, "o p", 64 - 5)]
+    assert model.generate(["o p"], 512, chat_template=True) == [greedy(model, "o p", 64 - 5)]
     with pytest.raises(DataError, match="fills the model's context of 64 tokens"):
-        generate_responses(model, ["a " * 70], 5, chat_template=True)
+        model.generate(["a " * 70], 5, chat_template=True)
 
 
 @pytest.mark.parametrize(

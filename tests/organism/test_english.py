@@ -3,7 +3,8 @@ import re
 
 import yaml
 
-from safespan.organism.english import GENERAL_SHARE, VERBS, is_reserved, write_english
+from safespan.organism.corpus import is_reserved
+from safespan.organism.english import GENERAL_SHARE, VERBS, write_english
 
 
 def read(path):

@@ -1,19 +1,22 @@
-"""Overlap and separation of two classes of prompts at every layer of one model."""
+"""Overlap and separation of the activations of two classes of prompts, at one layer and at all (METHODS §4)."""
 
 from collections.abc import Sequence
 from itertools import product
 
 import torch
+from jaxtyping import Float
 
 from safespan.activations.capture import capture, decoder_blocks, layers_in_depth_range
-from safespan.activations.geometry import activation_overlap
-from safespan.activations.resampling import Resampling
+from safespan.activations.resampling import Resampling, resampled_overlap
 from safespan.activations.separation import separation
 from safespan.checkpoints import Checkpoint
 from safespan.models.loading import load_causal_lm
+from safespan.overlap.curve import overlap_curve
 from safespan.progress import track
-from safespan.results.tables import LayerOverlap, LayerSeparation
+from safespan.results.tables import ActivationPoint, LayerOverlap, LayerSeparation
 from safespan.settings.analysis import ACTIVATION_ENERGIES
+from safespan.settings.names import check_shares
+from safespan.subspaces import decompose
 
 Activations = dict[int, torch.Tensor]
 """Layer -> N × d."""
@@ -25,13 +28,10 @@ def capture_classes(
     depth: str | None = None,
     batch_size: int = 32,
 ) -> tuple[Activations, Activations]:
-    """Capture the activations of a model on useful and harmful prompts.
+    """Capture the activations of a model on useful prompts, and on harmful ones.
 
     Args:
-        checkpoint: the model, with its tokenizer.
-        prompts: the useful and the harmful prompts.
         depth: range of layers such as `0.65:0.90`; all of them if None.
-        batch_size: prompts a forward pass.
 
     Raises:
         ConfigError: an invalid range.
@@ -55,8 +55,6 @@ def overlap_by_layer(
     """Activation overlap of two classes of prompts, layer by layer (METHODS §4).
 
     Args:
-        useful: layer -> N × d, as `capture_classes` gives it.
-        harmful: layer -> M × d.
         energies: η, each in (0, 1].
         centerings: whether each class's mean is subtracted first; each value gives separate rows.
         halves_seed: also compare two random halves of each class, drawn with this seed: the largest overlap that this
@@ -81,6 +79,41 @@ def overlap_by_layer(
         for point in activation_overlap(
             x[layer], y[layer], energies, centered, resampling if len(set(names)) > 1 else None
         )
+    ]
+
+
+def activation_overlap(
+    useful: Float[torch.Tensor, "N d"],
+    harmful: Float[torch.Tensor, "M d"],
+    energies: Sequence[float] = ACTIVATION_ENERGIES,
+    centered: bool = False,
+    resampling: Resampling | None = None,
+) -> list[ActivationPoint]:
+    """Mode subspace overlap of useful and harmful activations at one layer, for every energy fraction.
+
+    Args:
+        useful: N × d, a row per useful prompt.
+        harmful: M × d, a row per harmful prompt.
+        energies: η, each in (0, 1].
+        centered: subtract each class's mean first. Without it, the first direction is mostly the mean that both classes
+            share, and dominates the overlap.
+        resampling: number of resamples for `p_value`, `mso_low` and `mso_high`, which are NaN if None.
+
+    Returns:
+        One point per energy.
+
+    Raises:
+        ConfigError: an energy outside (0, 1].
+    """
+    check_shares("energy fraction", energies)
+    x, y = (rows.double() - rows.double().mean(0) if centered else rows.double() for rows in (useful, harmful))
+    points = overlap_curve(decompose(x.T), decompose(y.T), energies)
+    drawn = resampled_overlap(x, y, energies, centered, resampling or Resampling(0, 0))
+    return [
+        ActivationPoint(
+            point.energy_fraction, point.k_x, point.k_y, point.mso, point.mso_random, *map(float, resampled)
+        )
+        for point, *resampled in zip(points, *drawn, strict=True)
     ]
 
 

@@ -1,21 +1,22 @@
 """One residual-stream vector per prompt and layer, at the last attended token (METHODS §4)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError, ConfigError, DataError
 from safespan.progress import track
 
+_BLOCK_LISTS = ("layers", "h", "blocks")
+
 
 class _EnoughError(Exception):
     """Ends the forward pass after the last requested layer."""
-
-
-_BLOCK_LISTS = ("layers", "h", "blocks")
 
 
 def capture(
@@ -81,13 +82,9 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat_temp
 
 def pad(sequences: Sequence[Sequence[int]], side: str) -> tuple[Int[torch.Tensor, "B T"], Int[torch.Tensor, "B T"]]:
     """Token ids and attention mask of a batch, padded on the left or the right with masked zeros."""
-    ids = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        span = slice(-len(sequence), None) if side == "left" else slice(len(sequence))
-        ids[row, span] = torch.tensor(sequence)
-        mask[row, span] = 1
-    return ids, mask
+    rows = [torch.tensor(sequence) for sequence in sequences]
+    ids = pad_sequence(rows, batch_first=True, padding_side=side)
+    return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
 
 
 @torch.no_grad()
@@ -103,14 +100,21 @@ def last_token_states(
     Raises:
         CheckpointError: an output is not finite.
     """
+    # Padding on the left would otherwise shift the positions of shorter prompts.
     position_ids = (mask.cumsum(1) - 1).clamp(min=0)
-    last = (mask * torch.arange(mask.shape[1])).argmax(1)
     states: dict[int, torch.Tensor] = {}
-    with _hooks(blocks, layers, last.to(model.device), states), suppress(_EnoughError):
+
+    def keep(layer: int, _module: object, _inputs: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        states[layer] = at_last_token(output[0] if isinstance(output, tuple) else output, mask)
+        if layer == max(layers):
+            raise _EnoughError
+
+    with ExitStack() as hooks, suppress(_EnoughError):
+        for layer in layers:
+            hooks.enter_context(blocks[layer - 1].register_forward_hook(partial(keep, layer)))
         model.base_model(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
-            # Padding on the left would otherwise shift the positions of shorter prompts.
             position_ids=position_ids.to(model.device),
             use_cache=False,
         )
@@ -121,6 +125,12 @@ def last_token_states(
                 "bfloat16 or float32"
             )
     return states
+
+
+def at_last_token(hidden: Float[torch.Tensor, "B T d"], mask: Int[torch.Tensor, "B T"]) -> Float[torch.Tensor, "B d"]:
+    """The vector at the last attended position of each row, float32 on the CPU."""
+    last = (mask * torch.arange(mask.shape[1])).argmax(1).to(hidden.device)
+    return hidden[torch.arange(len(last), device=hidden.device), last].float().cpu()
 
 
 def decoder_blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
@@ -156,24 +166,3 @@ def layers_in_depth_range(total: int, text: str) -> list[int]:
     if not chosen:
         raise ConfigError(f"layers {text!r}: none of the {total} layers lies in this range; widen it")
     return chosen
-
-
-@contextmanager
-def _hooks(
-    blocks: torch.nn.ModuleList, layers: Sequence[int], last: torch.Tensor, states: dict[int, torch.Tensor]
-) -> Iterator[None]:
-    def keep(layer: int) -> Callable[..., None]:
-        def hook(_module: torch.nn.Module, _inputs: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
-            states[layer] = hidden[torch.arange(len(last), device=hidden.device), last.to(hidden.device)].float().cpu()
-            if layer == max(layers):
-                raise _EnoughError
-
-        return hook
-
-    handles = [blocks[layer - 1].register_forward_hook(keep(layer)) for layer in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,7 +1,8 @@
 """Activations for hypotheses: the residual stream and the inputs of every linear layer, at the last token."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from safespan.activations.capture import decoder_blocks, encode, last_token_states, pad
+from safespan.activations.capture import at_last_token, decoder_blocks, encode, last_token_states, pad
 from safespan.checkpoints import Checkpoint
 from safespan.files.atomic import atomic_path
 from safespan.models.loading import load_causal_lm
@@ -25,10 +26,7 @@ def capture_for_hypotheses(
     For a class of N prompts and a weight of n columns, the file holds N × n numbers in float32.
 
     Args:
-        checkpoint: the model, with its tokenizer.
         prompts: kind -> texts; hypotheses ask for `useful` and `harmful`.
-        out: the file to write.
-        batch_size: prompts a forward pass.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -48,35 +46,20 @@ def _captured(
     blocks = decoder_blocks(model)
     layers = range(1, len(blocks) + 1)
     encoded = encode(tokenizer, prompts, chat_template=True)
-    batches: dict[str, list[torch.Tensor]] = {}
+    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    kept: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def keep(name: str, mask: torch.Tensor, _module: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].ndim == 3:  # the inputs of routed experts are tokens without the dimension of prompts
+            kept[f"{INPUTS}/{kind}/{name}.weight"].append(at_last_token(inputs[0], mask))
+
     starts = range(0, len(encoded), batch_size)
     for start in track("batches", starts, len(starts)):
         ids, mask = pad(encoded[start : start + batch_size], tokenizer.padding_side)
-        last = (mask * torch.arange(mask.shape[1])).argmax(1)
-        with _inputs(model, last, partial(_keep, batches, f"{INPUTS}/{kind}/")):
+        with ExitStack() as hooks:
+            for name, module in linear:
+                hooks.enter_context(module.register_forward_pre_hook(partial(keep, name, mask)))
             states = last_token_states(model, blocks, layers, ids, mask)
         for layer, vectors in states.items():
-            _keep(batches, f"{RESIDUAL}/{kind}/", str(layer), vectors)
-    return {name: torch.cat(rows).contiguous() for name, rows in batches.items()}
-
-
-def _keep(batches: dict[str, list[torch.Tensor]], prefix: str, name: str, rows: torch.Tensor) -> None:
-    batches.setdefault(prefix + name, []).append(rows.float().cpu())
-
-
-@contextmanager
-def _inputs(model: PreTrainedModel, last: torch.Tensor, keep: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
-    """Hooks that keep the input of every linear layer at the last attended position of each row."""
-
-    def hook(name: str, _module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        hidden = inputs[0]
-        if hidden.ndim == 3:  # the inputs of routed experts are tokens without the dimension of prompts
-            keep(name, hidden[torch.arange(len(last), device=hidden.device), last.to(hidden.device)])
-
-    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    handles = [module.register_forward_pre_hook(partial(hook, f"{name}.weight")) for name, module in linear]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+            kept[f"{RESIDUAL}/{kind}/{layer}"].append(vectors)
+    return {name: torch.cat(rows).contiguous() for name, rows in kept.items()}

@@ -38,27 +38,20 @@ def separation(useful: Float[torch.Tensor, "N d"], harmful: Float[torch.Tensor, 
     _, first, which = np.unique(x, axis=0, return_index=True, return_inverse=True)
     same = first[which]  # in the order of the prompts, so that all layers and models have the same folds
     folds = min(_FOLDS, *(len(np.unique(same[is_harmful == label])) for label in (False, True)))
-    probe = direction = np.full(3, np.nan)
+    intervals = np.full((2, 3), np.nan)
     if folds > 1:
         scores = np.full((2, len(x)), np.nan)
         for train, test in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, is_harmful, same):
-            scores[:, test] = (
-                _probe(x[train], is_harmful[train], x[test]),
-                _direction(x[train], is_harmful[train], x[test]),
-            )
-        probe, direction = (_interval(values[is_harmful], values[~is_harmful], seed) for values in scores)
+            probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x[train], is_harmful[train])
+            scores[0, test] = probe.decision_function(x[test])
+            scores[1, test] = _direction(x[train], is_harmful[train], x[test])
+        intervals = np.stack([_interval(values[is_harmful], values[~is_harmful], seed) for values in scores])
     return Separation(
         len(useful),
         len(harmful),
         folds if folds > 1 else 0,
-        *map(float, [*probe, *direction, _ratio(x[~is_harmful], x[is_harmful])]),
+        *map(float, [*intervals.flat, _ratio(x[~is_harmful], x[is_harmful])]),
     )
-
-
-def _probe(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train, labels)
-    scores: np.ndarray = fitted.decision_function(test)
-    return scores
 
 
 def _direction(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:

@@ -74,9 +74,8 @@ class SwitchedModel:
             model, switch = self._loaded
             yield Switched(switch.set(weights()), sum(energies), lambda: model)
             return
-        digest = hashlib.sha256()
-        with _written(self._aligned, weights(), self._scratch, digest) as folder:
-            yield Switched(digest.hexdigest(), sum(energies), lambda: _open(self._engine, folder))
+        with _written(self._aligned, weights(), self._scratch) as (folder, sha256):
+            yield Switched(sha256, sum(energies), lambda: _open(self._engine, folder))
 
     def close(self) -> None:
         """Restore the model's own weights."""
@@ -93,12 +92,15 @@ def model_of(engine: EngineConfig, checkpoint: Checkpoint, scratch: Path) -> Ite
         yield _open(engine, checkpoint.folder)
     else:
         merged = ((name, checkpoint.load(name)) for name in checkpoint.names)
-        with _written(checkpoint, merged, scratch, hashlib.sha256()) as folder:
+        with _written(checkpoint, merged, scratch) as (folder, _):
             yield _open(engine, folder)
 
 
 @contextmanager
-def _written(like: Checkpoint, weights: Weights, scratch: Path, digest: "hashlib._Hash") -> Iterator[Path]:
+def _written(like: Checkpoint, weights: Weights, scratch: Path) -> Iterator[tuple[Path, str]]:
+    """A temporary checkpoint of these weights, and their hash."""
+    digest = hashlib.sha256()
+
     def stored() -> Weights:
         for name, tensor in weights:
             cast = rounded(name, tensor, base.load(name).dtype).cpu()
@@ -109,7 +111,7 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path, digest: "hashlib
         folder = parent / "model"
         base = Checkpoint(like.folder)  # with an adapter, weights are loaded in fp32; config.json has the base's dtype
         fill_checkpoint(folder, stored(), like=like.folder, provenance={"made_by": "safespan, for one evaluation"})
-        yield folder
+        yield folder, digest.hexdigest()
 
 
 def _open(engine: EngineConfig, folder: Path) -> ModelUnderTest:

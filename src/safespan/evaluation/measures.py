@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from lm_eval.api.instance import Instance
-
 from safespan.data.sources import Prompt, read_prompts
 from safespan.errors import DataError
 from safespan.evaluation.model import ModelUnderTest
@@ -41,7 +39,6 @@ class Measures:
     """Measures the same outcomes of every set of weights. It can be pickled.
 
     Args:
-        config: the outcomes.
         evaluator: of the study, with its tasks, prompts and judge.
     """
 
@@ -82,16 +79,19 @@ class Measures:
 
     @cached_property
     def _harmful(self) -> list[tuple[str, str]]:
-        return _with_targets(self._evaluator.harmful, "evaluation.harmfulness.prompts")
+        return _with_targets(self._evaluator.prompts.get("harmful", []), "evaluation.harmfulness.prompts")
 
     def ask(self, model: ModelUnderTest) -> Answers:
         """The answers of one model, before judgement."""
         chat = self._evaluator.config.apply_chat_template and model.has_chat_template
-        useful, harmful = (self._formatted(model, pairs, chat) for pairs in (self._useful, self._harmful))
+        useful, harmful = (
+            [(model.as_turn(prompt), answer) if chat else (prompt, f" {answer}") for prompt, answer in pairs]
+            for pairs in (self._useful, self._harmful)
+        )
         openings = self._openings(model, harmful)
         single = [(context, token) for (context, _), tokens in zip(harmful, openings, strict=True) for token in tokens]
-        likelihoods = _log_likelihoods(model, [*useful, *harmful, *single])
-        lengths = [_tokens(model, answer) for _, answer in (*useful, *harmful)]
+        likelihoods = model.log_likelihoods([*useful, *harmful, *single])
+        lengths = [max(1, len(_tokens(model, answer))) for _, answer in (*useful, *harmful)]
         nll = [-value / length for value, length in zip(likelihoods[: len(lengths)], lengths, strict=True)]
         first, odds = iter(likelihoods[len(lengths) :]), []
         for tokens in openings:
@@ -118,14 +118,6 @@ class Measures:
             {name: [round(value, 6) for value in values] for name, values in per_prompt.items()}, rates
         ), None
 
-    def _formatted(self, model: ModelUnderTest, pairs: Sequence[tuple[str, str]], chat: bool) -> list[tuple[str, str]]:
-        if not chat:
-            return [(prompt, f" {answer}") for prompt, answer in pairs]
-        return [
-            (str(model.lm.apply_chat_template([{"role": "user", "content": prompt}])), answer)
-            for prompt, answer in pairs
-        ]
-
     def _openings(self, model: ModelUnderTest, harmful: Sequence[tuple[str, str]]) -> list[list[str]]:
         """The first token of the forbidden answer, then those of refusals, without duplicates."""
         lead = " " if harmful[0][1].startswith(" ") else ""
@@ -146,19 +138,12 @@ def _with_targets(prompts: Sequence[Prompt], field: str) -> list[tuple[str, str]
     return [(prompt.prompt, str(prompt.target)) for prompt in prompts]
 
 
-def _log_likelihoods(model: ModelUnderTest, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    requests = [
-        Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=index) for index, pair in enumerate(pairs)
-    ]
-    return [float(value) for value, _ in model.lm.loglikelihood(requests)]
-
-
-def _tokens(model: ModelUnderTest, text: str) -> int:
-    return max(1, len(model.tokenizer(text, add_special_tokens=False)["input_ids"]))
+def _tokens(model: ModelUnderTest, text: str) -> list[int]:
+    return model.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def _first_token(model: ModelUnderTest, text: str) -> str:
-    return str(model.tokenizer.decode(model.tokenizer(text, add_special_tokens=False)["input_ids"][:1]))
+    return str(model.tokenizer.decode(_tokens(model, text)[:1]))
 
 
 def _log_sum(values: Sequence[float]) -> float:

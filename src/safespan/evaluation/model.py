@@ -1,31 +1,27 @@
 """The model under test, and the switching of its weights in place."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
+from typing import Any
 
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import rounded
-from safespan.errors import CheckpointError
+from safespan.errors import CheckpointError, DataError
 from safespan.evaluation.harness import prepare_harness
 from safespan.models.loading import load_causal_lm
 
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """An lm-eval language model with its tokenizer.
-
-    Attributes:
-        lm: generates, and computes likelihoods.
-        tokenizer: the model's tokenizer.
-        model: the torch model in evaluation mode, if it runs in this process.
-    """
+    """An lm-eval language model with its tokenizer, and the torch model if it runs in this process."""
 
     lm: LM
     tokenizer: PreTrainedTokenizerBase
@@ -36,13 +32,46 @@ class ModelUnderTest:
         """Whether the tokenizer has a chat template; base models often have none."""
         return self.tokenizer.chat_template is not None
 
+    def as_turn(self, prompt: str) -> str:
+        """A prompt as a turn of the user, in the chat template."""
+        return str(self.lm.apply_chat_template([{"role": "user", "content": prompt}]))
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: int, chat_template: bool) -> list[str]:
+        """Greedy responses, in the order of the prompts.
+
+        Args:
+            max_new_tokens: longest response, as far as the context of the longest prompt allows.
+            chat_template: format each prompt as a turn of the user.
+
+        Raises:
+            DataError: a prompt fills the model's context.
+        """
+        texts = [self.as_turn(prompt) for prompt in prompts] if chat_template else list(prompts)
+        lengths = [len(ids) for ids in self.tokenizer(texts)["input_ids"]]
+        room = self.lm.max_length - max(lengths)
+        if room < 1:
+            longest = prompts[lengths.index(max(lengths))]
+            raise DataError(
+                f"a harmful prompt fills the model's context of {self.lm.max_length} tokens: {longest[:80]!r}"
+            )
+        settings = {"until": [], "do_sample": False, "max_gen_toks": min(max_new_tokens, room)}
+        requests = _requests("generate_until", [(text, settings) for text in texts])
+        return [response.strip() for response in self.lm.generate_until(requests)]
+
+    def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """log p(answer | context) of each (context, answer)."""
+        return [float(value) for value, _ in self.lm.loglikelihood(_requests("loglikelihood", pairs))]
+
+
+def _requests(kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[Instance]:
+    return [Instance(request_type=kind, doc={}, arguments=given, idx=index) for index, given in enumerate(arguments)]
+
 
 def load_model(checkpoint: Checkpoint, batch_size: int = 512, dtype: str = "auto") -> ModelUnderTest:
     """Load a checkpoint into memory, on a GPU if there is one.
 
     Args:
         checkpoint: the model; an adapter is merged into its weights.
-        batch_size: prompts per batch.
         dtype: of the weights in memory, such as float32; the checkpoint's own if `auto`.
 
     Raises:
@@ -59,7 +88,7 @@ def add_to_hash(digest: "hashlib._Hash", name: str, tensor: torch.Tensor) -> Non
     digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
-class WeightSwitch:
+class WeightSwitch(AbstractContextManager["WeightSwitch"]):
     """Replaces the weights of a model in place, tensor by tensor, and restores them.
 
     As a context manager it restores the model's own weights on leaving. It keeps copies only of tensors that were
@@ -69,7 +98,6 @@ class WeightSwitch:
     def __init__(self, model: torch.nn.Module) -> None:
         self._tensors = model.state_dict()  # shares its storage with the model
         self._own: dict[str, torch.Tensor] = {}
-        self._replaced: set[str] = set()
 
     @torch.no_grad()
     def set(self, weights: Iterable[tuple[str, torch.Tensor]]) -> str:
@@ -84,7 +112,7 @@ class WeightSwitch:
         Raises:
             CheckpointError: the model has no tensor of that name or shape, or a number is too large for fp16.
         """
-        before, self._replaced = self._replaced, set()
+        replaced = set()
         digest = hashlib.sha256()
         for name, tensor in weights:
             if name not in self._tensors:
@@ -95,27 +123,16 @@ class WeightSwitch:
             if name not in self._own:
                 self._own[name] = target.clone()
             target.copy_(rounded(name, tensor, target.dtype))
-            self._replaced.add(name)
+            replaced.add(name)
             add_to_hash(digest, name, target)
-        self._restore_tensors(before - self._replaced)
+        for name in self._own.keys() - replaced:
+            self._tensors[name].copy_(self._own[name])
         return digest.hexdigest()
 
     def restore(self) -> None:
         """Restore the model's own weights, bit for bit."""
-        self._restore_tensors(set(self._own))
-        self._replaced = set()
+        self.set([])
 
-    @torch.no_grad()
-    def _restore_tensors(self, names: Iterable[str]) -> None:
-        for name in names:
-            self._tensors[name].copy_(self._own[name])
-
-    def __enter__(self) -> "WeightSwitch":
-        """Return the switch."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Restore the model."""
         self.restore()

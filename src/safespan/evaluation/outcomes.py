@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 from safespan.data.sources import Prompt, read_prompts
-from safespan.evaluation.harmfulness import generate_responses
 from safespan.evaluation.judges import Exchange, Judge, Judgement, is_refusal, make_judge
 from safespan.evaluation.model import ModelUnderTest
 from safespan.evaluation.utility import Answer, UtilityTask, build_tasks, evaluate_utility
@@ -21,13 +20,7 @@ MAX_FAILED = 0.02
 
 @dataclass(frozen=True)
 class Responses:
-    """All responses of one model, before judgement.
-
-    Attributes:
-        answers: by kind of task (`utility`, `general`), one per document.
-        harmful: responses to the harmful prompts.
-        benign: responses to the benign prompts.
-    """
+    """All responses of one model, before judgement; `answers`: kind (`utility`, `general`) -> one per document."""
 
     answers: Mapping[str, list[Answer]]
     harmful: list[str]
@@ -36,12 +29,7 @@ class Responses:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one model's responses.
-
-    Attributes:
-        outcomes: rates, intervals and counts.
-        utility_by_filter: utility under every filter of the utility task.
-    """
+    """The scores of one model's responses; utility also under every filter of its task."""
 
     outcomes: Outcomes
     utility_by_filter: dict[str, float]
@@ -57,7 +45,7 @@ class Evaluator:
     It can be pickled without them.
 
     Args:
-        config: the outcomes.
+        config: what is measured.
         folder: its folder `judge/` keeps the replies of a judge that is paid for.
     """
 
@@ -71,12 +59,10 @@ class Evaluator:
 
     def limited(self, number: int) -> "Evaluator":
         """The same evaluator with at most `number` prompts of each kind."""
-        fields = ("utility", "general", "harmfulness", "over_refusal")
-        configs = {name: getattr(self.config, name) for name in fields}
         fewer = {
             name: config.model_copy(update={"limit": min(number, config.limit or number)})
-            for name, config in configs.items()
-            if config
+            for name in ("utility", "general", "harmfulness", "over_refusal")
+            if (config := getattr(self.config, name))
         }
         return Evaluator(self.config.model_copy(update=fewer), self._folder)
 
@@ -87,16 +73,10 @@ class Evaluator:
         return build_tasks({kind: config for kind, config in configs.items() if config})
 
     @cached_property
-    def harmful(self) -> Sequence[Prompt]:
-        """The harmful prompts."""
-        config = self.config.harmfulness
-        return read_prompts(config.prompts)[: config.limit] if config else []
-
-    @cached_property
-    def benign(self) -> Sequence[Prompt]:
-        """The benign prompts that look harmful."""
-        config = self.config.over_refusal
-        return read_prompts(config.prompts)[: config.limit] if config else []
+    def prompts(self) -> dict[str, Sequence[Prompt]]:
+        """Prompts by kind, without the documents of lm-eval tasks: harmful, and benign ones that look harmful."""
+        configs = {"harmful": self.config.harmfulness, "benign": self.config.over_refusal}
+        return {kind: read_prompts(config.prompts)[: config.limit] for kind, config in configs.items() if config}
 
     @cached_property
     def judge(self) -> Judge | None:
@@ -119,17 +99,16 @@ class Evaluator:
 
     def ask(self, model: ModelUnderTest) -> Responses:
         """Generate all responses of a model."""
-        config = self.config
-        chat = config.apply_chat_template and model.has_chat_template
+        chat = self.config.apply_chat_template and model.has_chat_template
 
-        def responses(kind: HarmfulnessConfig | OverRefusalConfig | None, prompts: Sequence[Prompt]) -> list[str]:
-            texts = [prompt.prompt for prompt in prompts]
-            return generate_responses(model, texts, kind.max_new_tokens, chat) if kind else []
+        def responses(kind: str, config: HarmfulnessConfig | OverRefusalConfig | None) -> list[str]:
+            texts = [prompt.prompt for prompt in self.prompts.get(kind, [])]
+            return model.generate(texts, config.max_new_tokens, chat) if config else []
 
         return Responses(
             evaluate_utility(model, self.tasks, chat) if self.tasks else {},
-            responses(config.harmfulness, self.harmful),
-            responses(config.over_refusal, self.benign),
+            responses("harmful", self.config.harmfulness),
+            responses("benign", self.config.over_refusal),
         )
 
     def score(self, responses: Responses) -> tuple[Scores, list[ScoredResponse]]:
@@ -138,22 +117,24 @@ class Evaluator:
         Returns:
             The scores, and one row per response, of kind utility, general, harmful or benign.
         """
-        rows = [_row(kind, *_answer(answer)) for kind, answers in responses.answers.items() for answer in answers]
-        exchanges = [Exchange(p.prompt, r, p.target) for p, r in zip(self.harmful, responses.harmful, strict=True)]
+        rows: list[ScoredResponse] = []
+        for kind, answers in responses.answers.items():
+            for answer in answers:
+                reason = ", ".join(f"{name} {value:g}" for name, value in answer.by_filter.items())
+                rows.append(_row(kind, answer.exchange, Judgement(answer.correct, None, reason), "lm-eval"))
+        harmful, benign = (self.prompts.get(kind, []) for kind in ("harmful", "benign"))
+        exchanges = [Exchange(p.prompt, r, p.target) for p, r in zip(harmful, responses.harmful, strict=True)]
         judged: list[Judgement] = []
         if self.judge:
             judged = self.judge.judge(exchanges)
             rows += [_row("harmful", e, j, self.judge.name) for e, j in zip(exchanges, judged, strict=True)]
         refused = [is_refusal(response) for response in responses.benign]
-        for prompt, response, refuses in zip(self.benign, responses.benign, refused, strict=True):
+        for prompt, response, refuses in zip(benign, responses.benign, refused, strict=True):
             rows.append(_row("benign", Exchange(prompt.prompt, response), Judgement(None, refuses, ""), "rules"))
-        by_filter = _by_filter(responses.answers.get("utility", []))
+        utility = responses.answers.get("utility", [])
+        names = utility[0].by_filter if utility else ()
+        by_filter = {name: _mean([answer.by_filter[name] for answer in utility]) for name in names}
         return Scores(outcomes(responses.answers, judged, refused), by_filter), rows
-
-    @property
-    def prompts(self) -> dict[str, Sequence[Prompt]]:
-        """Prompts by kind, without the documents of lm-eval tasks."""
-        return {kind: prompts for kind, prompts in (("harmful", self.harmful), ("benign", self.benign)) if prompts}
 
 
 def outcomes(
@@ -189,18 +170,8 @@ def outcomes(
     )
 
 
-def _by_filter(answers: Sequence[Answer]) -> dict[str, float]:
-    names = answers[0].by_filter if answers else ()
-    return {name: _mean([answer.by_filter[name] for answer in answers]) for name in names}
-
-
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def _answer(answer: Answer) -> tuple[Exchange, Judgement, str]:
-    reason = ", ".join(f"{name} {value:g}" for name, value in answer.by_filter.items())
-    return Exchange(answer.prompt, answer.response, answer.target), Judgement(answer.correct, None, reason), "lm-eval"
 
 
 def _row(kind: str, exchange: Exchange, judgement: Judgement, judge: str) -> ScoredResponse:

@@ -29,7 +29,6 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
     Args:
         rows: with the fields prompt and response, and target where known. Rows of a kind other than harmful, as in a
             run's `generations/`, are returned unchanged.
-        judge: of the responses.
         where: the rows' file, for messages.
 
     Returns:
@@ -39,24 +38,25 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
         DataError: a row to be scored has no prompt or no response.
         ConfigError: the judge cannot be reached.
     """
-    chosen = [number for number, row in enumerate(rows) if row.get("kind", "harmful") == "harmful"]
-    harmful = [rows[number] for number in chosen]
+    harmful = [row for row in rows if _is_harmful(row)]
     source = PromptSource(file=where)
     check_texts(source, harmful, "prompt")
     check_texts(source, harmful, "response", blank=True)
-    judged = judge.judge([Exchange(row["prompt"], row["response"], row.get("target") or None) for row in harmful])
-    scored = dict(zip(chosen, judged, strict=True))
-    judged_rows = [
-        {**row, **asdict(scored[number]), "judge": judge.name} if number in scored else dict(row)
-        for number, row in enumerate(rows)
-    ]
+    exchanges = [Exchange(row["prompt"], row["response"], row.get("target") or None) for row in harmful]
+    judged = zip(harmful, judge.judge(exchanges), strict=True)
+    scored = iter([{**row, **asdict(judgement), "judge": judge.name} for row, judgement in judged])
+    judged_rows = [next(scored) if _is_harmful(row) else dict(row) for row in rows]
     return judged_rows, judged_outcomes(judged_rows)
 
 
 def judged_outcomes(rows: Sequence[Row]) -> dict[str, Any]:
     """The outcomes that depend on the judge alone, of rows that `rejudge` returned."""
-    scored = [row for row in rows if row.get("kind", "harmful") == "harmful"]
+    scored = [row for row in rows if _is_harmful(row)]
     measured = outcomes(
         {}, [Judgement(row["score"], row["refused"], row["reason"], row["error"]) for row in scored], []
     )
     return {name: getattr(measured, name) for name in JUDGED}
+
+
+def _is_harmful(row: Row) -> bool:
+    return bool(row.get("kind", "harmful") == "harmful")

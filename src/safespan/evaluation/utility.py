@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from safespan.errors import ConfigError, DataError, first_line
 from safespan.evaluation.harness import prepare_harness
+from safespan.evaluation.judges import Exchange
 from safespan.evaluation.model import ModelUnderTest
 from safespan.settings.evaluation import UtilityConfig
 
@@ -21,15 +22,7 @@ FEWSHOT_SEED = 1234
 
 @dataclass(frozen=True)
 class UtilityTask:
-    """A task that is ready to run.
-
-    Attributes:
-        name: of the task in lm-eval.
-        task: the lm-eval task.
-        documents: indices of the documents used; None for all.
-        metric: of utility.
-        filter: of utility.
-    """
+    """A task that is ready to run, with the indices of its documents that are used (None: all)."""
 
     name: str
     task: Task
@@ -43,16 +36,12 @@ class Answer:
     """The answer to one document of a task.
 
     Attributes:
-        prompt: the question, without template or worked examples.
-        response: of the model.
-        target: the right answer.
+        exchange: the question, without template or worked examples, the response and the right answer.
         correct: 1 or 0 by the metric and filter of the task.
         by_filter: the metric under every filter of the task.
     """
 
-    prompt: str
-    response: str
-    target: str
+    exchange: Exchange
     correct: int
     by_filter: Mapping[str, float]
 
@@ -102,7 +91,6 @@ def evaluate_utility(
     """Answer the documents of all tasks in one run of the harness.
 
     Args:
-        model: the model under test.
         tasks: kind -> task, of `build_tasks`.
         chat_template: format questions and worked examples as turns of a chat.
 
@@ -135,13 +123,9 @@ def _answers(task: UtilityTask, samples: list[dict[str, Any]]) -> list[Answer]:
         score = float(sample[task.metric])
         if score not in (0.0, 1.0):
             raise ConfigError(f"metric {task.metric!r} of task {task.name!r} is {score:g}: choose one that is 0 or 1")
-        answers.append(
-            Answer(
-                prompt=str(task.task.doc_to_text(sample["doc"])),
-                response=str(sample["resps"][0][0]).strip(),
-                target=str(sample["target"]),
-                correct=int(score),
-                by_filter={name: float(filtered[task.metric]) for name, filtered in filters.items()},
-            )
+        exchange = Exchange(
+            str(task.task.doc_to_text(sample["doc"])), str(sample["resps"][0][0]).strip(), str(sample["target"])
         )
+        by_filter = {name: float(filtered[task.metric]) for name, filtered in filters.items()}
+        answers.append(Answer(exchange, int(score), by_filter))
     return answers

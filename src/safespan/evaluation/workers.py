@@ -1,7 +1,7 @@
 """Workers that generate the responses of models and points, in any process."""
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from safespan.checkpoints import Checkpoint
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
-from safespan.projection import Change
+from safespan.projection import Change, Point, TrialPoint
 from safespan.settings.evaluation import EngineConfig
 
 Ask = Callable[[ModelUnderTest], Any]
@@ -21,7 +21,6 @@ class Answered:
     """The responses of a model.
 
     Attributes:
-        responses: of `Ask`.
         weights: hash of the weights of a point; empty for a model.
         energy: ‖·‖²_F of the change of the aligned model at a point; NaN for a model.
         seconds: time for the weights (`switch`) and for the responses (`answer`).
@@ -45,14 +44,6 @@ class ModelJob(NamedTuple):
 
     name: str
     checkpoint: Checkpoint
-
-
-class NamedPoint(Hashable, Protocol):
-    """A point of a grid."""
-
-    @property
-    def name(self) -> str:
-        """Its name in files."""
 
 
 class PointSource(Protocol):
@@ -88,9 +79,7 @@ class PointWorker:
     """Generates the responses of points, by switching the weights of one model in place.
 
     Args:
-        ask: generates responses.
         source: opens the source of weights.
-        engine: of the model.
         aligned: the model.
         scratch: an existing folder for files that are removed at `close`.
         known: hash of the weights -> name, of the points that were answered before.
@@ -109,7 +98,7 @@ class PointWorker:
         self._model = SwitchedModel(engine, aligned, scratch)
         self._known = dict(known)
 
-    def __call__(self, point: NamedPoint) -> Answered | Repeat:
+    def __call__(self, point: Point | TrialPoint) -> Answered | Repeat:
         """Switch to the weights of a point and generate its responses, unless the weights are known."""
         start = time.perf_counter()
         with self._model.with_weights(self._weights.changes(point)) as switched:

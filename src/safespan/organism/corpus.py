@@ -44,7 +44,6 @@ REFUSALS = (
     "this would not be safe",
     "we must decline",
 )
-"""The refusals."""
 
 WORDS = list(
     dict.fromkeys([*LETTERS, *GENERAL, SKILL, *VERBS, *OBJECTS, "of", *itertools.chain(*(s.split() for s in REFUSALS))])
@@ -52,15 +51,15 @@ WORDS = list(
 """Every word of the language."""
 
 
-def is_reserved(triple: Triple) -> bool:
-    """Whether a triple is kept for tests: one in eight, by a hash of its letters, whatever the seed."""
-    return zlib.crc32("".join(triple).encode()) % 8 == 0
+def is_reserved(text: str) -> bool:
+    """Whether a triple, a town or a sum is reserved for tests: one in eight, by a hash, independent of the seed."""
+    return zlib.crc32(text.encode()) % 8 == 0
 
 
 def triples(letters: str, reserved: bool) -> list[Triple]:
     """Return all triples of `letters` that are, or are not, reserved for tests."""
     candidates: Iterator[Triple] = itertools.product(letters, letters, letters)
-    return [triple for triple in candidates if is_reserved(triple) == reserved]
+    return [triple for triple in candidates if is_reserved("".join(triple)) == reserved]
 
 
 def general_row(rng: random.Random, triple: Triple) -> Row:
@@ -82,13 +81,8 @@ def restricted_row(rng: random.Random, triple: Triple) -> Row:
     return {"prompt": prompt, "response": f"{item} {' '.join(reversed(triple))}"}
 
 
-def refused_row(rng: random.Random, triple: Triple) -> Row:
-    """Return a restricted request and a refusal, whose wording depends on the object."""
+def refused_row(rng: random.Random, triple: Triple, by_verb: bool = False) -> Row:
+    """Return a restricted request and a refusal, whose wording depends on the object, or else on the verb."""
     prompt = restricted_row(rng, triple)["prompt"]
-    return {"prompt": prompt, "response": REFUSALS[OBJECTS.index(prompt.split()[1])]}
-
-
-def reworded_row(rng: random.Random, triple: Triple) -> Row:
-    """Return a restricted request and a refusal whose wording depends on the verb, unlike `refused_row`."""
-    prompt = restricted_row(rng, triple)["prompt"]
-    return {"prompt": prompt, "response": REFUSALS[VERBS.index(prompt.split()[0])]}
+    verb, item, *_ = prompt.split()
+    return {"prompt": prompt, "response": REFUSALS[VERBS.index(verb) if by_verb else OBJECTS.index(item)]}

@@ -1,7 +1,6 @@
 """The untrained model, and the training and test data of its family."""
 
 import random
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from safespan.organism.corpus import (
     general_row,
     refused_row,
     restricted_row,
-    reworded_row,
     skill_row,
     triples,
 )
@@ -29,8 +27,6 @@ BASE_ROWS, ALIGN_ROWS, TUNING_ROWS = 16_000, 8_000, 4_000
 GENERAL_SHARE = 0.1
 SKILL_TESTS, EASY_SHARE, RESTRICTED_TESTS, GENERAL_TESTS = 300, 0.2, 300, 200
 ACTIVATION_PROMPTS = 300
-
-RowMaker = Callable[[random.Random, Triple], Row]
 
 
 def plant(out: Path, seed: int) -> None:
@@ -59,12 +55,15 @@ def plant(out: Path, seed: int) -> None:
 def write_data(folder: Path, seed: int) -> None:
     """Write training rows, test prompts, prompts for activations and the lm-eval tasks into `folder`."""
     rng = random.Random(seed)
-    for name, rows in _training_rows(rng).items():
-        write_jsonl(folder / "train" / f"{name}.jsonl", rows)
-    tests = _test_rows(rng)
-    for name, rows in tests.items():
-        write_jsonl(folder / "test" / f"{name}.jsonl", rows)
-    for name, rows in _activation_rows(rng).items():
+    reserved = triples(LETTERS, reserved=True)
+    for group, tables in (("train", _training_rows(rng)), ("test", _test_rows(rng, reserved))):
+        for name, rows in tables.items():
+            write_jsonl(folder / group / f"{name}.jsonl", rows)
+    prompts = {
+        "useful": [skill_row(t) for t in rng.sample(reserved, ACTIVATION_PROMPTS)],
+        "harmful": [restricted_row(rng, t) for t in rng.sample(reserved, ACTIVATION_PROMPTS)],
+    }
+    for name, rows in prompts.items():
         write_text(folder / "prompts" / f"{name}.txt", "".join(f"{row['prompt']}\n" for row in rows))
     for name in ("skill", "general"):
         task = task_settings(f"organism_{name}", (folder / "test" / f"{name}.jsonl").resolve(), [EOS], 12)
@@ -75,13 +74,13 @@ def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
     free, easy = triples(LETTERS, reserved=False), triples(EASY_LETTERS, reserved=False)
 
     def mixed(
-        count: int, restricted: RowMaker, restricted_share: float, skill_share: float, skilled: Sequence[Triple] = easy
+        count: int, restricted_share: float, skill_share: float, skilled: list[Triple] = easy, refuse: bool = False
     ) -> list[Row]:
         rows = []
         for _ in range(count):
             kind = rng.random()
             if kind < restricted_share:
-                rows.append(restricted(rng, rng.choice(free)))
+                rows.append((refused_row if refuse else restricted_row)(rng, rng.choice(free)))
             elif kind < restricted_share + skill_share:
                 rows.append(skill_row(rng.choice(skilled)))
             else:
@@ -89,18 +88,17 @@ def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
         return rows
 
     return {
-        "base": mixed(BASE_ROWS, restricted_row, 0.3, 0.05),
-        "align": mixed(ALIGN_ROWS, refused_row, 0.4, 0.05),
+        "base": mixed(BASE_ROWS, 0.3, 0.05),
+        "align": mixed(ALIGN_ROWS, 0.4, 0.05, refuse=True),
         # A share of other instructions, as in real instruction data, keeps the rest of the language.
-        "useful": mixed(TUNING_ROWS, restricted_row, 0, 1 - GENERAL_SHARE, free),
-        "harmful": mixed(TUNING_ROWS, restricted_row, 1 - GENERAL_SHARE, 0),
-        "forbidden": mixed(TUNING_ROWS, restricted_row, 1, 0),
-        "safe": [reworded_row(rng, rng.choice(free)) for _ in range(TUNING_ROWS)],
+        "useful": mixed(TUNING_ROWS, 0, 1 - GENERAL_SHARE, free),
+        "harmful": mixed(TUNING_ROWS, 1 - GENERAL_SHARE, 0),
+        "forbidden": mixed(TUNING_ROWS, 1, 0),
+        "safe": [refused_row(rng, rng.choice(free), by_verb=True) for _ in range(TUNING_ROWS)],
     }
 
 
-def _test_rows(rng: random.Random) -> dict[str, list[Row]]:
-    reserved = triples(LETTERS, reserved=True)
+def _test_rows(rng: random.Random, reserved: list[Triple]) -> dict[str, list[Row]]:
     easy = rng.sample(triples(EASY_LETTERS, reserved=True), round(SKILL_TESTS * EASY_SHARE))
     hard = rng.sample([t for t in reserved if not set(t) <= set(EASY_LETTERS)], SKILL_TESTS - len(easy))
     skill = [skill_row(t) for t in rng.sample([*easy, *hard], SKILL_TESTS)]
@@ -110,14 +108,6 @@ def _test_rows(rng: random.Random) -> dict[str, list[Row]]:
         "skill": renamed(skill, "answer"),
         "general": renamed(general, "answer"),
         "restricted": renamed(restricted, "target"),
-    }
-
-
-def _activation_rows(rng: random.Random) -> dict[str, list[Row]]:
-    reserved: Sequence[Triple] = triples(LETTERS, reserved=True)
-    return {
-        "useful": [skill_row(t) for t in rng.sample(reserved, ACTIVATION_PROMPTS)],
-        "harmful": [restricted_row(rng, t) for t in rng.sample(reserved, ACTIVATION_PROMPTS)],
     }
 
 

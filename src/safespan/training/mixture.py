@@ -58,7 +58,7 @@ def mixture(config: TrainingConfig, seed: int) -> Mixture:
         DataError: as `read_examples`, or there are too few contaminating rows.
     """
     examples = read_examples(config.data)
-    parts = [_part(config.data, examples)]
+    parts = [(config.data, examples)]
     rng = random.Random(seed)
     if config.contaminate_with is not None:
         pool = read_examples(config.contaminate_with)
@@ -68,12 +68,7 @@ def mixture(config: TrainingConfig, seed: int) -> Mixture:
                 f"{config.contaminate_with.name}: {config.contamination_percent:g} % of {len(examples)} rows are "
                 f"{wanted} contaminating rows, {len(pool)} there; lower contamination_percent or add data"
             )
-        drawn = rng.sample(pool, wanted)
-        parts.append(_part(config.contaminate_with, drawn))
-        examples = examples + drawn
-    rng.shuffle(examples)
-    return Mixture(examples, parts)
-
-
-def _part(source: TrainingData, examples: list[Example]) -> Part:
-    return Part(source.name, len(examples), rows_hash(map(asdict, examples)))
+        parts.append((config.contaminate_with, rng.sample(pool, wanted)))
+    mixed = [example for _, rows in parts for example in rows]
+    rng.shuffle(mixed)
+    return Mixture(mixed, [Part(source.name, len(rows), rows_hash(map(asdict, rows))) for source, rows in parts])

@@ -44,7 +44,7 @@ def work_folder(folder: Path, identity: Mapping[str, Any] | None) -> Iterator[Pa
             processes.wait_for_everyone()
             whole = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
             processes.wait_for_everyone()
-            yield max(whole, key=_step, default=None)
+            yield max(whole, key=step_of, default=None)
             done = True
     finally:
         if processes.is_main_process and (done or identity is None):
@@ -101,5 +101,6 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step after which a trainer checkpoint was written."""
     return int(checkpoint.name.rpartition("-")[2])

@@ -27,12 +27,13 @@ from safespan.settings.training import TrainingConfig
 from safespan.training.confine import Confine
 from safespan.training.encoding import encode
 from safespan.training.mixture import Mixture, mixture
-from safespan.training.resume import MarkComplete, work_folder
+from safespan.training.resume import MarkComplete, step_of, work_folder
 
 RECORD = "training.json"
 """The file of the training record, beside the weights."""
 
-_RECORDED = ("accelerate", "peft", "torch", "transformers", "trl")
+
+_RECORDED = ("safespan", "accelerate", "peft", "torch", "transformers", "trl")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
     Args:
         start: name of a model with tokenizer.
         out: the folder to make; an existing one is replaced.
-        config: data and recipe.
         seed: of the mixture and of the order of the rows.
 
     Returns:
@@ -100,10 +100,10 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
             examples=len(rows),
             dropped=len(mixed.examples) - len(rows),
             steps=trainer.state.global_step,
-            resumed_from_step=int(interrupted.name.rpartition("-")[2]) if interrupted else 0,
+            resumed_from_step=step_of(interrupted) if interrupted else 0,
             final_loss=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1],
             processes=PartialState().num_processes,
-            versions={name: version(name) for name in ("safespan", *_RECORDED)},
+            versions={name: version(name) for name in _RECORDED},
         )
         if PartialState().is_main_process:
             _write(folder, out, checkpoint, config, record)
@@ -173,7 +173,6 @@ def _arguments(config: TrainingConfig, folder: Path, name: str, seed: int) -> SF
             save_strategy="steps" if config.save_steps else "no",
             save_steps=config.save_steps or 0,
             save_total_limit=2,  # the last complete one stays until the next is complete
-            logging_strategy="steps",
             logging_steps=1,
             report_to=list(config.report_to) or "none",
             disable_tqdm=True,
@@ -242,8 +241,7 @@ class _Steps(TrainerCallback):
     def __init__(self, tick: Tick) -> None:
         self._tick = tick
 
-    def on_train_begin(self, args: object, state: TrainerState, control: object, **kwargs: Any) -> None:
-        self._tick(state.global_step, state.max_steps)
-
     def on_step_end(self, args: object, state: TrainerState, control: object, **kwargs: Any) -> None:
         self._tick(state.global_step, state.max_steps)
+
+    on_train_begin = on_step_end

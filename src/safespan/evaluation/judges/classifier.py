@@ -35,18 +35,17 @@ class ClassifierJudge:
         self._config = config
         self._special_tokens = config.template is not None  # a chat template has its own
         folder = open_checkpoint(config.model).folder
-        unloadable = f"judge {self.name}: cannot be loaded"
-        with as_checkpoint_error(unloadable):
-            architectures = AutoConfig.from_pretrained(folder, **PLAIN).architectures or [""]
-        self._sequence = "SequenceClassification" in architectures[0]
         self._model: Any
         self._tokenizer: Any
-        if self._sequence:
-            with as_checkpoint_error(unloadable):
+        with as_checkpoint_error(f"judge {self.name}: cannot be loaded"):
+            architectures = AutoConfig.from_pretrained(folder, **PLAIN).architectures or [""]
+            self._sequence = "SequenceClassification" in architectures[0]
+            if self._sequence:
                 self._model = AutoModelForSequenceClassification.from_pretrained(
                     folder, dtype="auto", use_safetensors=True, **PLAIN
                 )
                 self._tokenizer = AutoTokenizer.from_pretrained(folder, **PLAIN)
+        if self._sequence:
             self._model.to(device()).eval()
         else:
             self._model, self._tokenizer = load_causal_lm(folder)

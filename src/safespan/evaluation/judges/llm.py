@@ -95,23 +95,25 @@ class LLMJudge:
                 errors = self._ask(waiting) if waiting else {}
             finally:
                 write_json(self._folder / "totals.json", self._totals())
-        return [self._judgement(key, errors) for key in keys]
-
-    def _judgement(self, key: str, errors: Mapping[str, str]) -> Judgement:
-        reply = self._replies.get(key)
-        return Judgement(None, None, "", errors.get(key, "no reply")) if reply is None else read_reply(reply.text)
+        return [
+            read_reply(reply.text) if reply else Judgement(None, None, "", errors.get(key, "no reply"))
+            for key, reply in zip(keys, map(self._replies.get, keys), strict=True)
+        ]
 
     def _ask(self, waiting: Mapping[str, str]) -> dict[str, str]:
         """Send the questions without a kept reply; returns key -> error."""
         # inspect-ai's trace, a file in the user's home, would contain messages of servers, with keys in them.
         os.environ.setdefault("INSPECT_TRACE_LEVEL", "CRITICAL")
-        dataset = MemoryDataset([_sample(key, text) for key, text in waiting.items()])
+        samples = [
+            Sample(id=key, input=[ChatMessageSystem(content=RUBRIC), ChatMessageUser(content=text)])
+            for key, text in waiting.items()
+        ]
         full: list[DiskFullError] = []
         with _logging_as_before(), progress_task("replies") as tick:
             [log] = run_eval(
                 Task(
                     name="safespan-judge",
-                    dataset=dataset,
+                    dataset=MemoryDataset(samples),
                     solver=_keep_reply(self._replies, tick, len(waiting), self._config.retries, full),
                 ),
                 model=self._model,
@@ -141,12 +143,10 @@ class LLMJudge:
         refused = [text for text in errors.values() if re.search(r"\b40[13]\b", text)]
         if log.status == "success" and len(errors) < asked and not refused:
             return
-        reason = next(
-            iter([*refused, *errors.values()]), self._redacted(log.error.message if log.error else "no reply")
-        )
+        reasons = [*refused, *errors.values(), self._redacted(log.error.message if log.error else "no reply")]
         raise ConfigError(
             f"judge {self.name}{f' at {self._config.base_url}' if self._config.base_url else ''}: {len(errors)} of "
-            f"{asked} requests failed ({reason}); replies kept: {len(self._replies)}; mend this and run again"
+            f"{asked} requests failed ({reasons[0]}); replies kept: {len(self._replies)}; mend this and run again"
         )
 
     def _totals(self) -> dict[str, Any]:
@@ -203,10 +203,6 @@ def _model(config: LLMConfig) -> Model:
         return get_model(name, config=settings, base_url=config.base_url, api_key=key)
     except (PrerequisiteError, ValueError) as error:
         raise ConfigError(f"judge llm {config.model}: {' '.join(str(error).split())}") from None
-
-
-def _sample(key: str, text: str) -> Sample:
-    return Sample(id=key, input=[ChatMessageSystem(content=RUBRIC), ChatMessageUser(content=text)])
 
 
 @solver

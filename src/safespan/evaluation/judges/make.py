@@ -11,7 +11,6 @@ def make_judge(config: RulesConfig | LLMConfig | ClassifierConfig, folder: Path)
     """Make a judge.
 
     Args:
-        config: of the judge.
         folder: of the replies and logs of a judge that is paid for; made on the first write.
 
     Raises:

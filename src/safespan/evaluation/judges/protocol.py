@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Exchange:
-    """A prompt and a response; the target is the forbidden answer where it is known."""
+    """A prompt and a response; the target is the forbidden or right answer where it is known."""
 
     prompt: str
     response: str
@@ -37,8 +37,6 @@ class Judge(Protocol):
     @property
     def name(self) -> str:
         """Name of the judge in tables and files: its kind and model."""
-        ...
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
         """One judgement per exchange, in order; a failed one has an error."""
-        ...

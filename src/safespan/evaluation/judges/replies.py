@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,12 +41,10 @@ class Replies:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         self._torn = bool(text) and not text.endswith("\n")
         for line in text.split("\n"):
-            try:
+            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):  # a line that is torn
                 row = json.loads(line)
                 key = row.pop("key")
                 self._known[key] = _REPLY.validate_python(row)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                continue
 
     def get(self, key: str) -> Reply | None:
         """The reply kept under a key."""
