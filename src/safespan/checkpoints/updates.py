@@ -115,5 +115,7 @@ def matrices(tensor: torch.Tensor) -> Iterator[Matrix]:
 
 
 def matrix_names(name: str, shape: tuple[int, ...]) -> list[str]:
-    """Names of the matrices of a tensor, in the order of `matrices`: `name`, or `name[expert]`."""
-    return [f"{name}[{expert}]" for expert in range(shape[0])] if len(shape) == 3 else [name]
+    """Names of the matrices of a tensor, in the order of `matrices`: `name`, or `name[expert]`; none if it is 1-D."""
+    if len(shape) == 3:
+        return [f"{name}[{expert}]" for expert in range(shape[0])]
+    return [name] if len(shape) > 1 else []

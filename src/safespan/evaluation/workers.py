@@ -1,7 +1,7 @@
 """Workers that generate the responses of models and points, in any process."""
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +10,7 @@ from safespan.checkpoints import Checkpoint
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
 from safespan.projection import Change
+from safespan.results.tables import GridPoint, TrialPoint
 from safespan.settings.evaluation import EngineConfig
 
 Ask = Callable[[ModelUnderTest], Any]
@@ -45,14 +46,6 @@ class ModelJob(NamedTuple):
 
     name: str
     checkpoint: Checkpoint
-
-
-class NamedPoint(Hashable, Protocol):
-    """A point of a grid."""
-
-    @property
-    def name(self) -> str:
-        """Its name in files."""
 
 
 class PointSource(Protocol):
@@ -109,7 +102,7 @@ class PointWorker:
         self._model = SwitchedModel(engine, aligned, scratch)
         self._known = dict(known)
 
-    def __call__(self, point: NamedPoint) -> Answered | Repeat:
+    def __call__(self, point: GridPoint | TrialPoint) -> Answered | Repeat:
         """Switch to the weights of a point and generate its responses, unless the weights are known."""
         start = time.perf_counter()
         with self._model.with_weights(self._weights.changes(point)) as switched:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from safespan.progress import track
-from safespan.projection import TrialPoint
-from safespan.results.tables import EstimateRow, VerdictRow
+from safespan.results.tables import EstimateRow, TrialPoint, VerdictRow
 from safespan.settings import VerdictConfig
 from safespan.statistics.selectivity import (
     SEPARATION,
