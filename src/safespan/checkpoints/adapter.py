@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from safespan.checkpoints.reader import TIED, Checkpoint
+from safespan.checkpoints.reader import TIED, Checkpoint, read_shapes
 from safespan.errors import CheckpointError
 from safespan.settings.base import first_problem
 
@@ -71,7 +71,9 @@ class AdaptedCheckpoint(Checkpoint):
         self.adapter: Path = Path(adapter)
         self.name = f"{folder}+{adapter}"
         self._settings = _read_settings(self.adapter)
-        self._stored = self._headers()
+        if not (self.adapter / WEIGHTS).is_file():
+            raise CheckpointError(f"{self.adapter} has no {WEIGHTS}: only adapters in safetensors are read")
+        self._stored = read_shapes(self.adapter / WEIGHTS)
         self._thin = dict(filter(None, map(self._target, self._stored)))
         self._whole = self._replaced()
         self._check_tied()
@@ -126,16 +128,6 @@ class AdaptedCheckpoint(Checkpoint):
         for file in (CONFIG, WEIGHTS):
             digest.update((self.adapter / file).read_bytes())
         return digest.hexdigest()
-
-    def _headers(self) -> dict[str, tuple[int, ...]]:
-        path = self.adapter / WEIGHTS
-        if not path.is_file():
-            raise CheckpointError(f"{self.adapter} has no {WEIGHTS}: only adapters in safetensors are read")
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is not a readable safetensors file ({error}); copy it again") from None
 
     def _target(self, key: str) -> tuple[str, str] | None:
         """(tensor of the base, key of its A matrix), for the keys of A matrices."""
@@ -216,16 +208,13 @@ def _module_and_b(key: str) -> tuple[str, str]:
     return module, module + _B_OF[suffix]
 
 
-_REPEAT = re.compile(r"[*+?{]")
-
-
 def _plain(pattern: str) -> bool:
     """Whether a pattern is a valid regular expression, and short and simple enough to match quickly."""
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError):
         return False
-    return len(pattern) <= 500 and len(_REPEAT.findall(pattern)) <= 3 and not re.search(r"\)[*+?{]", pattern)
+    return len(pattern) <= 500 and len(re.findall(r"[*+?{]", pattern)) <= 3 and not re.search(r"\)[*+?{]", pattern)
 
 
 def _read_settings(adapter: Path) -> _Settings:

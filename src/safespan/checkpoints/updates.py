@@ -14,8 +14,6 @@ from safespan.linalg.kernels import squared_norm
 
 _ROWS = 4096
 
-Matrix = Float[torch.Tensor, "m n"]
-
 
 def check_same_layout(*checkpoints: Checkpoint) -> list[str]:
     """Return the tensor names that all checkpoints share.
@@ -100,7 +98,7 @@ def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
     return stored
 
 
-def matrices(tensor: torch.Tensor) -> Iterator[Matrix]:
+def matrices(tensor: torch.Tensor) -> Iterator[Float[torch.Tensor, "m n"]]:
     """The m × n matrices of a weight tensor: itself if 2-D, one per expert if 3-D; none if 1-D.
 
     Raises:

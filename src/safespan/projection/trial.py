@@ -117,16 +117,12 @@ class TrialWeights:
         for name in self._names:
             delta = self._family.task_update(name, point.finetune)
             labels = matrix_names(name, tuple(delta.shape))
-            if hypothesis.kind == "layers" and not chosen & set(labels):
-                yield Change(name, delta, _OUTPUTS)
-                continue
-            edits = self._edits(hypothesis, name, point.finetune)
+            touched = hypothesis.kind == "addition" or not chosen.isdisjoint(labels)
+            edits = self._edits(hypothesis, name, point.finetune) if touched else [None] * len(labels)
             for label, matrix, edit in zip(labels, matrices(delta), edits, strict=True):
-                if edit is None:
-                    continue
-                if hypothesis.kind == "addition":
+                if edit and hypothesis.kind == "addition":
                     matrix += point.fraction * (edit.update - matrix)
-                elif label in chosen:
+                elif edit and label in chosen:
                     matrix.copy_(edit.update)
             yield Change(name, delta, _OUTPUTS)
 
@@ -139,7 +135,7 @@ class TrialWeights:
             def scores(name: str) -> list[tuple[str, float]]:
                 edits = self._edits(hypothesis, name, point.finetune)
                 labels = matrix_names(name, self._family.aligned.shapes[name])
-                return [(label, edit.score) for label, edit in zip(labels, edits, strict=False) if edit]
+                return [(label, edit.score) for label, edit in zip(labels, edits, strict=True) if edit]
 
             self._scores[key] = dict(pair for pairs in parallel_map(scores, self._names) for pair in pairs)
         ranked = sorted(self._scores[key], key=lambda label: self._scores[key][label])

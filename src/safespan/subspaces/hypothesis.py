@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -95,15 +95,17 @@ class WeightMatrix:
 
         None for an embedding, which has no inputs, and for a stack of experts, whose inputs are not captured.
         """
-        self._check("prompts")
-        assert self._tensor.captured is not None
-        return self._tensor.captured.inputs(prompts, self.name)
+        return self._captured.inputs(prompts, self.name)
 
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
         """The residual stream after each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
+        return self._captured.residual_stream(prompts)
+
+    @property
+    def _captured(self) -> CapturedActivations:
         self._check("prompts")
         assert self._tensor.captured is not None
-        return self._tensor.captured.residual_stream(prompts)
+        return self._tensor.captured
 
     def _check(self, need: str | None) -> None:
         if need is not None and need not in self._needs:
@@ -187,10 +189,11 @@ def hypothesis(
     return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, line)
 
 
+@dataclass(frozen=True, eq=False)
 class WeightTensor:
     """One weight tensor with its updates and decompositions, each computed once.
 
-    Args:
+    Attributes:
         name: of the tensor.
         shape: of the tensor.
         load: readers of `aligned`, `task`, `alignment`, `safety` and `harmful` of this tensor.
@@ -200,27 +203,22 @@ class WeightTensor:
         captured: activations on prompts, if there are any.
     """
 
-    def __init__(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        load: Mapping[str, Callable[[], torch.Tensor]],
-        side: Side,
-        seed: int,
-        decompose: Decompose = decompose,
-        captured: CapturedActivations | None = None,
-    ) -> None:
-        self.name, self.shape, self.side, self.seed, self.captured = name, shape, side, seed, captured
-        self._load, self._decompose = load, decompose
-        self._read: dict[str, torch.Tensor] = {}
-        self._spectra: dict[tuple[str, int, str], Spectrum] = {}
+    name: str
+    shape: tuple[int, ...]
+    load: Mapping[str, Callable[[], torch.Tensor]]
+    side: Side
+    seed: int
+    decompose: Decompose = decompose
+    captured: CapturedActivations | None = None
+    _read: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
+    _spectra: dict[tuple[str, int, str], Spectrum] = field(default_factory=dict, init=False)
 
     def whole(self, update: str) -> torch.Tensor:
         """The update, or `aligned`, in the shape of the tensor."""
-        if update not in self._load:
-            raise HypothesisError(f"it reads {update!r}, and there is {', '.join(sorted(self._load))}")
+        if update not in self.load:
+            raise HypothesisError(f"it reads {update!r}, and there is {', '.join(sorted(self.load))}")
         if update not in self._read:
-            self._read[update] = self._load[update]()
+            self._read[update] = self.load[update]()
         return self._read[update]
 
     def matrix(self, update: str, number: int) -> Float[torch.Tensor, "m n"]:
@@ -232,7 +230,7 @@ class WeightTensor:
         key = (update, number, side)
         if key not in self._spectra:
             matrix = self.matrix(update, number)
-            self._spectra[key] = self._decompose(matrix if side == "output" else matrix.T)
+            self._spectra[key] = self.decompose(matrix if side == "output" else matrix.T)
         return self._spectra[key]
 
 
