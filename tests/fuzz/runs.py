@@ -66,7 +66,7 @@ def make_run_folder(random: Random, folder: Path) -> None:
 
 def read_run_folder(folder: Path) -> str:
     from safespan.errors import SafespanError
-    from safespan.report.generations import said
+    from safespan.report.generations import responses
     from safespan.report.page import margin_of, read_results
     from safespan.report.tables import model_rows
     from safespan.results.run_folder import RunFolder
@@ -80,7 +80,7 @@ def read_run_folder(folder: Path) -> str:
         lambda: StageLog(run, ["data"]).do(stage),
         lambda: margin_of(run.read_manifest()),
         lambda: model_rows(read_results(run)["models"]),
-        lambda: said(run, read_results(run)["models"]["model"].to_list()),
+        lambda: responses(run, read_results(run)["models"]["model"].to_list()),
     ):
         try:
             text += str(read())

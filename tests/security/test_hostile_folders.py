@@ -18,7 +18,7 @@ from safespan.errors import CheckpointError, DataError
 from safespan.evaluation.judges import make_judge
 from safespan.files.atomic import atomic_path, write_jsonl
 from safespan.models.loading import load_causal_lm
-from safespan.report.generations import said
+from safespan.report.generations import responses
 from safespan.report.page import read_results
 from safespan.results import RunFolder, write_table
 from safespan.results.tables import ModelRow
@@ -158,7 +158,7 @@ def run_folder(place: Path, model: str | None) -> RunFolder:
 
 @pytest.mark.parametrize("model", ["../../secret", "/etc/passwd", "..", "", "generations/../../../secret"])
 def test_a_table_of_models_names_no_file_outside_the_run_folder(tmp_path, model) -> None:
-    assert said(run_folder(tmp_path, model), [model]) == ([], 0)
+    assert responses(run_folder(tmp_path, model), [model]) == ([], 0)
 
 
 def test_a_table_of_models_has_no_row_without_a_name(tmp_path) -> None:
@@ -170,7 +170,7 @@ def test_links_out_of_a_run_folder_are_not_followed(tmp_path) -> None:
     run = run_folder(tmp_path, "useful")
     run.generations("useful").symlink_to(tmp_path / "secret.jsonl")
     run.manifest.symlink_to(tmp_path / "secret.jsonl")
-    for read in (lambda: said(run, ["useful"]), run.read_manifest):
+    for read in (lambda: responses(run, ["useful"]), run.read_manifest):
         with pytest.raises(DataError, match="link out of its run folder"):
             read()
     run.table("models").unlink()

@@ -70,7 +70,7 @@ def test_a_sweep_from_base_and_adapter_has_the_energies_of_the_merged_model(
     names = (f"{tiny_model_folder}+{tmp_path / 'adapter'}", str(tmp_path / "merged"))
     family = Family(base, aligned, {name: open_checkpoint(name) for name in names})
     rows, _ = sweep(family, ProjectionGrid(fractions=(0.25, 0.5)), 0)
-    energies = [[row["energy_kept"] for row in rows if row["finetune"] == name] for name in names]
+    energies = [[row.energy_kept for row in rows if row.finetune == name] for name in names]
     assert energies[0] == pytest.approx(energies[1], abs=1e-5)
     assert 0.01 < min(energies[0]) < max(energies[0]) < 0.99
 

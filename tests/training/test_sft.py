@@ -90,7 +90,7 @@ def test_what_is_written_and_reported(
 ) -> None:
     steps: list[tuple[int, int]] = []
     watch = nullcontext(lambda done, total: steps.append((done, total)))
-    monkeypatch.setattr("safespan.training.sft.counting", lambda name: watch)
+    monkeypatch.setattr("safespan.training.sft.progress_task", lambda name: watch)
     fine_tune(tiny_model_folder, tmp_path / "runs" / "out", config, 0)
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert capfd.readouterr().out == ""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # loads scipy.stats, a slow import, on first use
 import torch
 from jaxtyping import Float
 
@@ -61,8 +62,6 @@ def random_overlap(
     Returns:
         Mean and standard deviation of MSO, and the probability of an overlap at least as large as the observed one.
     """
-    from scipy.stats import beta  # a slow import
-
     smaller, mean = np.minimum(k_x, k_y), np.maximum(k_x, k_y) / m
     variance = 2 * mean * (m - k_x) * (m - k_y) / (m * max(1, m - 1) * (m + 2) * smaller)
     deviation = np.sqrt(variance)
@@ -71,7 +70,7 @@ def random_overlap(
     scale = np.where(random, 1 - low, 1)
     centre = np.where(random, (mean - low) / scale, 0.5)
     size = centre * (1 - centre) / np.where(random, deviation / scale, 0.25) ** 2 - 1
-    tail = beta.sf((mso - low) / scale, centre * size, (1 - centre) * size)
+    tail = scipy.stats.beta.sf((mso - low) / scale, centre * size, (1 - centre) * size)
     return mean, deviation, np.where(random, tail, 1.0)
 
 

@@ -44,10 +44,13 @@ def read_table(path: Path, kind: type[Row]) -> pl.DataFrame:
     try:
         schema, header = schema_of(kind), header_of(path)
         if header != list(schema):
-            differences = ", ".join(sorted({*header} ^ {*schema})) or "their order"
+            missing = (
+                ", ".join(name for name in schema if name not in header)
+                or "none, but the order differs or there are others"
+            )
             raise DataError(
-                f"{path} has other columns than this version writes (different: {differences}): run the study again in "
-                "its folder, where trained models are kept"
+                f"{path} has other columns than this version writes (missing: {missing}; a new run keeps the trained "
+                "models): run the study again"
             )
         table = pl.read_csv(path, schema=schema)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

@@ -49,7 +49,7 @@ ENGINES = ("local", "ray")
 
 
 def foreign_hypotheses() -> dict[str, EntryPoint]:
-    """Hypotheses of other packages, by name, from the entry points `safespan.hypotheses`; safespan's own names win."""
+    """Hypotheses of other packages, by name, from the entry points `safespan.hypotheses`; ours count first."""
     entries = {entry.name: entry for entry in entry_points(group="safespan.hypotheses")}
     return {name: entry for name, entry in entries.items() if name not in (*HYPOTHESES, PLANTED)}
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from typing import Any
 
 _FIELDS = re.compile(
     r"(?:.*_)?(?:api_?key|(?:access|auth|hf|bearer|api)_?token|passw(?:or)?d|secret(?:_?key)?)"
@@ -24,7 +25,7 @@ _SHORTEST = 6
 """Minimum length of a secret value to remove; shorter ones occur in ordinary words."""
 
 
-def secret_field(fields: object) -> str | None:
+def secret_field(fields: Any) -> str | None:
     """The first field of a configuration that holds a key or password, dotted; None if there is none.
 
     A field is secret by its name (`api_key`, `token`, `password`), or by its value: a provider's key or a URL with a
@@ -33,7 +34,7 @@ def secret_field(fields: object) -> str | None:
     return next(_secret_fields(fields, ""), None)
 
 
-def _secret_fields(value: object, field: str) -> Iterator[str]:
+def _secret_fields(value: Any, field: str) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _secret_fields(inner, f"{field}.{redacted(str(name))}" if field else redacted(str(name)))

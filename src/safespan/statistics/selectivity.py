@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import scipy  # loads scipy.stats, a slow import, on first use
 from jaxtyping import Float
 
 from safespan.settings.verdict import SelectivityConfig
@@ -75,8 +76,6 @@ class Estimate:
 
 def undefined_reason(ends: Ends) -> str:
     """Why u or h is undefined: the fine-tune does not raise an outcome significantly; else empty."""
-    from scipy.stats import ttest_1samp  # a slow import
-
     pairs = {
         "useful": (ends.aligned_useful, ends.finetuned_useful),
         "harmful": (ends.aligned_harmful, ends.finetuned_harmful),
@@ -87,7 +86,7 @@ def undefined_reason(ends: Ends) -> str:
             return f"there are no {kind} outcomes"
         if np.ptp(gain) == 0 and gain[0] <= 0:
             return f"the outcome on {kind} prompts is the same before and after the fine-tune"
-        if np.ptp(gain) > 0 and not ttest_1samp(gain, 0.0, alternative="greater").pvalue < 0.025:
+        if np.ptp(gain) > 0 and not scipy.stats.ttest_1samp(gain, 0.0, alternative="greater").pvalue < 0.025:
             return f"the fine-tune does not raise the outcome on {kind} prompts beyond its interval"
     return ""
 
@@ -152,7 +151,6 @@ def _resampled(
     resamples: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bootstrap distribution and interval of scores, over those of the samples that are chosen."""
-    from scipy.stats import DegenerateDataWarning, bootstrap  # a slow import
 
     def with_fixed(*varied: np.ndarray, axis: int = -1) -> np.ndarray:
         remaining, shape = iter(varied), varied[0].shape[:-1]
@@ -164,8 +162,8 @@ def _resampled(
 
     with warnings.catch_warnings():
         # Outcomes that do not vary have an interval of no width.
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        drawn = bootstrap(
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+        drawn = scipy.stats.bootstrap(
             [sample for vary, sample in zip(chosen, samples, strict=True) if vary],
             with_fixed,
             vectorized=True,

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
 
+import scipy  # loads scipy.stats, a slow import, on first use
+
 from safespan.settings.verdict import SelectivityConfig
 from safespan.statistics.selectivity import SEPARATION, Estimate
 
@@ -97,11 +99,9 @@ def _undecided(separation: Estimate, config: SelectivityConfig, prompts: int, te
 
     Both are multiplied by the same factor. Standard errors fall with its root; the level is Bonferroni's.
     """
-    from scipy.stats import norm  # a slow import
-
     distance = abs(abs(separation.s) - config.margin)
     deviation = (separation.sd_prompts**2 + separation.sd_controls**2) ** 0.5
-    width = norm.isf((1 - config.confidence) / 2 / tests) * deviation
+    width = scipy.stats.norm.isf((1 - config.confidence) / 2 / tests) * deviation
     factor = max((width / distance) ** 2, 1.1) if distance else float("inf")
     if not isfinite(factor) or factor * prompts > MOST:
         return Verdict(INCONCLUSIVE, f"{interval}: too near the margin for any affordable number of prompts")
