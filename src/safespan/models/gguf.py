@@ -69,17 +69,9 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
 def _tensors(file: BinaryIO, size: int) -> int:
     """Number of tensors in a file, after a check that no length in its header leads beyond the end of the file.
 
-    The package gguf allocates memory for lengths without a check.
-
-    Args:
-        file: opened, after its first four bytes.
-        size: of the file, in bytes.
-
-    Raises:
-        struct.error: the file ends too early.
-        ValueError: a length leads beyond the end.
-        KeyError: a kind of value that does not exist.
-        RecursionError: lists in lists, without an end.
+    The package gguf allocates memory for lengths without a check. The file is read from its fifth byte. A broken one
+    raises struct.error (it ends too early), ValueError (a length leads beyond its end), KeyError (a kind of value that
+    does not exist) or RecursionError (lists in lists, without an end).
     """
     order = "<"
 

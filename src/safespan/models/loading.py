@@ -57,8 +57,8 @@ def read_whole(
         source: `gguf_file`, the name of a GGUF file in the folder; else the weights are in safetensors.
 
     Raises:
-        CheckpointError: the configuration has more layers or weights, or a tensor is missing.
-        Exception: of any type, from Transformers (`as_checkpoint_error`).
+        CheckpointError: the configuration has more layers or weights, or a tensor is missing; Transformers raises
+            errors of every type beside.
     """
     where = folder / source.get("gguf_file", "")
     config = AutoConfig.from_pretrained(folder, **source, **PLAIN)
@@ -71,7 +71,8 @@ def read_whole(
     model, loading = loaded
     # Transformers initialises missing tensors at random.
     if missing := sorted(loading["missing_keys"]):
-        raise CheckpointError(f"{where} lacks {missing[0]} ({len(missing)} tensors missing in all); copy it again")
+        count = len(missing)
+        raise CheckpointError(f"{where} lacks {missing[0]} ({count} tensors missing in all); copy or convert it again")
     return model, tokenizer
 
 
@@ -90,10 +91,8 @@ def as_checkpoint_error(what: str) -> Iterator[None]:
         yield
     except SafespanError:
         raise
-    except Exception as error:  # broken files cause errors of every type in Transformers
-        raise CheckpointError(f"{what} ({first_line(error)[:300]})") from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of Rust libraries
+    except BaseException as error:  # broken files cause errors of every type in Transformers, and panics in Rust
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CheckpointError(f"{what} ({first_line(error)[:300]})") from error
 

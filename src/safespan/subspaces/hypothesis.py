@@ -83,12 +83,14 @@ class WeightMatrix:
             HypothesisError: the hypothesis did not declare this need, or there is no such update.
         """
         self._check(_GIVEN_BY.get(update))
-        return self._tensor.matrix(update, self._number)
+        return list(matrices(self._tensor.whole(update)))[self._number]
 
     def spectrum(self, update: str, side: Literal["output", "input"] = "output") -> Spectrum:
         """Singular vectors of an update, of its outputs or its inputs; decomposed once for all hypotheses."""
-        self._check(_GIVEN_BY.get(update))
-        return self._tensor.spectrum(update, self._number, side)
+        matrix, key, spectra = self.read(update), (update, self._number, side), self._tensor.spectra
+        if key not in spectra:
+            spectra[key] = self._tensor.decompose(matrix if side == "output" else matrix.T)
+        return spectra[key]
 
     def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
         """Inputs of this matrix at the last token of each `useful` or `harmful` prompt (needs prompts).
@@ -201,6 +203,7 @@ class WeightTensor:
         seed: of random choices.
         decompose: how updates are decomposed.
         captured: activations on prompts, if there are any.
+        spectra: decompositions so far, by update, number of the matrix and side.
     """
 
     name: str
@@ -211,7 +214,7 @@ class WeightTensor:
     decompose: Decompose = decompose
     captured: CapturedActivations | None = None
     _read: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
-    _spectra: dict[tuple[str, int, str], Spectrum] = field(default_factory=dict, init=False)
+    spectra: dict[tuple[str, int, str], Spectrum] = field(default_factory=dict, init=False)
 
     def whole(self, update: str) -> torch.Tensor:
         """The update, or `aligned`, in the shape of the tensor."""
@@ -220,18 +223,6 @@ class WeightTensor:
         if update not in self._read:
             self._read[update] = self.load[update]()
         return self._read[update]
-
-    def matrix(self, update: str, number: int) -> Float[torch.Tensor, "m n"]:
-        """One matrix of it."""
-        return list(matrices(self.whole(update)))[number]
-
-    def spectrum(self, update: str, number: int, side: str) -> Spectrum:
-        """The decomposition of one matrix of it, or of its transpose."""
-        key = (update, number, side)
-        if key not in self._spectra:
-            matrix = self.matrix(update, number)
-            self._spectra[key] = self.decompose(matrix if side == "output" else matrix.T)
-        return self._spectra[key]
 
 
 def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:
