@@ -9,8 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from safespan.checkpoints.updates import matrices
 from safespan.linalg.device import device
@@ -93,8 +92,7 @@ class PointWeights:
     def _inside(self, name: str, fraction: float) -> tuple[torch.Tensor, tuple[bool, bool]]:
         """P at one fraction, and the sides of its bases."""
         shape = self._family.aligned.shapes[name]
-        with safe_open(self._path(name, "safetensors"), framework="pt") as file:
-            kept: dict[str, torch.Tensor] = {key: file.get_tensor(key).to(device()) for key in file.keys()}  # noqa: SIM118 - not a dict
+        kept: dict[str, torch.Tensor] = load_file(self._path(name, "safetensors"), device().type)
         if "line" in kept:
             return kept["line"], (False, False)
         size = (shape[-2], shape[-1])

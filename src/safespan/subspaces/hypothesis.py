@@ -166,7 +166,7 @@ class Hypothesis:
             HypothesisError: a claim is not a basis or an edit of the matrix, or an undeclared input was read.
         """
         claims = []
-        for number, name in enumerate(matrix_names(tensor.name, tensor.shape) if len(tensor.shape) > 1 else []):
+        for number, name in enumerate(matrix_names(tensor.name, tensor.shape)):
             try:
                 claim = self.function(WeightMatrix(tensor, number, self.needs))
                 _check(claim, (tensor.shape[-2], tensor.shape[-1]), self.kind)

@@ -11,7 +11,7 @@ _FILES = {
     **dict.fromkeys(("alignment", "safety", "harmful-update", "random-k"), "singular_vectors"),
     "refusal-directions": "refusal_direction",
     "actsvd-orthogonal": "actsvd",
-    "safelora-projector": "safelora",
+    **dict.fromkeys(("safelora-projector", "safemerge"), "safelora"),
 }
 """Hypothesis -> module, where the two have different names."""
 
