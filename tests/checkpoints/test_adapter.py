@@ -120,3 +120,14 @@ def test_an_adapter_for_another_base(tiny_model_folder, tmp_path):
     path.unlink()
     with pytest.raises(CheckpointError, match="only adapters in safetensors"):
         AdaptedCheckpoint(tiny_model_folder, adapter)
+
+
+def test_a_tensor_stored_whole_and_as_low_rank_update(tiny_model_folder, tmp_path):
+    adapter = make_adapter(tiny_model_folder, tmp_path, **KINDS["plain"])
+    path = adapter / "adapter_model.safetensors"
+    stored = load_file(path)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    whole = Checkpoint(tiny_model_folder).load(name)
+    save_file({**stored, f"base_model.model.{name}": whole}, path)
+    with pytest.raises(CheckpointError, match=rf"holds {name} whole and as B·A"):
+        AdaptedCheckpoint(tiny_model_folder, adapter)

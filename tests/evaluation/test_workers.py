@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from safespan.checkpoints import Checkpoint
 from safespan.evaluation import Answered, Evaluator, ModelJob, ModelWorker, PointWorker, Repeat
-from safespan.projection import Family, Point, PointWeights
+from safespan.projection import Family, PointWeights
+from safespan.results.tables import GridPoint
 from safespan.settings.analysis import ProjectionGrid
 from safespan.settings.evaluation import EvaluationConfig
 from safespan.subspaces import decompose
@@ -37,7 +38,7 @@ def evaluator(tmp_path_factory):
 
 
 def worker(evaluator, family, scratch, known=None):
-    source = partial(PointWeights, family, GRID, 0, scratch, decompose)
+    source = partial(PointWeights, family, GRID, scratch, decompose)
     return PointWorker(evaluator.ask, source, evaluator.config.engine, family.aligned, scratch, known or {})
 
 
@@ -47,18 +48,18 @@ def as_it_is(evaluator, checkpoint, scratch):
 
 def test_the_same_bytes_are_asked_once(evaluator, family, tmp_path):
     answers = worker(evaluator, family, tmp_path)
-    first = answers(Point("useful", "alignment", "parallel", 0.25))
+    first = answers(GridPoint("useful", "alignment", "parallel", 0.25, 0))
     assert isinstance(first, Answered)
     assert len(first.responses.harmful) == 2
-    assert answers(Point("useful", "alignment", "parallel", 0.26)) == Repeat("useful-alignment-parallel-0.25")
-    assert isinstance(answers(Point("useful", "alignment", "orthogonal", 0.25)), Answered)
+    assert answers(GridPoint("useful", "alignment", "parallel", 0.26, 0)) == Repeat("useful-alignment-parallel-0.25")
+    assert isinstance(answers(GridPoint("useful", "alignment", "orthogonal", 0.25, 0)), Answered)
     later = worker(evaluator, family, tmp_path, {first.weights: "earlier"})
-    assert later(Point("useful", "alignment", "parallel", 0.26)) == Repeat("earlier")
+    assert later(GridPoint("useful", "alignment", "parallel", 0.26, 0)) == Repeat("earlier")
 
 
 def test_a_worker_leaves_nothing_and_the_model_as_it_was(evaluator, family, tmp_path):
     answers = worker(evaluator, family, tmp_path)
-    answers(Point("useful", "alignment", "parallel", 1.0))
+    answers(GridPoint("useful", "alignment", "parallel", 1.0, 0))
     model = answers._model._loaded[0].model
     stored = load_file(family.aligned.folder / "model.safetensors")
     assert not torch.equal(model.state_dict()["model.embed_tokens.weight"], stored["model.embed_tokens.weight"])
@@ -77,7 +78,7 @@ def test_the_whole_column_space_gives_the_fine_tune(evaluator, family, tmp_path)
     save_file(weights | {name: tuned[name] for name in square}, mixed / "model.safetensors", {"format": "pt"})
     mixture = Family(family.base, family.aligned, {"useful": Checkpoint(mixed)})
     (tmp_path / "scratch").mkdir()
-    point = worker(evaluator, mixture, tmp_path / "scratch")(Point("useful", "alignment", "parallel", 1.0))
+    point = worker(evaluator, mixture, tmp_path / "scratch")(GridPoint("useful", "alignment", "parallel", 1.0, 0))
     assert point.responses == as_it_is(evaluator, mixture.finetuned["useful"], tmp_path)
 
 

@@ -48,7 +48,7 @@ def test_the_weights_and_the_tokenizer_come_through(written, tmp_path, monkeypat
 def test_it_is_converted_once_for_its_content(written, tmp_path, monkeypatch):
     path, _ = written
     first = convert_gguf(path, tmp_path)
-    monkeypatch.setattr(safespan.models.gguf, "AutoModelForCausalLM", None)
+    monkeypatch.setattr(safespan.models.loading, "AutoModelForCausalLM", None)
     assert convert_gguf(path, tmp_path) == first
     other = tmp_path / path.name
     other.write_bytes(path.read_bytes() + b"\0")
@@ -91,7 +91,7 @@ def test_cut_off_files(written, size, says, tmp_path):
     ],
 )
 def test_a_header_that_lies_is_refused_before_it_is_believed(entry, tmp_path, monkeypatch):
-    monkeypatch.setattr(safespan.models.gguf, "AutoConfig", None)
+    monkeypatch.setattr(safespan.models.loading, "AutoConfig", None)
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + entry + b"\0" * 192)
     with pytest.raises(CheckpointError, match="its header is broken, or leads beyond its end"):
         convert_gguf(tmp_path / "x.gguf", tmp_path / "cache")

@@ -6,7 +6,8 @@ import torch
 
 from oracle import exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint
-from safespan.projection import Family, Point, PointWeights
+from safespan.projection import Family, PointWeights
+from safespan.results.tables import GridPoint
 from safespan.settings.analysis import ProjectionGrid
 
 FRACTIONS = (0.25, 0.5, 0.99)
@@ -27,9 +28,9 @@ def scratch(tmp_path):
 
 @pytest.mark.parametrize("side", ["output", "input", "both"])
 def test_weights_agree_with_lapack(family, scratch, side):
-    weights = PointWeights(family, ProjectionGrid(fractions=FRACTIONS, side=side), 0, scratch)
+    weights = PointWeights(family, ProjectionGrid(fractions=FRACTIONS, side=side), scratch)
     for fraction, method in product(FRACTIONS, ("parallel", "orthogonal", "opposite")):
-        changes = list(weights.changes(Point("useful", "alignment", method, fraction)))
+        changes = list(weights.changes(GridPoint("useful", "alignment", method, fraction, 0)))
         assert [change.name for change in changes] == family.names()
         for name, change, sides in changes:
             base, aligned, tuned = (
@@ -48,12 +49,12 @@ def test_weights_agree_with_lapack(family, scratch, side):
 def test_the_same_bits_in_any_order(family, scratch, side):
     grid = ProjectionGrid(fractions=FRACTIONS, side=side)
     points = [
-        Point(label, subspace, "orthogonal", fraction)
+        GridPoint(label, subspace, "orthogonal", fraction, 3)
         for label, subspace, fraction in product(("useful", "harmful"), ("alignment", "random-k", "random"), FRACTIONS)
     ]
 
     def changes_of(order):
-        weights = PointWeights(family, grid, 3, scratch)
+        weights = PointWeights(family, grid, scratch)
         return {point: {name: tensor.clone() for name, tensor, _ in weights.changes(point)} for point in order}
 
     forwards = changes_of(points)
@@ -65,10 +66,13 @@ def test_the_same_bits_in_any_order(family, scratch, side):
 
 
 def test_parallel_and_orthogonal_add_up_to_the_update(family, scratch):
-    weights = PointWeights(family, ProjectionGrid(fractions=FRACTIONS), 0, scratch)
+    weights = PointWeights(family, ProjectionGrid(fractions=FRACTIONS), scratch)
     for subspace in ("alignment", "random-k", "random"):
         inside, outside = (
-            {name: tensor.clone() for name, tensor, _ in weights.changes(Point("harmful", subspace, method, 0.5))}
+            {
+                name: tensor.clone()
+                for name, tensor, _ in weights.changes(GridPoint("harmful", subspace, method, 0.5, 0))
+            }
             for method in ("parallel", "orthogonal")
         )
         for name in family.names():

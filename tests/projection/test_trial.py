@@ -12,7 +12,8 @@ from oracle import exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import matrix_names
 from safespan.errors import ConfigError
-from safespan.projection import Family, Point, PointWeights, TrialPoint, TrialWeights, trial_points
+from safespan.projection import Family, PointWeights, TrialWeights, trial_points
+from safespan.results.tables import GridPoint, TrialPoint
 from safespan.settings.analysis import ProjectionGrid
 from safespan.subspaces import RandomRotation, find_hypothesis
 
@@ -69,10 +70,10 @@ def inside(family, method, fraction, side="output", label="useful"):
 
 @pytest.mark.parametrize("side", SIDES)
 def test_own_weights_are_those_of_the_projection_and_lapacks(family, make, tmp_path, side):
-    weights, points = make(side=side), PointWeights(family, ProjectionGrid(fractions=FRACTIONS, side=side), 0, tmp_path)
+    weights, points = make(side=side), PointWeights(family, ProjectionGrid(fractions=FRACTIONS, side=side), tmp_path)
     for method, fraction in product(("parallel", "orthogonal"), FRACTIONS):
         own = changes(weights, TrialPoint("useful", "alignment", method, fraction, None))
-        projected = changes(points, Point("useful", "alignment", method, fraction))
+        projected = changes(points, GridPoint("useful", "alignment", method, fraction, 0))
         expected = inside(family, method, fraction, side)
         for name in family.names():
             np.testing.assert_array_equal(own[name], projected[name])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from claims import SHAPES, captured, claimed, gaussian, part, projector, tensor
 from oracle import exact
 from safespan.errors import HypothesisError
-from safespan.projection.tensor import directions, projections
+from safespan.projection.tensor import TensorProjection, directions
 from safespan.subspaces import Basis, WeightMatrix, find_hypothesis, hypothesis
 from safespan.subspaces.bases import seeded
 from safespan.subspaces.hypotheses.planted import planted_half
@@ -240,7 +240,7 @@ def test_actsvd_is_the_svd_of_the_outputs(tmp_path, shape, prompts):
     for k in range(1, min(*shape, prompts) + 1):
         np.testing.assert_allclose(part(basis, delta, k), projector(left[:, :k]) @ exact(delta), atol=1e-5)
     # A fraction is one of min(m, n), and all there is where that is more than the prompts span.
-    [(_, projection)] = projections(delta, directions(tensor(captured=kept, aligned=weight), ["actsvd"]))
+    projection = TensorProjection(delta, directions(tensor(captured=kept, aligned=weight), "actsvd"))
     half = min(round(min(shape) / 2), prompts)
     np.testing.assert_allclose(
         projection.parallel(0.5).double().numpy(), projector(left[:, :half]) @ exact(delta), atol=1e-5

@@ -4,4 +4,4 @@ from safespan.checkpoints.adapter import AdaptedCheckpoint
 from safespan.checkpoints.layout import layer_of, module_of, natural_order, writes_residual_stream
 from safespan.checkpoints.reader import Checkpoint
 from safespan.checkpoints.reference import local_place, open_checkpoint
-from safespan.checkpoints.writer import fill_checkpoint, write_checkpoint
+from safespan.checkpoints.writer import write_checkpoint

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from safespan.checkpoints.reader import TIED, Checkpoint
+from safespan.checkpoints.reader import TIED, Checkpoint, read_shapes
 from safespan.errors import CheckpointError
 from safespan.settings.base import first_problem
 
@@ -71,12 +73,14 @@ class AdaptedCheckpoint(Checkpoint):
         self.adapter: Path = Path(adapter)
         self.name = f"{folder}+{adapter}"
         self._settings = _read_settings(self.adapter)
-        self._stored = self._headers()
-        self._thin = dict(filter(None, map(self._target, self._stored)))
+        if not (self.adapter / WEIGHTS).is_file():
+            raise CheckpointError(f"{self.adapter} has no {WEIGHTS}: only adapters in safetensors are read")
+        self._stored = read_shapes(self.adapter / WEIGHTS)
+        self._thin = dict(self._factors())
         self._whole = self._replaced()
         self._check_tied()
-        for name, key in (*self._thin.items(), *self._whole.items()):
-            self._check_fits(name, key)
+        for name in (*self._thin, *self._whole):
+            self._check_fits(name)
         if not self._thin and not self._whole:
             raise CheckpointError(f"{self.adapter / WEIGHTS} changes nothing: it holds no LoRA matrices")
 
@@ -90,30 +94,22 @@ class AdaptedCheckpoint(Checkpoint):
 
     def update(self, name: str) -> torch.Tensor | None:
         """The adapter's update of one tensor in float32, scaling·B·A; None where it is not of that form."""
-        factors = self.low_rank(name)
-        if factors is None:
-            return None
-        delta = factors[0] @ factors[1]
-        if not bool(torch.isfinite(delta).all()):
-            raise CheckpointError(f"{self.adapter}: the update B·A of {name} is too large for float32")
-        return delta
-
-    def low_rank(self, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Matrices m × r and r × n in float32 whose product is the update of one tensor, scaling included."""
         if name not in self._thin:
             return None
-        key = self._thin[name]
-        module, b_key = _module_and_b(key)
+        module, a_key, b_key = self._thin[name]
         copy = module + _COPY
         # An fp16 copy of a bf16 embedding differs in its last digits.
         if copy in self._stored and not torch.allclose(
             self._read(copy).float(), super().load(name).float(), 1e-2, 1e-5
         ):
             raise CheckpointError(f"{self.adapter} is made for another base: its copy of {name} is not {self.folder}'s")
-        right, left = self._read(key).float(), self._read(b_key).float()
+        right, left = self._read(a_key).float(), self._read(b_key).float()
         left = left * self._scaling(module, right.shape[0])
         # An embedding's matrices, and those of layers stored in × out, give the transposed weight.
-        return (right.T, left.T) if self._transposed(key) else (left, right)
+        delta = right.T @ left.T if self._transposed(a_key) else left @ right
+        if not bool(torch.isfinite(delta).all()):
+            raise CheckpointError(f"{self.adapter}: the update B·A of {name} is too large for float32")
+        return delta
 
     @property
     def changed(self) -> frozenset[str]:
@@ -127,29 +123,18 @@ class AdaptedCheckpoint(Checkpoint):
             digest.update((self.adapter / file).read_bytes())
         return digest.hexdigest()
 
-    def _headers(self) -> dict[str, tuple[int, ...]]:
-        path = self.adapter / WEIGHTS
-        if not path.is_file():
-            raise CheckpointError(f"{self.adapter} has no {WEIGHTS}: only adapters in safetensors are read")
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is not a readable safetensors file ({error}); copy it again") from None
-
-    def _target(self, key: str) -> tuple[str, str] | None:
-        """(tensor of the base, key of its A matrix), for the keys of A matrices."""
-        if not key.endswith(tuple(_B_OF)):
-            return None
-        module, b_key = _module_and_b(key)
-        if b_key not in self._stored:
-            raise CheckpointError(f"{self.adapter / WEIGHTS} has {key} but not its B matrix; copy it again")
-        return self._in_base(f"{module}.weight"), key
+    def _factors(self) -> Iterator[tuple[str, tuple[str, str, str]]]:
+        """(tensor of the base, (module, key of A, key of B)) of every pair of LoRA matrices."""
+        for key, (suffix, b_suffix) in product(self._stored, _B_OF.items()):
+            if key.endswith(suffix):
+                module = key.removesuffix(suffix)
+                if module + b_suffix not in self._stored:
+                    raise CheckpointError(f"{self.adapter / WEIGHTS} has {key} but not its B matrix; copy it again")
+                yield self._in_base(f"{module}.weight"), (module, key, module + b_suffix)
 
     def _replaced(self) -> dict[str, str]:
         """Tensors stored whole (`modules_to_save`), by their name in the base; copies of the base's own left out."""
-        a_keys = set(self._thin.values())
-        factors = a_keys | {_module_and_b(key)[1] for key in a_keys}
+        factors = {key for _, a_key, b_key in self._thin.values() for key in (a_key, b_key)}
         return {self._in_base(key): key for key in self._stored if key not in factors and not key.endswith(_COPY)}
 
     def _in_base(self, key: str) -> str:
@@ -173,17 +158,21 @@ class AdaptedCheckpoint(Checkpoint):
                 )
         self._whole = {name: key for name, key in self._whole.items() if not name.endswith(TIED[0])}
 
-    def _check_fits(self, name: str, key: str) -> None:
+    def _check_fits(self, name: str) -> None:
         if name not in self.shapes:
             raise CheckpointError(f"{self.adapter} is made for another base: it changes {name}, {self.folder} has none")
-        shape = self._stored[key]
-        if name in self._thin:
-            right, left = shape, self._stored[_module_and_b(key)[1]]
+        if name in self._thin and name in self._whole:
+            raise CheckpointError(f"{self.adapter / WEIGHTS} holds {name} whole and as B·A: which counts is unknown")
+        if name in self._whole:
+            shape = self._stored[self._whole[name]]
+        else:
+            _, a_key, b_key = self._thin[name]
+            right, left = self._stored[a_key], self._stored[b_key]
             if len(right) != 2 or len(left) != 2 or not right[0] == left[1] > 0:
                 raise CheckpointError(
                     f"{self.adapter / WEIGHTS}: A {list(right)} and B {list(left)} of {name} have no product B·A"
                 )
-            shape = (right[1], left[0]) if self._transposed(key) else (left[0], right[1])
+            shape = (right[1], left[0]) if self._transposed(a_key) else (left[0], right[1])
         if shape != self.shapes[name]:
             raise CheckpointError(
                 f"{self.adapter} is made for another base: its update of {name} is {list(shape)}, "
@@ -209,23 +198,13 @@ class AdaptedCheckpoint(Checkpoint):
         return tensor
 
 
-def _module_and_b(key: str) -> tuple[str, str]:
-    """The module of the key of an A matrix, and the key of its B matrix."""
-    suffix = next(suffix for suffix in _B_OF if key.endswith(suffix))
-    module = key.removesuffix(suffix)
-    return module, module + _B_OF[suffix]
-
-
-_REPEAT = re.compile(r"[*+?{]")
-
-
 def _plain(pattern: str) -> bool:
     """Whether a pattern is a valid regular expression, and short and simple enough to match quickly."""
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError):
         return False
-    return len(pattern) <= 500 and len(_REPEAT.findall(pattern)) <= 3 and not re.search(r"\)[*+?{]", pattern)
+    return len(pattern) <= 500 and len(re.findall(r"[*+?{]", pattern)) <= 3 and not re.search(r"\)[*+?{]", pattern)
 
 
 def _read_settings(adapter: Path) -> _Settings:

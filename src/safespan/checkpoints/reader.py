@@ -44,10 +44,9 @@ class Checkpoint:
         if not self.folder.is_dir():
             raise CheckpointError(f"no checkpoint at {self.folder}: expected a folder with {SINGLE} or {INDEX}")
         self._file_of = self._locate()
-        self._seen = {shard: self._state(shard) for shard in set(self._file_of.values())}
+        self._seen = {shard: self._state(shard) for shard in sorted(set(self._file_of.values()))}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.dtypes: dict[str, str] = {}
-        for shard in sorted(set(self._file_of.values())):
+        for shard in self._seen:
             self._read_header(shard)
         absent = sorted(set(self._file_of) - set(self.shapes))
         if absent:
@@ -95,7 +94,7 @@ class Checkpoint:
     def sha256(self) -> str:
         """Hash of the weight files' bytes and names."""
         digest = hashlib.sha256()
-        for shard in sorted(set(self._file_of.values())):
+        for shard in self._seen:
             digest.update(shard.encode())
             with (self.folder / shard).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -103,11 +102,7 @@ class Checkpoint:
 
     def _locate(self) -> dict[str, str]:
         if (self.folder / SINGLE).is_file():
-            try:
-                with safe_open(self.folder / SINGLE, framework="pt") as file:
-                    return dict.fromkeys(file.keys(), SINGLE)
-            except (SafetensorError, OSError) as error:
-                raise _broken(self.folder / SINGLE, error) from None
+            return dict.fromkeys(read_shapes(self.folder / SINGLE), SINGLE)
         if not (self.folder / INDEX).is_file():
             raise CheckpointError(
                 f"{self.folder} has neither {SINGLE} nor {INDEX}: only safetensors checkpoints are read"
@@ -132,17 +127,11 @@ class Checkpoint:
         path = self.folder / shard
         if not os.path.isfile(path):  # opening a pipe or a device would block
             raise CheckpointError(f"{path} is missing, though {INDEX} names it; copy the checkpoint again")
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a dict
-                    if _FORMULA.match(name):
-                        raise CheckpointError(f"{path}: {name!r} is no name of a tensor; copy the checkpoint again")
-                    if self._file_of.get(name) == shard:
-                        view = file.get_slice(name)
-                        self.shapes[name] = tuple(view.get_shape())
-                        self.dtypes[name] = view.get_dtype()
-        except (SafetensorError, OSError) as error:
-            raise _broken(path, error) from None
+        for name, shape in read_shapes(path).items():
+            if _FORMULA.match(name):
+                raise CheckpointError(f"{path}: {name!r} is no name of a tensor; copy the checkpoint again")
+            if self._file_of.get(name) == shard:
+                self.shapes[name] = shape
 
     def _drop_tied_head(self) -> None:
         head = [name for name in self.shapes if name.endswith(TIED[0])]
@@ -151,8 +140,13 @@ class Checkpoint:
             del self.shapes[head[0]]
 
 
-def _broken(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} is not a readable safetensors file ({error}); copy the checkpoint again")
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor in a safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); copy it again") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -112,20 +112,14 @@ def _download(repository: str, revision: str | None) -> Path:
     try:
         return _snapshot(repository, revision, local_files_only=not _hub_answers(repository, revision))
     except GatedRepoError:
-        raise CheckpointError(
-            f"{repository} is gated: accept its licence at {page} and set HF_TOKEN to a token of that account"
-        ) from None
+        problem = f"{repository} is gated: accept its licence at {page} and set HF_TOKEN to a token of that account"
     except RevisionNotFoundError:
-        raise CheckpointError(f"{repository} has no revision {revision}: see {page}/tree/main") from None
+        problem = f"{repository} has no revision {revision}: see {page}/tree/main"
     except RepositoryNotFoundError:
-        raise CheckpointError(
-            f"no folder and no hub repository {repository}: check the name, or set HF_TOKEN if it is private"
-        ) from None
+        problem = f"no folder and no hub repository {repository}: check the name, or set HF_TOKEN if it is private"
     except LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"{repository} is no folder, it is not in the local cache and the hub cannot be reached: "
-            "go online once, or give a folder that exists"
-        ) from None
+        problem = f"{repository} is no folder, it is not in the local cache and the hub cannot be reached: "
+        problem += "go online once, or give a folder that exists"
     except (OSError, ValueError, RuntimeError, HTTPError) as error:
-        reason = first_line(error)
-        raise CheckpointError(f"{repository} cannot be downloaded ({reason}): try again, or give a folder") from None
+        problem = f"{repository} cannot be downloaded ({first_line(error)}): try again, or give a folder"
+    raise CheckpointError(problem)

@@ -14,8 +14,6 @@ from safespan.linalg.kernels import squared_norm
 
 _ROWS = 4096
 
-Matrix = Float[torch.Tensor, "m n"]
-
 
 def check_same_layout(*checkpoints: Checkpoint) -> list[str]:
     """Return the tensor names that all checkpoints share.
@@ -100,7 +98,7 @@ def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
     return stored
 
 
-def matrices(tensor: torch.Tensor) -> Iterator[Matrix]:
+def matrices(tensor: torch.Tensor) -> Iterator[Float[torch.Tensor, "m n"]]:
     """The m × n matrices of a weight tensor: itself if 2-D, one per expert if 3-D; none if 1-D.
 
     Raises:
@@ -115,5 +113,7 @@ def matrices(tensor: torch.Tensor) -> Iterator[Matrix]:
 
 
 def matrix_names(name: str, shape: tuple[int, ...]) -> list[str]:
-    """Names of the matrices of a tensor, in the order of `matrices`: `name`, or `name[expert]`."""
-    return [f"{name}[{expert}]" for expert in range(shape[0])] if len(shape) == 3 else [name]
+    """Names of the matrices of a tensor, in the order of `matrices`: `name`, or `name[expert]`; none if it is 1-D."""
+    if len(shape) == 3:
+        return [f"{name}[{expert}]" for expert in range(shape[0])]
+    return [name] if len(shape) > 1 else []

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ def write_checkpoint(
     like: Path,
     provenance: Mapping[str, object],
     shard_bytes: int = 4 * 2**30,
+    temporary: bool = False,
 ) -> None:
     """Write a folder that `transformers` loads: weights, and config and tokenizer copied from `like`.
 
@@ -29,27 +31,22 @@ def write_checkpoint(
         like: the model folder whose config, tokenizer and other small files are copied.
         provenance: written as `safespan.json`: the origin of these weights.
         shard_bytes: size at which a new shard begins.
+        temporary: the folder is new and need not last: its writing is neither atomic nor flushed to the disk.
 
     Raises:
         CheckpointError: a file to copy is a link out of its folder.
     """
-    with atomic_path(out) as part:
-        fill_checkpoint(part, tensors, like, provenance, shard_bytes)
+    with nullcontext(out) if temporary else atomic_path(out) as folder:
+        folder.mkdir()
+        for path in sorted(like.iterdir()):
+            if path.is_file() and path.suffix not in _WEIGHT_SUFFIXES and path.name != INDEX:
+                _check_inside(path)
+                shutil.copy2(path, folder / path.name)
+        _write_weights(folder, tensors, shard_bytes)
+        write_json(folder / "safespan.json", provenance)
 
 
-def fill_checkpoint(
-    folder: Path,
-    tensors: Iterable[tuple[str, torch.Tensor]],
-    like: Path,
-    provenance: Mapping[str, object],
-    shard_bytes: int = 4 * 2**30,
-) -> None:
-    """As `write_checkpoint`, for temporary folders: neither atomic nor flushed to the disk."""
-    folder.mkdir()
-    for path in sorted(like.iterdir()):
-        if path.is_file() and path.suffix not in _WEIGHT_SUFFIXES and path.name != INDEX:
-            _check_inside(path)
-            shutil.copy2(path, folder / path.name)
+def _write_weights(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int) -> None:
     weight_map: dict[str, int] = {}
     shard: dict[str, torch.Tensor] = {}
     shard_size = count = total = 0
@@ -67,7 +64,6 @@ def fill_checkpoint(
     else:
         names = {name: _shard_name(number) for name, number in weight_map.items()}
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
-    write_json(folder / "safespan.json", provenance)
 
 
 def _check_inside(path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from lm_eval.api.registry import get_model
 from transformers import AutoTokenizer
 
-from safespan.checkpoints import Checkpoint, fill_checkpoint
+from safespan.checkpoints import Checkpoint, write_checkpoint
 from safespan.checkpoints.updates import rounded
 from safespan.errors import ConfigError, first_line
 from safespan.evaluation.harness import prepare_harness
@@ -110,7 +110,8 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path) -> Iterator[tupl
     with scratch_folder(scratch, "point") as parent:
         folder = parent / "model"
         base = Checkpoint(like.folder)  # with an adapter, weights are loaded in fp32; config.json has the base's dtype
-        fill_checkpoint(folder, stored(), like=like.folder, provenance={"made_by": "safespan, for one evaluation"})
+        provenance = {"made_by": "safespan, for one evaluation"}
+        write_checkpoint(folder, stored(), like.folder, provenance, temporary=True)
         yield folder, digest.hexdigest()
 
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 from safespan.checkpoints import Checkpoint
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
-from safespan.projection import Change, Point, TrialPoint
+from safespan.projection import Change
+from safespan.results.tables import GridPoint, TrialPoint
 from safespan.settings.evaluation import EngineConfig
 
 Ask = Callable[[ModelUnderTest], Any]
@@ -98,7 +99,7 @@ class PointWorker:
         self._model = SwitchedModel(engine, aligned, scratch)
         self._known = dict(known)
 
-    def __call__(self, point: Point | TrialPoint) -> Answered | Repeat:
+    def __call__(self, point: GridPoint | TrialPoint) -> Answered | Repeat:
         """Switch to the weights of a point and generate its responses, unless the weights are known."""
         start = time.perf_counter()
         with self._model.with_weights(self._weights.changes(point)) as switched:

@@ -43,9 +43,7 @@ class Execution(Protocol):
 class Local:
     """This process: tensors side by side on its cores, one model under test."""
 
-    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """As `linalg.parallel.parallel_map`."""
-        return parallel_map(work, items)
+    map = staticmethod(parallel_map)
 
     def run_jobs(
         self, make: Callable[[], Worker], jobs: Sequence[Job], group: Callable[[Job], Hashable]

@@ -4,16 +4,16 @@ import hashlib
 import os
 import struct
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+from transformers import modeling_gguf_pytorch_utils
 from transformers.utils.import_utils import is_gguf_available
 
 from safespan.errors import CheckpointError
 from safespan.files.atomic import atomic_path
 from safespan.files.content import cache_folder
-from safespan.models.loading import PLAIN, as_checkpoint_error, check_sizes, hide_progress_bars
+from safespan.models.loading import as_checkpoint_error, hide_progress_bars, read_whole
 from safespan.progress import track
 
 _TEXT, _ARRAY = 8, 9
@@ -54,18 +54,8 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
     hide_progress_bars()
     # This reader has a progress bar of its own.
     setattr(modeling_gguf_pytorch_utils, "tqdm", lambda rows, **_: track("tensors", rows, len(rows)))  # noqa: B010
-    source: dict[str, Any] = {"gguf_file": path.name, **PLAIN}
     with as_checkpoint_error(f"{path} cannot be read as a GGUF model"):
-        config = AutoConfig.from_pretrained(path.parent, **source)
-        check_sizes(config, tensors, 8 * path.stat().st_size, str(path))
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent, dtype=torch.float32, output_loading_info=True, **source
-        )
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, **source)
-    model, loading = loaded
-    # Transformers initialises missing tensors at random.
-    if missing := sorted(loading["missing_keys"]):
-        raise CheckpointError(f"{path} lacks {missing[0]} ({len(missing)} tensors missing in all); convert it again")
+        model, tokenizer = read_whole(path.parent, tensors, 8 * path.stat().st_size, torch.float32, gguf_file=path.name)
     # The weights are dequantised: the saved configuration must not call them quantised.
     setattr(model, "hf_quantizer", None)  # noqa: B010 - mypy takes an assignment for that of a submodule
     if hasattr(model.config, "quantization_config"):
@@ -79,17 +69,9 @@ def convert_gguf(path: Path, cache: Path | None = None) -> Path:
 def _tensors(file: BinaryIO, size: int) -> int:
     """Number of tensors in a file, after a check that no length in its header leads beyond the end of the file.
 
-    The package gguf allocates memory for lengths without a check.
-
-    Args:
-        file: opened, after its first four bytes.
-        size: of the file, in bytes.
-
-    Raises:
-        struct.error: the file ends too early.
-        ValueError: a length leads beyond the end.
-        KeyError: a kind of value that does not exist.
-        RecursionError: lists in lists, without an end.
+    The package gguf allocates memory for lengths without a check. The file is read from its fifth byte. A broken one
+    raises struct.error (it ends too early), ValueError (a length leads beyond its end), KeyError (a kind of value that
+    does not exist) or RecursionError (lists in lists, without an end).
     """
     order = "<"
 

@@ -37,21 +37,43 @@ def load_causal_lm(
         raise CheckpointError(f"{folder}: no config.json; give a Hugging Face checkpoint folder")
     hide_progress_bars()
     with as_checkpoint_error(f"{folder}: cannot be loaded as a causal language model"):
-        config = AutoConfig.from_pretrained(folder, **PLAIN)
-        check_sizes(config, *_stored_sizes(folder), str(folder))
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **PLAIN
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **PLAIN)
-        tokenizer("a word")  # some broken tokenizers load without an error
-    model, loading = loaded
-    # Transformers initialises missing tensors at random.
-    if missing := sorted(loading["missing_keys"]):
-        raise CheckpointError(f"{folder}: the weights lack {missing[0]} ({len(missing)} tensors missing in all)")
+        model, tokenizer = read_whole(folder, *_stored_sizes(folder), dtype)
     if adapter is not None:
         model = _merged(model, folder, adapter)
     _check_finite(model, folder)
     return model.to(device or default_device()).eval(), tokenizer
+
+
+def read_whole(
+    folder: Path, tensors: int, weights: int, dtype: torch.dtype | str, **source: str
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Read a model and its tokenizer, after a check that the files can hold it, before memory is allocated.
+
+    Args:
+        folder: of the files.
+        tensors: their number in the files; each layer has at least one.
+        weights: the largest number of weights that the files can hold.
+        dtype: of the weights in memory.
+        source: `gguf_file`, the name of a GGUF file in the folder; else the weights are in safetensors.
+
+    Raises:
+        CheckpointError: the configuration has more layers or weights, or a tensor is missing; Transformers raises
+            errors of every type beside.
+    """
+    where = folder / source.get("gguf_file", "")
+    config = AutoConfig.from_pretrained(folder, **source, **PLAIN)
+    _check_sizes(config, tensors, weights, where)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **source, **PLAIN
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, **source, **PLAIN)
+    tokenizer("a word")  # some broken tokenizers load without an error
+    model, loading = loaded
+    # Transformers initialises missing tensors at random.
+    if missing := sorted(loading["missing_keys"]):
+        count = len(missing)
+        raise CheckpointError(f"{where} lacks {missing[0]} ({count} tensors missing in all); copy or convert it again")
+    return model, tokenizer
 
 
 def _merged(model: PreTrainedModel, folder: Path, adapter: Path) -> Any:
@@ -69,26 +91,13 @@ def as_checkpoint_error(what: str) -> Iterator[None]:
         yield
     except SafespanError:
         raise
-    except Exception as error:  # broken files cause errors of every type in Transformers
-        raise CheckpointError(f"{what} ({first_line(error)[:300]})") from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of Rust libraries
+    except BaseException as error:  # broken files cause errors of every type in Transformers, and panics in Rust
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CheckpointError(f"{what} ({first_line(error)[:300]})") from error
 
 
-def check_sizes(config: Any, tensors: int, weights: int, where: str) -> None:
-    """Check that the files can hold as many weights as the configuration has, before memory is allocated.
-
-    Args:
-        config: of Transformers.
-        tensors: their number in the files; each layer has at least one.
-        weights: the largest number of weights that the files can hold.
-        where: the file or folder, for the message.
-
-    Raises:
-        CheckpointError: the configuration has more layers or weights.
-    """
+def _check_sizes(config: Any, tensors: int, weights: int, where: Path) -> None:
     layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
     if layers > tensors:
         raise CheckpointError(f"{where}: its configuration asks for {layers} layers, and it holds {tensors} tensors")

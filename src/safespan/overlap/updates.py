@@ -1,7 +1,7 @@
 """Overlap of two updates, and the spectrum of each, matrix by matrix (METHODS §3)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 
@@ -73,22 +73,13 @@ def update_overlap(
     overlaps: list[OverlapRow] = []
     spectra: list[SpectrumRow] = []
     whole = dict.fromkeys(updates, 0.0)
-    for group in track(f"{granularity}s", mapper(measured, groups.items()), len(groups)):
-        overlaps += group.overlaps
-        spectra += group.spectra
-        whole = {name: norm + group.norms[name] for name, norm in whole.items()}
+    for part, points, norms in track(f"{granularity}s", mapper(measured, groups.items()), len(groups)):
+        overlaps += part
+        spectra += points
+        whole = {name: norm + norms[name] for name, norm in whole.items()}
     # So far the share of a row is ‖Δ‖² of its matrix.
     shares = [row.share_of_update / whole[row.update] if row.share_of_update else float("nan") for row in spectra]
     return overlaps, [replace(row, share_of_update=share) for row, share in zip(spectra, shares, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """Rows of one tensor or layer, with ‖Δ‖² as share of those of spectra; update -> ‖Δ‖² of all matrices."""
-
-    overlaps: list[OverlapRow]
-    spectra: list[SpectrumRow]
-    norms: dict[str, float]
 
 
 def _measured(
@@ -98,29 +89,32 @@ def _measured(
     energies: Sequence[float],
     decompose: Decompose,
     pairs: Sequence[tuple[Label, Label]],
-) -> _Measured:
+) -> tuple[list[OverlapRow], list[SpectrumRow], dict[str, float]]:
+    """Rows of one tensor or layer, with ‖Δ‖² as share of those of spectra; update -> ‖Δ‖² of all its tensors."""
     name, members = group
     tensor = granularity == "tensor"
     layer, module = (layer_of(name), module_of(name)) if tensor else (name, None)
     decomposed: dict[Label, dict[str, Spectrum]] = {}
-    measured = _Measured([], [], {})
+    overlaps: list[OverlapRow] = []
+    spectra: list[SpectrumRow] = []
+    norms: dict[str, float] = {}
     for (label, again), ends in updates.items():
         deltas = {member: update(member, *ends) for member in members}
         by_name = _group_matrices(name, deltas, granularity)
-        decomposed[label, again] = spectra = {matrix: decompose(delta) for matrix, delta in by_name.items()}
+        decomposed[label, again] = {matrix: decompose(delta) for matrix, delta in by_name.items()}
         if again:
             continue
-        measured.norms[label] = sum(map(squared_norm, deltas.values()))
+        norms[label] = sum(map(squared_norm, deltas.values()))
         for matrix, delta in by_name.items():
             columns, norm = (label, matrix, layer, module, min(delta.shape)), squared_norm(delta)
-            points = spectrum_points(spectra[matrix].values)
-            measured.spectra.extend(SpectrumRow(*columns, **vars(point), share_of_update=norm) for point in points)
+            points = spectrum_points(decomposed[label, again][matrix].values)
+            spectra += [SpectrumRow(*columns, **vars(point), share_of_update=norm) for point in points]
     for x, y in pairs:
         for matrix, spectrum in decomposed[x].items():
             pair = (x[0], y[0], y[1], matrix, granularity, layer, module)
             curve = overlap_curve(spectrum, decomposed[y][matrix], energies)
-            measured.overlaps.extend(OverlapRow(*pair, **vars(point)) for point in curve)
-    return measured
+            overlaps += [OverlapRow(*pair, **vars(point)) for point in curve]
+    return overlaps, spectra, norms
 
 
 def _groups(names: Sequence[str], granularity: str) -> dict[str, list[str]]:
@@ -131,17 +125,11 @@ def _groups(names: Sequence[str], granularity: str) -> dict[str, list[str]]:
 
 
 def _group_matrices(group: str, deltas: Mapping[str, torch.Tensor], granularity: str) -> dict[str, torch.Tensor]:
-    """Name in the table -> matrix, of the update of one group."""
+    """Name in the table -> matrix, of the update of one group; in a layer, stacked along rows by column count."""
     if granularity == "layer":
-        members = [matrix for delta in deltas.values() for matrix in matrices(delta)]
-        return {f"{group} ({columns} columns)": rows for columns, rows in stacked(members).items()}
+        by_columns: dict[int, list[torch.Tensor]] = {}
+        for matrix in (matrix for delta in deltas.values() for matrix in matrices(delta)):
+            by_columns.setdefault(matrix.shape[1], []).append(matrix)
+        return {f"{group} ({columns} columns)": torch.cat(rows) for columns, rows in sorted(by_columns.items())}
     names = matrix_names(group, tuple(deltas[group].shape))
-    return dict(zip(names, matrices(deltas[group]), strict=False))
-
-
-def stacked(updates: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
-    """The matrices of one layer stacked along rows, by column count (granularity `layer`)."""
-    by_columns: dict[int, list[torch.Tensor]] = {}
-    for matrix in updates:
-        by_columns.setdefault(matrix.shape[1], []).append(matrix)
-    return {columns: torch.cat(members) for columns, members in sorted(by_columns.items())}
+    return dict(zip(names, matrices(deltas[group]), strict=True))

@@ -1,29 +1,16 @@
-"""The checkpoints of a study, and the points of the projection grid."""
+"""The checkpoints of a study."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+
+import torch
 
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import check_same_layout, update
 from safespan.errors import ConfigError
 from safespan.settings.names import SUBSPACES, Side
 from safespan.subspaces import CapturedActivations, Decompose, WeightTensor, find_hypothesis
-
-
-class Point(NamedTuple):
-    """One projection of one fine-tune."""
-
-    finetune: str
-    subspace: str
-    method: str
-    fraction: float
-
-    @property
-    def name(self) -> str:
-        """Name of the point in file names."""
-        return f"{self.finetune}-{self.subspace}-{self.method}-{self.fraction:g}"
 
 
 @dataclass(frozen=True)
@@ -55,19 +42,19 @@ class Family:
         Raises:
             ConfigError: an unknown name, a hypothesis of another kind, or one whose needs this family does not meet.
         """
+        inputs = {"base": True, "safe": self.safe, "harmful": "harmful" in self.finetuned, "prompts": self.captured}
+        present = [need for need, value in inputs.items() if value]
         for name in requested or ():
             hypothesis = find_hypothesis(name)
             if hypothesis.kind != "subspace":
                 raise ConfigError(f"hypothesis {name!r} edits updates and names no subspace: test it instead")
-            if missing := hypothesis.missing(self._present):
+            if missing := hypothesis.missing(present):
                 raise ConfigError(f"subspace {name!r} needs {missing}: give it, or leave the subspace out")
-        return requested or tuple(name for name in SUBSPACES if not find_hypothesis(name).missing(self._present))
+        return requested or tuple(name for name in SUBSPACES if not find_hypothesis(name).missing(present))
 
-    @property
-    def _present(self) -> list[str]:
-        """The needs of hypotheses that this family meets."""
-        inputs = {"base": True, "safe": self.safe, "harmful": "harmful" in self.finetuned, "prompts": self.captured}
-        return [need for need, value in inputs.items() if value]
+    def task_update(self, name: str, finetune: str) -> torch.Tensor:
+        """Δ_T of one tensor, as `update`."""
+        return update(name, self.aligned, self.finetuned[finetune])
 
     def tensor(
         self, name: str, side: Side, seed: int, decompose: Decompose, finetune: str | None = None

@@ -9,14 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from safespan.checkpoints.updates import matrices, update
+from safespan.checkpoints.updates import matrices
 from safespan.linalg.device import device
 from safespan.linalg.parallel import parallel_map
-from safespan.projection.family import Family, Point
-from safespan.projection.tensor import applied, directions, projections
+from safespan.projection.family import Family
+from safespan.projection.tensor import TensorProjection, applied, directions
+from safespan.results.tables import GridPoint
 from safespan.settings.analysis import ProjectionGrid
 from safespan.subspaces import Basis, Decompose, decompose, rank_of_fraction
 
@@ -45,47 +45,41 @@ class PointWeights:
     Args:
         family: the checkpoints.
         grid: the grid of the points.
-        seed: of the random subspaces.
         scratch: an existing folder for files of about three times the model's size in float32, removed at `close`.
         decompose: how updates are decomposed; a cache's if it should remember.
     """
 
-    def __init__(
-        self, family: Family, grid: ProjectionGrid, seed: int, scratch: Path, decompose: Decompose = decompose
-    ) -> None:
-        self._family, self._side, self._seed, self._decompose = family, grid.side, seed, decompose
+    def __init__(self, family: Family, grid: ProjectionGrid, scratch: Path, decompose: Decompose = decompose) -> None:
+        self._family, self._side, self._decompose = family, grid.side, decompose
         self._fractions = sorted(grid.fractions)
         self._names = family.names()
         self._scratch = TemporaryDirectory(dir=scratch, prefix=".directions-")
         self._folder = Path(self._scratch.name)
-        self._made: tuple[str, str] | None = None
+        self._made: tuple[str, str, int] | None = None
         self._ranks: dict[str, int] = {}
 
     def close(self) -> None:
         """Remove the files."""
         self._scratch.cleanup()
 
-    def changes(self, point: Point) -> Iterator[Change]:
+    def changes(self, point: GridPoint) -> Iterator[Change]:
         """The changes of all tensors of W_A at one point."""
-        pair = (point.finetune, point.subspace)
-        if self._made != pair:
+        shared = (point.finetune, point.subspace, point.seed)
+        if self._made != shared:
             self._made, self._ranks = None, {}
-            for _ in parallel_map(lambda name: self._make(name, *pair), self._names):
+            for _ in parallel_map(lambda name: self._make(name, *shared), self._names):
                 pass
-            self._made = pair
+            self._made = shared
         for name in self._names:
             inside, sides = self._inside(name, point.fraction)
             if point.method != "parallel":
-                inside = applied(point.method, self._delta(name, point.finetune), inside)
+                inside = applied(point.method, self._family.task_update(name, point.finetune), inside)
             yield Change(name, inside, sides)
 
-    def _delta(self, name: str, finetune: str) -> torch.Tensor:
-        return update(name, self._family.aligned, self._family.finetuned[finetune])
-
-    def _make(self, name: str, finetune: str, subspace: str) -> None:
+    def _make(self, name: str, finetune: str, subspace: str, seed: int) -> None:
         """Write the vectors and coefficients of one tensor, in the order of the basis."""
-        known = directions(self._family.tensor(name, self._side, self._seed, self._decompose), (subspace,))
-        [(_, projection)] = projections(self._delta(name, finetune), known)
+        along = directions(self._family.tensor(name, self._side, seed, self._decompose), subspace)
+        projection = TensorProjection(self._family.task_update(name, finetune), along)
         kept: dict[str, torch.Tensor] = {} if projection.line is None else {"line": projection.line}
         for number, (basis, unordered) in enumerate(zip(projection.bases, projection.coefficients, strict=True)):
             ordered, coefficients = basis.in_order(unordered)
@@ -98,8 +92,7 @@ class PointWeights:
     def _inside(self, name: str, fraction: float) -> tuple[torch.Tensor, tuple[bool, bool]]:
         """P at one fraction, and the sides of its bases."""
         shape = self._family.aligned.shapes[name]
-        with safe_open(self._path(name, "safetensors"), framework="pt") as file:
-            kept: dict[str, torch.Tensor] = {key: file.get_tensor(key).to(device()) for key in file.keys()}  # noqa: SIM118 - not a dict
+        kept: dict[str, torch.Tensor] = load_file(self._path(name, "safetensors"), device().type)
         if "line" in kept:
             return kept["line"], (False, False)
         size = (shape[-2], shape[-1])

@@ -1,6 +1,5 @@
 """Projection of the task update of one tensor."""
 
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,8 @@ from safespan.checkpoints.updates import matrices
 from safespan.linalg.device import device
 from safespan.linalg.kernels import inner_product, squared_norm
 from safespan.subspaces import Basis, WeightTensor, find_hypothesis, rank_of_fraction
+
+Coefficients = dict[tuple[int, ...], list[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -24,31 +25,13 @@ class Directions:
     line: torch.Tensor | None
 
 
-def directions(tensor: WeightTensor, subspaces: Iterable[str]) -> dict[str, Directions]:
-    """The subspaces of one tensor by name, for every fine-tune, method and fraction."""
-    by_name = {}
-    for name in subspaces:
-        hypothesis = find_hypothesis(name)
-        bases = [claim if isinstance(claim, Basis) else _empty_basis(tensor) for claim in hypothesis.evaluate(tensor)]
-        by_name[name] = Directions(bases, tensor.whole(hypothesis.line) if len(tensor.shape) < 2 else None)
-    return by_name
-
-
-def _empty_basis(tensor: WeightTensor) -> Basis:
-    """The basis where a hypothesis makes no claim about a matrix."""
-    return Basis(torch.empty(tensor.shape[-2], 0, device=device()), None)
-
-
-def projections(delta: torch.Tensor, known: Mapping[str, Directions]) -> Iterator[tuple[str, "TensorProjection"]]:
-    """(subspace, projection) of one task update; subspaces with the same vectors share their coefficients."""
-    coefficients: dict[tuple[int, ...], list[torch.Tensor]] = {}
-    for subspace, along in known.items():
-        vectors = tuple(id(columns) for basis in along.bases for columns in (basis.left, basis.right))
-        if vectors not in coefficients:
-            coefficients[vectors] = [
-                basis.coefficients(matrix) for basis, matrix in zip(along.bases, matrices(delta), strict=True)
-            ]
-        yield subspace, TensorProjection(delta, along, coefficients[vectors])
+def directions(tensor: WeightTensor, subspace: str) -> Directions:
+    """A subspace of one tensor, for every fine-tune, method and fraction; of no directions where nothing is claimed."""
+    hypothesis = find_hypothesis(subspace)
+    if len(tensor.shape) < 2:
+        return Directions([], tensor.whole(hypothesis.line))
+    nothing = Basis(torch.empty(tensor.shape[-2], 0, device=device()), None)
+    return Directions([claim if isinstance(claim, Basis) else nothing for claim in hypothesis.evaluate(tensor)], None)
 
 
 class TensorProjection:
@@ -59,13 +42,16 @@ class TensorProjection:
     Args:
         delta: Δ_T in the shape of the tensor.
         along: the subspace.
-        coefficients: of every matrix of Δ_T along its basis.
+        shared: coefficients of this Δ_T by the vectors of their bases, for subspaces that differ in the order alone.
     """
 
-    def __init__(self, delta: torch.Tensor, along: Directions, coefficients: list[torch.Tensor]) -> None:
-        self.shape = tuple(delta.shape)
-        self.bases, self.coefficients = along.bases, coefficients
-        self._energies = [basis.energies(c) for basis, c in zip(self.bases, coefficients, strict=True)]
+    def __init__(self, delta: torch.Tensor, along: Directions, shared: Coefficients | None = None) -> None:
+        self.shape, self.bases, shared = tuple(delta.shape), along.bases, {} if shared is None else shared
+        vectors = tuple(id(columns) for basis in self.bases for columns in (basis.left, basis.right))
+        if vectors not in shared:
+            shared[vectors] = [b.coefficients(matrix) for b, matrix in zip(self.bases, matrices(delta), strict=True)]
+        self.coefficients = shared[vectors]
+        self._energies = [basis.energies(c) for basis, c in zip(self.bases, self.coefficients, strict=True)]
         self.line: torch.Tensor | None = None
         if along.line is not None:
             norm = squared_norm(along.line)

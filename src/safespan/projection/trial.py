@@ -1,18 +1,18 @@
 """The weights of a test: those of a hypothesis at every fraction, and random controls of the same energy."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
-from safespan.checkpoints.updates import matrices, matrix_names, update
+from safespan.checkpoints.updates import matrices, matrix_names
 from safespan.linalg.kernels import squared_norm
 from safespan.linalg.parallel import parallel_map
-from safespan.projection.family import Family, Point
+from safespan.projection.family import Family
 from safespan.projection.points import Change, PointWeights
+from safespan.results.tables import GridPoint, TrialPoint
 from safespan.settings.analysis import ProjectionGrid
 from safespan.settings.names import Side, check_shares
 from safespan.subspaces import Decompose, Edit, Hypothesis, RandomRotation, decompose, find_hypothesis, random_part
@@ -24,22 +24,6 @@ _OUTPUTS = (True, False)
 """The side of the controls of an edit."""
 
 
-class TrialPoint(NamedTuple):
-    """One set of weights of a trial: those of a hypothesis, or of one draw of its random controls."""
-
-    finetune: str
-    hypothesis: str
-    method: str
-    fraction: float
-    draw: int | None
-
-    @property
-    def name(self) -> str:
-        """Name of the point in file names."""
-        draw = "own" if self.draw is None else f"control{self.draw}"
-        return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{draw}"
-
-
 def trial_points(
     hypothesis: Hypothesis, finetunes: Sequence[str], fractions: Sequence[float], draws: int
 ) -> list[TrialPoint]:
@@ -49,7 +33,7 @@ def trial_points(
     points = []
     for method, finetune in product(methods, finetunes):
         first = [TrialPoint(finetune, hypothesis.name, method, fraction, None) for fraction in sorted(fractions)]
-        points += [*first, *(point._replace(draw=draw) for point in first for draw in range(draws))]
+        points += [*first, *(replace(point, draw=draw) for point in first for draw in range(draws))]
     return points
 
 
@@ -106,9 +90,8 @@ class TrialWeights:
     ) -> None:
         self._finetunes = finetunes
         self._family, self._side, self._seed, self._decompose = family, side, seed, decompose
-        self._subspaces = PointWeights(
-            family, ProjectionGrid(fractions=tuple(fractions), side=side), seed, scratch, decompose
-        )
+        grid = ProjectionGrid(fractions=tuple(fractions), side=side)
+        self._subspaces = PointWeights(family, grid, scratch, decompose)
         self._names = family.names()
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
         self._matched: tuple[TrialPoint | None, Mapping[str, _Kept]] = (None, {})
@@ -123,7 +106,8 @@ class TrialWeights:
 
     def _own(self, point: TrialPoint) -> Iterator[Change]:
         if find_hypothesis(point.hypothesis).kind == "subspace":
-            return self._subspaces.changes(Point(point.finetune, point.hypothesis, point.method, point.fraction))
+            place = GridPoint(point.finetune, point.hypothesis, point.method, point.fraction, self._seed)
+            return self._subspaces.changes(place)
         return self._edited(point)
 
     def _edited(self, point: TrialPoint) -> Iterator[Change]:
@@ -131,18 +115,14 @@ class TrialWeights:
         hypothesis = find_hypothesis(point.hypothesis)
         chosen = self._chosen(point) if hypothesis.kind == "layers" else frozenset()
         for name in self._names:
-            delta = self._delta(name, point.finetune)
-            labels = matrix_names(name, tuple(delta.shape)) if delta.ndim > 1 else []
-            if hypothesis.kind == "layers" and not chosen & set(labels):
-                yield Change(name, delta, _OUTPUTS)
-                continue
-            edits = self._edits(hypothesis, name, point.finetune)
+            delta = self._family.task_update(name, point.finetune)
+            labels = matrix_names(name, tuple(delta.shape))
+            touched = hypothesis.kind == "addition" or not chosen.isdisjoint(labels)
+            edits = self._edits(hypothesis, name, point.finetune) if touched else [None] * len(labels)
             for label, matrix, edit in zip(labels, matrices(delta), edits, strict=True):
-                if edit is None:
-                    continue
-                if hypothesis.kind == "addition":
+                if edit and hypothesis.kind == "addition":
                     matrix += point.fraction * (edit.update - matrix)
-                elif label in chosen:
+                elif edit and label in chosen:
                     matrix.copy_(edit.update)
             yield Change(name, delta, _OUTPUTS)
 
@@ -155,7 +135,7 @@ class TrialWeights:
             def scores(name: str) -> list[tuple[str, float]]:
                 edits = self._edits(hypothesis, name, point.finetune)
                 labels = matrix_names(name, self._family.aligned.shapes[name])
-                return [(label, edit.score) for label, edit in zip(labels, edits, strict=False) if edit]
+                return [(label, edit.score) for label, edit in zip(labels, edits, strict=True) if edit]
 
             self._scores[key] = dict(pair for pairs in parallel_map(scores, self._names) for pair in pairs)
         ranked = sorted(self._scores[key], key=lambda label: self._scores[key][label])
@@ -174,7 +154,7 @@ class TrialWeights:
             if point.finetune in kept.vectors:
                 yield Change(name, kept.vectors[point.finetune], kept.sides)
                 continue
-            delta = self._delta(name, point.finetune)
+            delta = self._family.task_update(name, point.finetune)
             labels = matrix_names(name, tuple(delta.shape))
             for label, matrix, share in zip(labels, matrices(delta), kept.shares(), strict=True):
                 matrix.copy_(self._matching(matrix, share, point.method, kept.sides, f"{label}/{draw}"))
@@ -195,8 +175,8 @@ class TrialWeights:
     def _turned(self, point: TrialPoint, draw: int) -> Iterator[Change]:
         """The addition of the hypothesis under a random rotation."""
         for name, change, sides in self._own(point):
-            delta = self._delta(name, point.finetune)
-            labels = matrix_names(name, tuple(delta.shape)) if delta.ndim > 1 else []
+            delta = self._family.task_update(name, point.finetune)
+            labels = matrix_names(name, tuple(delta.shape))
             for label, matrix, changed in zip(labels, matrices(delta), matrices(change), strict=True):
                 rotation = RandomRotation(matrix.shape[0], self._seed, f"{label}/{draw}/output")
                 matrix += rotation.apply(changed - matrix)
@@ -204,12 +184,12 @@ class TrialWeights:
 
     def _kept(self, point: TrialPoint) -> Mapping[str, _Kept]:
         """Energies that controls have to match, by tensor: the same share for all fine-tunes of the trial."""
-        key = point._replace(draw=None, finetune="")
+        key = replace(point, draw=None, finetune="")
         if self._matched[0] != key:
             by_tensor: dict[str, _Kept] = {}
             for finetune in dict.fromkeys(self._finetunes):
-                for name, change, sides in self._own(key._replace(finetune=finetune)):
-                    whole = self._delta(name, finetune)
+                for name, change, sides in self._own(replace(key, finetune=finetune)):
+                    whole = self._family.task_update(name, finetune)
                     kept = by_tensor.setdefault(name, _Kept(sides, [], [], {}))
                     for energies, tensor in ((kept.inside, change), (kept.whole, whole)):
                         energies.append([squared_norm(matrix) for matrix in matrices(tensor)])
@@ -217,6 +197,3 @@ class TrialWeights:
                         kept.vectors[finetune] = change.clone()
             self._matched = (key, by_tensor)
         return self._matched[1]
-
-    def _delta(self, name: str, finetune: str) -> torch.Tensor:
-        return update(name, self._family.aligned, self._family.finetuned[finetune])

@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from safespan.checkpoints import Checkpoint, write_checkpoint
-from safespan.checkpoints.updates import check_memory, rounded, update
+from safespan.checkpoints.updates import check_memory, rounded
 from safespan.linalg.kernels import squared_norm
 from safespan.linalg.parallel import parallel_map
 from safespan.progress import track
 from safespan.projection.family import Family
-from safespan.projection.tensor import applied, directions, projections
+from safespan.projection.tensor import TensorProjection, applied, directions
 from safespan.settings.analysis import ProjectionGrid
 from safespan.subspaces import Decompose, decompose
 
@@ -38,26 +39,22 @@ def write_projected(
     members = {"base": family.base, "aligned": family.aligned, label: finetuned}
     check_memory(family.aligned.shapes)
 
-    def hashed(member: tuple[str, Checkpoint]) -> tuple[str, str]:
-        return member[0], member[1].sha256()
-
-    provenance: dict[str, object] = {
+    hashes = parallel_map(lambda member: member.sha256(), members.values())
+    provenance: dict[str, Any] = {
         "made_by": "safespan project",
         "base": family.base.name,
         "aligned": family.aligned.name,
         "finetuned": {label: finetuned.name},
         "settings": {"subspace": subspace, "method": method, "fraction": fraction, "side": grid.side, "seed": seed},
-        "sha256": dict(parallel_map(hashed, members.items())),
+        "sha256": dict(zip(members, hashes, strict=True)),
     }
     leading = partial(decompose, fraction=fraction) if subspace in ("alignment", "safety") else decompose
-    errors = {"rounding": 0.0, "applied": 0.0}
     # With an adapter, W_A is loaded in fp32, but stored in the dtype of its base, as in config.json.
     stored = Checkpoint(family.aligned.folder)
 
     def projected(name: str) -> tuple[torch.Tensor, float, float]:
-        delta = update(name, family.aligned, finetuned)
-        known = directions(family.tensor(name, grid.side, seed, leading), subspaces)
-        [(_, projection)] = projections(delta, known)
+        delta = family.task_update(name, label)
+        projection = TensorProjection(delta, directions(family.tensor(name, grid.side, seed, leading), subspace))
         change = applied(method, delta, projection.parallel(fraction))
         exact = change + family.aligned.load(name, finite=False).to(change)
         kept = rounded(name, exact, stored.load(name, finite=False).dtype)
@@ -65,14 +62,11 @@ def write_projected(
 
     def stream() -> Iterator[tuple[str, torch.Tensor]]:
         results = track("tensors", parallel_map(projected, names), len(names))
+        rounding = whole = 0.0
         for name, (kept, error, size) in zip(names, results, strict=True):
-            errors["rounding"] += error
-            errors["applied"] += size
+            rounding, whole = rounding + error, whole + size
             yield name, kept
-        provenance["rounding_error"] = rounding_error()
-
-    def rounding_error() -> float:
-        return (errors["rounding"] / errors["applied"]) ** 0.5 if errors["applied"] else float("nan")
+        provenance["rounding_error"] = (rounding / whole) ** 0.5 if whole else float("nan")
 
     write_checkpoint(out, stream(), like=family.aligned.folder, provenance=provenance)
-    return rounding_error()
+    return float(provenance["rounding_error"])

@@ -104,6 +104,11 @@ class GridPoint(Row):
     fraction: Fraction
     seed: Seed
 
+    @property
+    def name(self) -> str:
+        """Name of the point in file names."""
+        return f"{self.finetune}-{self.subspace}-{self.method}-{self.fraction:g}"
+
 
 @dataclass(frozen=True)
 class EnergyRow(GridPoint):
@@ -138,14 +143,26 @@ class RemovedEnergyRow(GridPoint):
 
 
 @dataclass(frozen=True)
-class TrialRow(Row):
-    """Every set of weights that the verdict asked: each hypothesis and its random controls."""
+class TrialPoint(Row):
+    """One set of weights of a trial: those of a hypothesis, or of one draw of its random controls."""
 
     finetune: Finetune
     hypothesis: HypothesisName
     method: A[str, Column("parallel or orthogonal of a subspace; edit of a defence")]
     fraction: Fraction
     draw: A[int | None, Column("number of the random control; empty: the hypothesis itself", low=0)]
+
+    @property
+    def name(self) -> str:
+        """Name of the point in file names."""
+        draw = "own" if self.draw is None else f"control{self.draw}"
+        return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{draw}"
+
+
+@dataclass(frozen=True)
+class TrialRow(TrialPoint):
+    """Every set of weights that the verdict asked: each hypothesis and its random controls."""
+
     energy_kept: EnergyKept
     useful_nll: A[float, Column("−log p of the right answers, per token, mean over prompts", "nats a token", 0)]
     harmful_nll: A[float, Column("−log p of the forbidden answers, per token, mean over prompts", "nats a token", 0)]

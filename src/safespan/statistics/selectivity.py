@@ -91,11 +91,6 @@ def undefined_reason(ends: Ends) -> str:
     return ""
 
 
-def unmeasured() -> Estimate:
-    """The separation of an outcome that cannot be measured."""
-    return Estimate(SEPARATION, *[float("nan")] * 10)
-
-
 def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: SelectivityConfig, seed: int) -> list[Estimate]:
     """S under every method, and the separation, from one joint bootstrap.
 
@@ -115,7 +110,8 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
     def scores(useful: np.ndarray, harmful: np.ndarray, draws: np.ndarray) -> np.ndarray:
         areas = [_areas(front, ends, useful, harmful) for front in frontiers.values()]
         s = np.stack([area - np.take_along_axis(controls, draws, -1).mean(-1) for area, controls in areas])
-        return np.concatenate([s, _separation(s)[None]])
+        separation = (s[0] - s[1]) / 2 if len(s) == 2 else -s[0]
+        return np.concatenate([s, separation[None]])
 
     resampled = partial(_resampled, scores, samples, config.confidence, seed)
     observed = scores(*samples)
@@ -124,22 +120,10 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
         resampled(chosen, 500)[0].std(-1, ddof=1) for chosen in ((True, True, False), (False, False, True))
     )
     areas = [_areas(front, ends, samples[0], samples[1]) for front in frontiers.values()]
-    nothing = (np.array(float("nan")), np.full(2, np.nan))
-    return [
-        Estimate(
-            method,
-            float(observed[i]),
-            float(low[i]),
-            float(high[i]),
-            float(area),
-            float(controls.mean()),
-            float(controls.std(ddof=1)),
-            *_p_values(distribution[i], float(observed[i]), config.margin),
-            float(sd_prompts[i]),
-            float(sd_controls[i]),
-        )
-        for i, (method, (area, controls)) in enumerate(zip((*frontiers, SEPARATION), (*areas, nothing), strict=True))
-    ]
+    of_areas = np.array([*((area, controls.mean(), controls.std(ddof=1)) for area, controls in areas), [np.nan] * 3])
+    p_values = np.array([_p_values(drawn, s, config.margin) for drawn, s in zip(distribution, observed, strict=True)])
+    figures = np.column_stack([observed, low, high, of_areas, p_values, sd_prompts, sd_controls])
+    return [Estimate(method, *row) for method, row in zip((*frontiers, SEPARATION), figures.tolist(), strict=True)]
 
 
 def _resampled(
@@ -203,11 +187,6 @@ def _means(values: Float[np.ndarray, "*k n"], prompts: np.ndarray) -> np.ndarray
     with np.errstate(invalid="ignore"):
         means = (np.where(known, values, 0.0) @ drawn) / (known.astype(float) @ drawn)
     return np.reshape(means, (*values.shape[:-1], *prompts.shape[:-1]))
-
-
-def _separation(s: Float[np.ndarray, "methods *b"]) -> Float[np.ndarray, "*b"]:
-    result: np.ndarray = (s[0] - s[1]) / 2 if len(s) == 2 else -s[0]
-    return result
 
 
 def _p_values(distribution: np.ndarray, s: float, margin: float) -> tuple[float, float]:

@@ -9,13 +9,8 @@ import scipy  # loads scipy.stats, a slow import, on first use
 from safespan.settings.verdict import SelectivityConfig
 from safespan.statistics.selectivity import SEPARATION, Estimate
 
-SELECTIVE, NOT_SELECTIVE, INCONCLUSIVE, DEPENDS, NOT_MEASURABLE = (
-    "selective",
-    "not selective",
-    "inconclusive",
-    "depends on the measure",
-    "not measurable",
-)
+SELECTIVE, NOT_SELECTIVE, INCONCLUSIVE = "selective", "not selective", "inconclusive"
+DEPENDS, NOT_MEASURABLE = "depends on the measure", "not measurable"
 """The verdicts. Only a single outcome can be not measurable."""
 
 MOST = 100_000
@@ -118,7 +113,7 @@ def combine_verdicts(verdicts: Mapping[str, Verdict]) -> Verdict:
     """
     if not verdicts:
         return Verdict(INCONCLUSIVE, "no outcome can be measured")
-    named = {outcome: _short(verdict) for outcome, verdict in verdicts.items()}
+    named = {outcome: ", ".join(filter(None, (v.verdict, v.direction))) for outcome, v in verdicts.items()}
     listed = "; ".join(f"{outcome}: {words}" for outcome, words in named.items())
     conclusive = {words for outcome, words in named.items() if verdicts[outcome].verdict != INCONCLUSIVE}
     if len(conclusive) > 1:
@@ -132,7 +127,3 @@ def combine_verdicts(verdicts: Mapping[str, Verdict]) -> Verdict:
         return Verdict(INCONCLUSIVE, listed, "", prompts, controls)
     first = next(iter(verdicts.values()))
     return Verdict(first.verdict, listed, first.direction)
-
-
-def _short(verdict: Verdict) -> str:
-    return f"{verdict.verdict}, {verdict.direction}" if verdict.direction else verdict.verdict

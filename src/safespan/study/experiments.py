@@ -7,10 +7,11 @@ from pathlib import Path
 from safespan.data import Prompt, read_prompts
 from safespan.errors import ConfigError
 from safespan.progress import track
-from safespan.projection import Point, PointWeights, sweep
+from safespan.projection import PointWeights, sweep
 from safespan.results.table_files import write_table
 from safespan.results.tables import (
     ActivationRow,
+    GridPoint,
     ModelFilterRow,
     ModelRow,
     OverlapRow,
@@ -58,18 +59,17 @@ def evaluate_projections(study: Study, key: str) -> None:
     grid, evaluator, family = study.resolved.projection, study.evaluator, study.family
     assert grid is not None
     rows, removed = sweep(family, grid, study.config.seed, study.decompose, study.execution.map)
-    points = [Point(row.finetune, row.subspace, row.method, row.fraction) for row in rows]
     # Neighbours share a basis, and P grows from one to the next.
-    groups = list(dict.fromkeys(map(_shared_basis, points)))
-    jobs = sorted(points, key=lambda point: (groups.index(_shared_basis(point)), point.fraction))
+    groups = list(dict.fromkeys(map(_shared_basis, rows)))
+    jobs = sorted(rows, key=lambda point: (groups.index(_shared_basis(point)), point.fraction))
 
     def worker(scratch: Path, known: Mapping[str, str]) -> partial[PointWorker]:
-        weights = partial(PointWeights, family, grid, study.config.seed, scratch, study.decompose)
+        weights = partial(PointWeights, family, grid, scratch, study.decompose)
         return partial(PointWorker, evaluator.ask, weights, evaluator.config.engine, family.aligned, scratch, known)
 
     store = PointStore(study.run, "projection", key, Scores)
     records = answer_jobs(store, evaluator, jobs, worker, study.execution, _shared_basis, "points")
-    scored = [(row, records[point.name].scored) for row, point in zip(rows, points, strict=True)]
+    scored = [(row, records[row.name].scored) for row in rows]
     by_filter = [
         ProjectionFilterRow(row.finetune, row.subspace, row.method, row.fraction, row.seed, name, value)
         for row, score in scored
@@ -157,6 +157,6 @@ def _prompts(settings: ActivationsConfig) -> dict[str, list[Prompt]]:
     return {"useful": read_prompts(settings.useful), "harmful": read_prompts(settings.harmful)}
 
 
-def _shared_basis(point: Point) -> tuple[str, str]:
+def _shared_basis(point: GridPoint) -> tuple[str, str]:
     """Points of one fine-tune and subspace share a basis and its coefficients."""
     return point.finetune, point.subspace

@@ -1,7 +1,8 @@
 """What hypotheses need, checked against a study before anything is trained."""
 
 from safespan.errors import ConfigError
-from safespan.projection import TrialPoint, trial_points
+from safespan.projection import trial_points
+from safespan.results.tables import TrialPoint
 from safespan.settings import StudyConfig
 from safespan.settings.names import tested_by_default
 from safespan.settings.verdict import trial_finetunes

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safespan.checkpoints.updates import update
 from safespan.linalg.kernels import squared_norm
 from safespan.linalg.parallel import parallel_map
-from safespan.projection import Family, TrialPoint, TrialWeights
+from safespan.projection import Family, TrialWeights
 from safespan.results.table_files import write_table
-from safespan.results.tables import EstimateRow, TrialRow, VerdictRow
+from safespan.results.tables import EstimateRow, TrialPoint, TrialRow, VerdictRow
 from safespan.settings.verdict import trial_finetunes
 from safespan.study.context import Study
 from safespan.study.needs import tested_hypotheses, tested_points
@@ -82,7 +81,7 @@ def trial_rows(
         means = {_COLUMNS.get(name, name): float(np.nanmean(v)) for name, v in record.scored.per_prompt.items()}
         energy_kept = record.energy / norm if norm else math.nan
         outcomes: dict[str, Any] = {**means, **record.scored.rates}
-        rows.append(TrialRow(**point._asdict(), energy_kept=energy_kept, **outcomes))
+        rows.append(TrialRow(**vars(point), energy_kept=energy_kept, **outcomes))
     return rows
 
 
@@ -90,8 +89,7 @@ def _norms(family: Family, finetunes: Sequence[str]) -> dict[str, float]:
     """‖Δ_T‖²_F over all tensors."""
 
     def norm(finetune: str) -> float:
-        end = family.finetuned[finetune]
-        return sum(parallel_map(lambda name: squared_norm(update(name, family.aligned, end)), family.names()))
+        return sum(parallel_map(lambda name: squared_norm(family.task_update(name, finetune)), family.names()))
 
     return {finetune: norm(finetune) for finetune in dict.fromkeys(finetunes)}
 

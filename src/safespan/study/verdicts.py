@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from safespan.progress import track
-from safespan.projection import TrialPoint
-from safespan.results.tables import EstimateRow, VerdictRow
+from safespan.results.tables import EstimateRow, TrialPoint, VerdictRow
 from safespan.settings import VerdictConfig
 from safespan.statistics.selectivity import (
     SEPARATION,
@@ -17,7 +16,6 @@ from safespan.statistics.selectivity import (
     Frontier,
     estimates,
     undefined_reason,
-    unmeasured,
 )
 from safespan.statistics.verdicts import NOT_MEASURABLE, Verdict, ceiling_reason, combine_verdicts, holm, judge
 from safespan.subspaces import Hypothesis
@@ -77,7 +75,7 @@ def verdict_tables(
                 verdict = Verdict(NOT_MEASURABLE, reasons[key])
             else:
                 verdict = by_outcome[outcome] = judge(adjusted[key], settings, settings.prompts, tests)
-            estimated = adjusted.get(key) or [unmeasured()]
+            estimated = adjusted.get(key) or [Estimate(SEPARATION, *[float("nan")] * 10)]
             rows += [_estimate_row(*key, estimate, verdict) for estimate in estimated]
         combined = combine_verdicts(by_outcome)
         verdicts.append(VerdictRow(hypothesis.name, hypothesis.kind, **asdict(combined)))

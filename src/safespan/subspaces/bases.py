@@ -32,11 +32,6 @@ def random_basis(
     return orthonormalize(torch.randn(shape[0], min(shape), generator=seeded(seed, "random", name)).to(device))
 
 
-def random_columns(size: int, rank: int, seed: int, subspace: str, name: str) -> Float[torch.Tensor, "m k"]:
-    """A Haar-distributed basis of k directions of R^m, on the CPU."""
-    return orthonormalize(torch.randn(size, rank, generator=seeded(seed, subspace, name)))
-
-
 def seeded(seed: int, subspace: str, name: str) -> torch.Generator:
     """The random generator of one matrix and one kind of subspace."""
     digest = hashlib.sha256(f"{seed}/{subspace}/{name}".encode()).digest()

@@ -58,7 +58,8 @@ class SpectrumCache:
         """The same as `decompose`, bit for bit."""
         if not self._usable or min(matrix.shape) < _SMALLEST:
             return spectrum_of(matrix, factorize(matrix), fraction)
-        path = self._folder / f"{_key(matrix)}.safetensors"
+        key = _sha256(f"{_FORMAT} {matrix.dtype} {tuple(matrix.shape)}", matrix).hex()
+        path = self._folder / f"{key}.safetensors"
         factor = self._read(path, matrix)
         if factor is None:
             factor = factorize(matrix)
@@ -78,7 +79,7 @@ class SpectrumCache:
         try:
             kept = load(content)
             factor = Factor(kept["values"], kept["weights"])
-            intact = bytes(kept["sha256"].tolist()) == _checksum(factor)
+            intact = bytes(kept["sha256"].tolist()) == _sha256("", factor.values, factor.weights)
         except (SafetensorError, KeyError):
             intact = False
         if not intact or factor.weights.shape != (min(matrix.shape), len(factor.values)):
@@ -88,7 +89,7 @@ class SpectrumCache:
 
     def _write(self, path: Path, factor: Factor) -> None:
         kept = {"values": factor.values.cpu().contiguous(), "weights": factor.weights.cpu().contiguous()}
-        kept["sha256"] = torch.tensor(list(_checksum(factor)), dtype=torch.uint8)
+        kept["sha256"] = torch.tensor(list(_sha256("", *kept.values())), dtype=torch.uint8)
         size = sum(tensor.nbytes for tensor in kept.values())
         if not self._usable or size > self._limit:
             return
@@ -126,17 +127,8 @@ def _gigabytes() -> float:
         raise ConfigError(f"{GIGABYTES}={text!r}: expected a number of gigabytes, such as 20") from None
 
 
-def _key(matrix: torch.Tensor) -> str:
-    digest = hashlib.sha256(f"{_FORMAT} {matrix.dtype} {tuple(matrix.shape)}".encode())
-    digest.update(_bytes(matrix))
-    return digest.hexdigest()
-
-
-def _checksum(factor: Factor) -> bytes:
-    digest = hashlib.sha256(_bytes(factor.values))
-    digest.update(_bytes(factor.weights))
+def _sha256(start: str, *tensors: torch.Tensor) -> bytes:
+    digest = hashlib.sha256(start.encode())
+    for tensor in tensors:
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
     return digest.digest()
-
-
-def _bytes(tensor: torch.Tensor) -> memoryview:
-    return np.ascontiguousarray(tensor.cpu().numpy()).data

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -83,27 +83,31 @@ class WeightMatrix:
             HypothesisError: the hypothesis did not declare this need, or there is no such update.
         """
         self._check(_GIVEN_BY.get(update))
-        return self._tensor.matrix(update, self._number)
+        return list(matrices(self._tensor.whole(update)))[self._number]
 
     def spectrum(self, update: str, side: Literal["output", "input"] = "output") -> Spectrum:
         """Singular vectors of an update, of its outputs or its inputs; decomposed once for all hypotheses."""
-        self._check(_GIVEN_BY.get(update))
-        return self._tensor.spectrum(update, self._number, side)
+        matrix, key, spectra = self.read(update), (update, self._number, side), self._tensor.spectra
+        if key not in spectra:
+            spectra[key] = self._tensor.decompose(matrix if side == "output" else matrix.T)
+        return spectra[key]
 
     def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
         """Inputs of this matrix at the last token of each `useful` or `harmful` prompt (needs prompts).
 
         None for an embedding, which has no inputs, and for a stack of experts, whose inputs are not captured.
         """
-        self._check("prompts")
-        assert self._tensor.captured is not None
-        return self._tensor.captured.inputs(prompts, self.name)
+        return self._captured.inputs(prompts, self.name)
 
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
         """The residual stream after each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
+        return self._captured.residual_stream(prompts)
+
+    @property
+    def _captured(self) -> CapturedActivations:
         self._check("prompts")
         assert self._tensor.captured is not None
-        return self._tensor.captured.residual_stream(prompts)
+        return self._tensor.captured
 
     def _check(self, need: str | None) -> None:
         if need is not None and need not in self._needs:
@@ -162,7 +166,7 @@ class Hypothesis:
             HypothesisError: a claim is not a basis or an edit of the matrix, or an undeclared input was read.
         """
         claims = []
-        for number, name in enumerate(matrix_names(tensor.name, tensor.shape) if len(tensor.shape) > 1 else []):
+        for number, name in enumerate(matrix_names(tensor.name, tensor.shape)):
             try:
                 claim = self.function(WeightMatrix(tensor, number, self.needs))
                 _check(claim, (tensor.shape[-2], tensor.shape[-1]), self.kind)
@@ -187,10 +191,11 @@ def hypothesis(
     return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, line)
 
 
+@dataclass(frozen=True, eq=False)
 class WeightTensor:
     """One weight tensor with its updates and decompositions, each computed once.
 
-    Args:
+    Attributes:
         name: of the tensor.
         shape: of the tensor.
         load: readers of `aligned`, `task`, `alignment`, `safety` and `harmful` of this tensor.
@@ -198,42 +203,26 @@ class WeightTensor:
         seed: of random choices.
         decompose: how updates are decomposed.
         captured: activations on prompts, if there are any.
+        spectra: decompositions so far, by update, number of the matrix and side.
     """
 
-    def __init__(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        load: Mapping[str, Callable[[], torch.Tensor]],
-        side: Side,
-        seed: int,
-        decompose: Decompose = decompose,
-        captured: CapturedActivations | None = None,
-    ) -> None:
-        self.name, self.shape, self.side, self.seed, self.captured = name, shape, side, seed, captured
-        self._load, self._decompose = load, decompose
-        self._read: dict[str, torch.Tensor] = {}
-        self._spectra: dict[tuple[str, int, str], Spectrum] = {}
+    name: str
+    shape: tuple[int, ...]
+    load: Mapping[str, Callable[[], torch.Tensor]]
+    side: Side
+    seed: int
+    decompose: Decompose = decompose
+    captured: CapturedActivations | None = None
+    _read: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
+    spectra: dict[tuple[str, int, str], Spectrum] = field(default_factory=dict, init=False)
 
     def whole(self, update: str) -> torch.Tensor:
         """The update, or `aligned`, in the shape of the tensor."""
-        if update not in self._load:
-            raise HypothesisError(f"it reads {update!r}, and there is {', '.join(sorted(self._load))}")
+        if update not in self.load:
+            raise HypothesisError(f"it reads {update!r}, and there is {', '.join(sorted(self.load))}")
         if update not in self._read:
-            self._read[update] = self._load[update]()
+            self._read[update] = self.load[update]()
         return self._read[update]
-
-    def matrix(self, update: str, number: int) -> Float[torch.Tensor, "m n"]:
-        """One matrix of it."""
-        return list(matrices(self.whole(update)))[number]
-
-    def spectrum(self, update: str, number: int, side: str) -> Spectrum:
-        """The decomposition of one matrix of it, or of its transpose."""
-        key = (update, number, side)
-        if key not in self._spectra:
-            matrix = self.matrix(update, number)
-            self._spectra[key] = self._decompose(matrix if side == "output" else matrix.T)
-        return self._spectra[key]
 
 
 def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:

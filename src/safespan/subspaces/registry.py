@@ -7,8 +7,13 @@ from safespan.errors import HypothesisError
 from safespan.settings.names import check_choices, foreign_hypotheses, hypothesis_names
 from safespan.subspaces.hypothesis import Hypothesis
 
-_FILES = {"refusal-directions": "refusal_direction", "actsvd-orthogonal": "actsvd", "safelora-projector": "safelora"}
-"""Hypothesis -> module, for variants that share a module with another hypothesis."""
+_FILES = {
+    **dict.fromkeys(("alignment", "safety", "harmful-update", "random-k"), "singular_vectors"),
+    "refusal-directions": "refusal_direction",
+    "actsvd-orthogonal": "actsvd",
+    **dict.fromkeys(("safelora-projector", "safemerge"), "safelora"),
+}
+"""Hypothesis -> module, where the two have different names."""
 
 
 @cache

@@ -3,9 +3,10 @@
 import torch
 
 from safespan.linalg.device import device
-from safespan.subspaces.bases import random_columns
+from safespan.subspaces.bases import seeded
 from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
 from safespan.subspaces.sides import Basis
+from safespan.subspaces.spectrum import orthonormalize
 
 
 @hypothesis(
@@ -24,4 +25,4 @@ def planted(matrix: WeightMatrix) -> Basis:
 
 def planted_half(size: int, seed: int, name: str) -> torch.Tensor:
     """[m, m / 2], orthonormal, on the CPU: a random half of the outputs of a matrix."""
-    return random_columns(size, size // 2, seed, "planted", name)
+    return orthonormalize(torch.randn(size, size // 2, generator=seeded(seed, "planted", name)))
