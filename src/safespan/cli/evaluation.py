@@ -1,50 +1,66 @@
-"""The command that evaluates one model."""
+"""Commands that evaluate one model, and judge responses that exist."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from safespan.cli.app import Settings, app
-from safespan.cli.output import CommandOutput, Json, Quiet, emit, outcome_lines, progress
+from safespan.cli.app import EvaluationFile, Model, Settings, command
+from safespan.cli.output import CommandOutput, outcome_lines
+from safespan.files.atomic import write_json, write_jsonl
+from safespan.files.locks import exclusive_lock
+from safespan.progress import step
+from safespan.settings import PAPER, EvaluationConfig, check_settings
+from safespan.settings.judges import JudgeFile
+from safespan.settings.reading import read_fields
 
 
-@app.command()
+@command()
 def evaluate(
-    model: Annotated[str, typer.Option(help="a folder, hub id[@revision], BASE+ADAPTER or .gguf file")],
+    model: Model,
     out: Annotated[Path, typer.Option(help="folder for outcomes.json and generations.jsonl")],
-    config: Annotated[
-        Path | None,
-        typer.Option(help="YAML with a study's evaluation fields", show_default="gsm8k and advbench, judged by rules"),
-    ] = None,
+    config: EvaluationFile = None,
     settings: Settings = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+) -> CommandOutput:
     """Measure utility, harmfulness and over-refusal of one model."""
-    from safespan.checkpoints import open_checkpoint
-    from safespan.evaluation import Evaluator, model_of
-    from safespan.files.atomic import write_json, write_jsonl
-    from safespan.files.locks import exclusive_lock
-    from safespan.progress import step
-    from safespan.settings.evaluation import PAPER, EvaluationConfig
-    from safespan.settings.reading import check_settings, read_fields
-
     fields = read_fields(config) if config else PAPER
     evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
-    written = out / "outcomes.json"
-    with progress(quiet):
-        checkpoint = open_checkpoint(model)
-        with exclusive_lock(out):
-            evaluator = Evaluator(evaluation, out)
-            with step("tasks and prompts"):
-                evaluator.prepare()
-            with step("answers"), model_of(evaluation.engine, checkpoint, out) as opened:
-                responses = evaluator.ask(opened)
-            with step("judgement"):
-                scores, rows = evaluator.score(responses)
-            outcomes = {**vars(scores.outcomes), "utility_by_filter": scores.utility_by_filter}
-            write_jsonl(out / "generations.jsonl", rows)
-            write_json(written, {"model": model, **outcomes, "evaluation": evaluation.model_dump(mode="json")})
-    values = {"model": model, **outcomes, "written": written}
-    emit(CommandOutput(values, outcome_lines(outcomes), [written]), quiet, as_json)
+    from safespan.checkpoints import open_checkpoint
+    from safespan.evaluation import Evaluator, model_of
+
+    checkpoint = open_checkpoint(model)
+    with exclusive_lock(out):
+        evaluator = Evaluator(evaluation, out)
+        with step("tasks and prompts"):
+            evaluator.prepare()
+        with step("answers"), model_of(evaluation.engine, checkpoint, out) as opened:
+            responses = evaluator.ask(opened)
+        with step("judgement"):
+            scores, rows = evaluator.score(responses)
+        outcomes = {**vars(scores.outcomes), "utility_by_filter": scores.utility_by_filter}
+        write_jsonl(out / "generations.jsonl", rows)
+        written = out / "outcomes.json"
+        write_json(written, {"model": model, **outcomes, "evaluation": evaluation.model_dump(mode="json")})
+    return CommandOutput({"model": model, **outcomes, "written": written}, outcome_lines(outcomes), [written])
+
+
+@command()
+def judge(
+    generations: Annotated[Path, typer.Argument(help="rows with prompt and response: .jsonl, .json, .csv or .parquet")],
+    out: Annotated[Path, typer.Option(help="the scored rows, as .jsonl")],
+    by: Annotated[str, typer.Option("--judge", help="rules, or a YAML file with a judge's kind and fields")] = "rules",
+    settings: Settings = None,
+) -> CommandOutput:
+    """Score responses that exist, without generating again; a judge that is paid for is asked once for each."""
+    in_file = by.endswith((".yaml", ".yml"))
+    where, fields = (by, read_fields(Path(by))) if in_file else (f"--judge {by}", {"kind": by})
+    config = check_settings(fields, JudgeFile, settings or [], where)
+    from safespan.data import read_file
+    from safespan.evaluation import rejudge
+    from safespan.evaluation.judges import make_judge
+
+    with step("judgement"):
+        rows = read_file(generations)
+        scored, outcomes = rejudge(rows, make_judge(config.root, out.with_name(f"{out.name}.judge")), str(generations))
+    write_jsonl(out, scored)
+    return CommandOutput({**outcomes, "written": out}, outcome_lines(outcomes), [out])

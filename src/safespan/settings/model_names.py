@@ -15,7 +15,7 @@ def check_model_name(name: str) -> str:
     """The same name, if it can be that of a model. Whether the hub has it is not asked.
 
     Raises:
-        CheckpointError: the name has none of the forms, or names a file or folder that is not there.
+        CheckpointError: it has none of the forms: it is no folder that exists, and no hub id either.
     """
     for part in split_adapter(name) or (name,):
         if Path(part).suffix != ".gguf" and not os.path.isdir(part):  # unlike Path's, False for a name no file can have
