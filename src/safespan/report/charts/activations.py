@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import ONE, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
+from safespan.report.charts.figure import ONE, Figure, Panel, band, chart_of, curve, series, tooltip, unique
 from safespan.report.charts.overlap import overlap_panel
 from safespan.report.tables import HALVES, HALVES_NAME, PLACED, nearest
 
@@ -27,7 +27,7 @@ def activation_overlap(activations: pl.DataFrame, by: str = "model") -> Figure |
     )
     encodings = series(rows, "series", _KINDS, "Activations")
     x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
-    return panels_figure(
+    return Figure(
         "activation_overlap",
         f"Overlap of useful and harmful activations by layer, energy {energy:g}",
         "How much of their leading directions useful and harmful prompts share, dashed the random floor. Raw "
@@ -50,7 +50,7 @@ def separation(table: pl.DataFrame, by: str = "model") -> Figure | None:
     rows = pl.concat(parts).drop_nulls("auroc")
     if rows.is_empty():
         return None
-    return panels_figure(
+    return Figure(
         "separation",
         "Useful and harmful prompts told apart by one direction",
         "AUROC on held-out prompts of a linear probe and of the difference of the classes' means, at each layer; bands "
@@ -67,12 +67,8 @@ def _auroc_panel(rows: pl.DataFrame, panel: str) -> Panel:
     encodings = series(rows, "series", _PROBES, "Direction")
     x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
     base = chart_of(panel=panel).encode(x=x, color=encodings.color)
-    scale = alt.Scale(domain=[0.4, 1], clamp=True)
-    title = "AUROC, held out"
-    y = alt.Y("auroc:Q", title=title, scale=scale)
-    band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q")
+    y = alt.Y("auroc:Q", title="AUROC, held out", scale=alt.Scale(domain=[0.4, 1], clamp=True))
     coin = alt.Chart(ONE).mark_rule(strokeDash=[4, 3]).encode(y=alt.datum(0.5))
-    line = base.mark_line(strokeWidth=2).encode(y=y)
     hover = tooltip(rows, ["series", "layer", "auroc", "low", "high"])
-    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings.shape, tooltip=hover)
-    return alt.layer(band, coin, line, points, title=panel, width=240, height=150)
+    layers = [band(base, y, "low", "high", 0.15), coin, *curve(base, y, encodings.shape, hover, 40)]
+    return alt.layer(*layers, title=panel, width=240, height=150)

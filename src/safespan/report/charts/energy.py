@@ -10,8 +10,9 @@ from safespan.report.charts.figure import (
     Figure,
     Panel,
     Series,
+    band,
     chart_of,
-    panels_figure,
+    curve,
     series,
     tooltip,
     unique,
@@ -37,7 +38,7 @@ def removed_energy(removed: pl.DataFrame, place: str) -> Figure | None:
     )
     finetunes = unique(rows, "finetune")
     panels = [_removed_panel(rows, place, method, name) for method in unique(rows, "method") for name in finetunes]
-    return panels_figure(
+    return Figure(
         f"removed_by_{place}",
         f"Energy removed by {place}, fraction {fraction:g}",
         f"The share of each {place}'s own update that the projection takes away; grey bars show how much of the whole "
@@ -76,7 +77,7 @@ def spectra(table: pl.DataFrame) -> Figure | None:
         return None
     curves, ranks = _curves(table), _ranks(table)
     colours = series(table, "update", UPDATES, "Update")
-    return panels_figure(
+    return Figure(
         "spectra",
         "Spectra of the updates",
         "Left: singular values of each update over the largest, median over weight matrices; the band holds 80 % of "
@@ -123,13 +124,11 @@ def _curves_panel(curves: pl.DataFrame, colours: Series) -> Panel:
         color=colours.color,
     )
     scale = alt.Scale(type="log", domain=[1e-4, 1], clamp=True)
-    title = "Singular value over the largest"
-    y = alt.Y("median:Q", title=title, scale=scale)
+    y = alt.Y("median:Q", title="Singular value over the largest", scale=scale)
     hover = tooltip(curves, ["update", "depth", "median", "low", "high", "tensors"])
     return alt.layer(
-        base.mark_area(opacity=0.1).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q"),
-        base.mark_line(strokeWidth=2).encode(y=y),
-        base.mark_point(filled=True, size=30, opacity=1).encode(y=y, shape=colours.shape, tooltip=hover),
+        band(base, y, "low", "high", 0.1),
+        *curve(base, y, colours.shape, hover, 30),
         title="Singular values, median over tensors",
         width=380,
         height=240,

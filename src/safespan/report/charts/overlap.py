@@ -10,7 +10,7 @@ from safespan.report.charts.figure import (
     Panel,
     Series,
     chart_of,
-    panels_figure,
+    curve,
     series,
     tooltip,
     unique,
@@ -48,7 +48,7 @@ def overlap_curves(overlap: pl.DataFrame, by: str | None = None) -> Figure | Non
     x = alt.X("energy_fraction:Q", title="Energy fraction of the subspaces", scale=UNIT)
     shown = means.select("panel", "series", "energy_fraction", pl.selectors.starts_with("mso"), "^ceiling$")
     top = " Dotted: the ceiling, one recipe under two seeds." if ceiling.height else ""
-    return panels_figure(
+    return Figure(
         "overlap_curves",
         "Overlap of update subspaces against energy",
         f"How much of the leading directions two updates share, mean over {unit} groups. Dashed in the same colour: "
@@ -74,9 +74,7 @@ def overlap_panel(rows: pl.DataFrame, x: alt.X, encodings: Series, panel: str, w
         .mark_line(strokeDash=_DASHES["ceiling"], strokeWidth=1.6, color="#888")
         .encode(x=x, y=alt.Y("mean(ceiling):Q", title=title, scale=UNIT))
     )
-    line = base.mark_line(strokeWidth=2).encode(y=y)
-    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings.shape, tooltip=hover)
-    layers = [*([top] if ceiling else []), floor, line, points]
+    layers = [*([top] if ceiling else []), floor, *curve(base, y, encodings.shape, hover, 40)]
     return alt.layer(*layers, title=panel, width=width, height=170)
 
 
@@ -100,7 +98,7 @@ def overlap_heatmap(overlap: pl.DataFrame) -> Figure | None:
     pairs = unique(rows, "pair")
     panels = [_heat(rows, pair) for pair in pairs] if by_module else [_heat_of_pairs(rows)]
     places = "layers by modules, one panel per pair of updates" if by_module else "layers by pairs of updates"
-    return panels_figure(
+    return Figure(
         "overlap_heatmap",
         f"Overlap of update subspaces by place, energy {energy:g}",
         "Overlap less its random floor in each part of the model: the deeper the orange, the more directions are "

@@ -1,11 +1,9 @@
 """The verdicts as a picture, and what they rest on: each hypothesis beside its controls of equal energy."""
 
-from dataclasses import replace
-
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import ONE, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
+from safespan.report.charts.figure import ONE, Figure, Panel, band, chart_of, curve, series, tooltip, unique
 
 _MEASURES = {
     "useful_nll": "Right answers, NLL in nats",
@@ -29,7 +27,7 @@ def forest(estimates: pl.DataFrame, margin: float | None, by: str | None = None)
     if margin is not None:
         data["margin"] = pl.DataFrame({"from": [-margin], "to": [margin]})
     within = "" if margin is None else f" Inside the grey band, ±{margin:g}, a difference counts as none."
-    return panels_figure(
+    return Figure(
         "verdicts",
         "How far each hypothesis parts harm from utility",
         "D with its interval under each outcome: right of 0 harm goes first, left of 0 utility does; at 0 a hypothesis "
@@ -90,7 +88,7 @@ def against_controls(trials: pl.DataFrame) -> Figure | None:
     chosen = alt.param(name="hypothesis", value=names[0], bind=alt.binding_select(options=names, name="Hypothesis: "))
     finetunes = unique(rows, "finetune")
     panels = [_controls_panel(rows, finetune, measure) for measure in measured for finetune in finetunes]
-    figure = panels_figure(
+    return Figure(
         "against_controls",
         "Each hypothesis beside random controls of equal energy",
         "What a fine-tune's update still does when part of it is kept (parallel), removed (orthogonal) or edited, "
@@ -102,8 +100,8 @@ def against_controls(trials: pl.DataFrame) -> Figure | None:
         panels,
         2 if len(panels) <= 4 else 3,
         {"rows": rows},
+        choice=chosen,
     )
-    return replace(figure, chart=figure.chart.add_params(chosen))
 
 
 def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> Panel:
@@ -116,11 +114,8 @@ def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> Panel:
     )
     scale = alt.Scale(domain=[0, 1]) if not measure.endswith("_nll") else alt.Scale(zero=False)
     y = alt.Y("value:Q", title=None, scale=scale)
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("control_low:Q", title=None, scale=scale), y2="control_high:Q")
+    controls = band(base, y, "control_low", "control_high", 0.18)
     mean = base.mark_line(strokeDash=[4, 3], strokeWidth=1.3).encode(y=alt.Y("control_mean:Q", title=None))
-    line = base.mark_line(strokeWidth=2).encode(y=y)
     hover = ["hypothesis", "method", "fraction", "energy_kept", "value", "control_mean", "control_low", "control_high"]
-    points = base.mark_point(filled=True, size=45, opacity=1).encode(
-        y=y, shape=colours.shape, tooltip=tooltip(rows, hover)
-    )
-    return alt.layer(band, mean, line, points, title=f"{label} ({finetune})", width=300, height=170)
+    line = curve(base, y, colours.shape, tooltip(rows, hover))
+    return alt.layer(controls, mean, *line, title=f"{label} ({finetune})", width=300, height=170)
