@@ -32,14 +32,6 @@ UNIT = alt.Scale(domain=[0, 1])
 
 
 @dataclass(frozen=True)
-class Series:
-    """Colour and shape of a named series."""
-
-    color: alt.Color
-    shape: alt.Shape
-
-
-@dataclass(frozen=True)
 class Figure:
     """Panels side by side with the words that belong to them.
 
@@ -82,12 +74,17 @@ def chart_of(data: str = ROWS, **where: str) -> alt.Chart:
     return chart
 
 
-def curve(base: alt.Chart, y: alt.Y, shape: alt.Shape, hover: Sequence[str], size: int = 45) -> list[alt.Chart]:
+def dots(base: alt.Chart, rows: pl.DataFrame, hover: Sequence[str], size: int = 45, **encodings: Any) -> alt.Chart:
+    """Points that tell the columns `hover` of their rows."""
+    mark = base.mark_point(filled=True, size=size, opacity=1)
+    return mark.encode(tooltip=tooltip(rows, hover), **encodings)
+
+
+def curve(
+    base: alt.Chart, rows: pl.DataFrame, y: alt.Y, shape: alt.Shape, hover: Sequence[str], size: int = 45
+) -> list[alt.Chart]:
     """A line and its points."""
-    return [
-        base.mark_line(strokeWidth=2).encode(y=y),
-        base.mark_point(filled=True, size=size, opacity=1).encode(y=y, shape=shape, tooltip=hover),
-    ]
+    return [base.mark_line(strokeWidth=2).encode(y=y), dots(base, rows, hover, size, y=y, shape=shape)]
 
 
 def band(base: alt.Chart, y: alt.Y, low: str, high: str, opacity: float) -> alt.Chart:
@@ -97,7 +94,7 @@ def band(base: alt.Chart, y: alt.Y, low: str, high: str, opacity: float) -> alt.
     return base.mark_area(opacity=opacity).encode(y=lower, y2=f"{high}:Q")
 
 
-def series(rows: pl.DataFrame, field: str, colours: Mapping[str, str], title: str) -> Series:
+def series(rows: pl.DataFrame, field: str, colours: Mapping[str, str], title: str) -> tuple[alt.Color, alt.Shape]:
     """Colours and shapes of the names in a column, the same for every panel."""
     names = unique(rows, field)
     known = [name for name in colours if name in names]
@@ -107,9 +104,7 @@ def series(rows: pl.DataFrame, field: str, colours: Mapping[str, str], title: st
     shown = [colours[name] for name in known] + [spare[i % len(spare)] for i in range(len(other))]
     shapes = alt.Scale(domain=domain, range=[_SHAPES[i % len(_SHAPES)] for i in range(len(domain))])
     colors = alt.Scale(domain=domain, range=shown)
-    return Series(
-        alt.Color(f"{field}:N", scale=colors, title=title), alt.Shape(f"{field}:N", scale=shapes, title=title)
-    )
+    return alt.Color(f"{field}:N", scale=colors, title=title), alt.Shape(f"{field}:N", scale=shapes, title=title)
 
 
 def tooltip(rows: pl.DataFrame, columns: Sequence[str]) -> list[str]:

@@ -3,18 +3,7 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import (
-    SUBSPACES,
-    UNIT,
-    Figure,
-    Panel,
-    band,
-    chart_of,
-    curve,
-    series,
-    tooltip,
-    unique,
-)
+from safespan.report.charts.figure import SUBSPACES, UNIT, Figure, band, chart_of, curve, series, unique
 
 _OUTCOMES = {
     "utility": ("Utility", "utility_ci_low", "utility_ci_high"),
@@ -72,14 +61,14 @@ def _whole(rows: pl.DataFrame, models: pl.DataFrame, by: str, outcomes: list[str
     return which.join(models.select(*keys, *outcomes), on=keys, maintain_order="left")
 
 
-def _panel(rows: pl.DataFrame, by: str, group: str, outcome: str, axis: str) -> Panel:
+def _panel(rows: pl.DataFrame, by: str, group: str, outcome: str, axis: str) -> alt.LayerChart | alt.FacetChart:
     label, low, high = _OUTCOMES[outcome]
-    colours = series(rows, "subspace", SUBSPACES, "Subspace")
+    color, shape = series(rows, "subspace", SUBSPACES, "Subspace")
     base = chart_of(**{by: group}).encode(
-        x=alt.X(f"{axis}:Q", title=_AXES[axis], scale=UNIT), color=colours.color, detail="seed:N"
+        x=alt.X(f"{axis}:Q", title=_AXES[axis], scale=UNIT), color=color, detail="seed:N"
     )
     y = alt.Y(f"{outcome}:Q", title=label, scale=UNIT)
-    line = curve(base, y, colours.shape, tooltip(rows, ["subspace", "fraction", "energy_kept", outcome, low, high]))
+    line = curve(base, rows, y, shape, ["subspace", "fraction", "energy_kept", outcome, low, high])
     dashes = alt.Scale(domain=["aligned", "fine-tuned"], range=[[2, 3], [8, 3]])
     rules = (
         chart_of("whole", **{by: group})

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import ONE, Figure, Panel, band, chart_of, curve, series, tooltip, unique
+from safespan.report.charts.figure import ONE, Figure, band, chart_of, curve, dots, series, unique
 
 _MEASURES = {
     "useful_nll": "Right answers, NLL in nats",
@@ -44,19 +44,20 @@ def _alignment_first(rows: pl.DataFrame) -> list[str]:
     return sorted(unique(rows, "hypothesis"), key=lambda name: name != "alignment")
 
 
-def _forest_panel(rows: pl.DataFrame, by: str | None, group: str | None, margin: bool) -> Panel:
+def _forest_panel(
+    rows: pl.DataFrame, by: str | None, group: str | None, margin: bool
+) -> alt.LayerChart | alt.FacetChart:
     names, outcomes = _alignment_first(rows), unique(rows, "outcome")
-    colours = series(rows, "outcome", {}, "Outcome")
+    color, shape = series(rows, "outcome", {}, "Outcome")
     base = chart_of(**({by: group} if by and group else {})).encode(
         y=alt.Y("hypothesis:N", title=None, sort=names, axis=alt.Axis(labelLimit=150, grid=True)),
         yOffset=alt.YOffset("outcome:N", sort=outcomes),
-        color=colours.color,
+        color=color,
     )
     title, scale = "D, beyond random controls", alt.Scale(domain=[-1, 1], clamp=True)
     x = alt.X("D:Q", title=title, scale=scale)
-    hover = tooltip(rows, ["hypothesis", "outcome", "D", "low", "high"])
     intervals = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
-    points = base.mark_point(filled=True, size=50, opacity=1).encode(x=x, shape=colours.shape, tooltip=hover)
+    points = dots(base, rows, ["hypothesis", "outcome", "D", "low", "high"], 50, x=x, shape=shape)
     zero = alt.Chart(ONE).mark_rule(strokeWidth=1).encode(x=alt.datum(0))
     band = [chart_of("margin").mark_rect(color="#8883").encode(x="from:Q", x2="to:Q")] if margin else []
     height = 14 * len(names) * max(1, len(outcomes)) ** 0.7
@@ -104,18 +105,18 @@ def against_controls(trials: pl.DataFrame) -> Figure | None:
     )
 
 
-def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> Panel:
+def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> alt.LayerChart | alt.FacetChart:
     label = _MEASURES[measure]
-    colours = series(rows, "method", _METHODS, "Method")
+    color, shape = series(rows, "method", _METHODS, "Method")
     base = (
         chart_of(finetune=finetune, measure=measure)
         .transform_filter("datum.hypothesis === hypothesis")
-        .encode(x=alt.X("energy_kept:Q", title="Energy kept"), color=colours.color)
+        .encode(x=alt.X("energy_kept:Q", title="Energy kept"), color=color)
     )
     scale = alt.Scale(domain=[0, 1]) if not measure.endswith("_nll") else alt.Scale(zero=False)
     y = alt.Y("value:Q", title=None, scale=scale)
     controls = band(base, y, "control_low", "control_high", 0.18)
     mean = base.mark_line(strokeDash=[4, 3], strokeWidth=1.3).encode(y=alt.Y("control_mean:Q", title=None))
     hover = ["hypothesis", "method", "fraction", "energy_kept", "value", "control_mean", "control_low", "control_high"]
-    line = curve(base, y, colours.shape, tooltip(rows, hover))
+    line = curve(base, rows, y, shape, hover)
     return alt.layer(controls, mean, *line, title=f"{label} ({finetune})", width=300, height=170)
