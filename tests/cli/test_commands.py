@@ -15,6 +15,7 @@ from safespan.settings.study import bundled_study
 from tiny_model import save_tiny_model
 
 LONG = ["demo", "run", "test", "train", "evaluate", "judge", "sweep", "overlap", "activations"]
+FAMILY = ["--base", "o/b", "--aligned", "o/a"]
 
 
 @pytest.fixture
@@ -168,22 +169,23 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "says"),
     [
-        ["sweep", "--base", "b", "--aligned", "a", "--finetuned", "u=u", "--out", "o", "--side", "top"],
-        ["sweep", "--base", "b", "--aligned", "a", "--finetuned", "u=u", "--out", "o", "--fraction", "2"],
-        ["project", "--base", "b", "--aligned", "a", "--finetuned", "u", "--out", "o", "--method", "up"],
-        ["overlap", "--aligned", "a", "--update", "u", "--out", "o"],
-        ["activations", "--model", "m", "--prompts", "x=y", "--out", "o"],
-        ["run", "study.yaml", "--engine", "slurm"],
+        (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "o", "--side", "top"], "unknown side 'top'"),
+        (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "o", "--fraction", "2"], "fraction 2.0 is outside"),
+        (["project", *FAMILY, "--finetuned", "o/u", "--out", "o", "--method", "up"], "unknown method 'up'"),
+        (["overlap", "--aligned", "o/a", "--update", "u", "--out", "o"], "--update 'u': expected NAME=PATH"),
+        (["activations", "--model", "o/m", "--prompts", "x=y", "--out", "o"], "--prompts: expected useful=FILE"),
+        (["run", "study.yaml", "--engine", "slurm"], "unknown engine 'slurm'"),
     ],
 )
-def test_wrong_arguments_are_reported_before_anything_heavy_is_imported(words):
+def test_wrong_arguments_are_reported_before_anything_heavy_is_imported(words, says):
     code = f"import sys; sys.argv[1:] = {words!r}; import safespan.cli\ntry: safespan.cli.main()\nfinally: "
     code += "print([m for m in ('torch', 'transformers', 'lm_eval') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "[]\n")
     assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
 
 
 def test_decompositions_are_kept_unless_told_not_to(tmp_path, monkeypatch):

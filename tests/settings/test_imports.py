@@ -20,11 +20,55 @@ def test_settings_and_the_command_line_import_no_heavy_library(module):
     assert heavy_imports(f"import {module}") == ("[]", "")
 
 
+def imported_by_command(*words):
+    code = f"import sys; sys.argv = ['safespan', *{words!r}]\nfrom safespan.cli import main\nmain()"
+    return heavy_imports(code)
+
+
 @pytest.mark.parametrize("words", [["run"], ["run", "--dry-run"]])
 def test_a_typo_in_a_study_is_reported_before_any_heavy_import(words, tmp_path):
     study = tmp_path / "study.yaml"
     study.write_text("name: a\nmodels: {base: {modle: x}}\n")
-    code = f"import sys; sys.argv = ['safespan', *{words!r}, {str(study)!r}]\nfrom safespan.cli import main\nmain()"
-    imported, message = heavy_imports(code)
-    assert message == f"safespan: {study}: models.base.modle: Extra inputs are not permitted\n"
-    assert imported == "[]"
+    message = f"safespan: {study}: models.base.modle: Extra inputs are not permitted\n"
+    assert imported_by_command(*words, str(study)) == ("[]", message)
+
+
+FAMILY = ("--base", "o/base", "--aligned", "o/aligned")
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (("test", *FAMILY, "--useful", "o/useful", "--hypothesis", "lox"), "--set"),
+        (("evaluate", "--model", "o/model", "--out", "out"), "--set"),
+        (("judge", "rows.jsonl", "--out", "out"), "--judge rules"),
+        (("train", "useful", "--model", "o/model", "--out", "out"), "useful"),
+    ],
+)
+def test_a_typo_in_a_setting_is_reported_before_any_heavy_import(words, where):
+    message = "Extra inputs are not permitted"
+    name = "rules.sede" if words[0] == "judge" else "sede"
+    assert imported_by_command(*words, "--set", "sede=1") == ("[]", f"safespan: {where}: {name}: {message}\n")
+
+
+GONE = "./gone"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sweep", "--base", GONE, "--aligned", "o/aligned", "--finetuned", "u=o/u", "--out", "out.csv"),
+        ("sweep", *FAMILY, "--finetuned", f"u={GONE}", "--out", "out.csv"),
+        ("sweep", *FAMILY, "--finetuned", "u=o/u", "--safe", GONE, "--out", "out.csv"),
+        ("project", *FAMILY, "--finetuned", GONE, "--out", "out"),
+        ("overlap", "--aligned", "o/aligned", "--update", f"u=o/base+{GONE}", "--out", "out.csv"),
+        ("activations", "--model", GONE, "--prompts", "useful=u.txt", "--prompts", "harmful=h.txt", "--out", "out.csv"),
+        ("evaluate", "--model", GONE, "--out", "out"),
+        ("train", "useful", "--model", GONE, "--out", "out"),
+        ("test", *FAMILY, "--useful", GONE, "--hypothesis", "lox"),
+    ],
+)
+def test_a_model_that_is_not_there_is_refused_before_any_heavy_import(words):
+    forms = "a model folder, hub id[@revision], BASE+ADAPTER or .gguf file"
+    message = f"safespan: no checkpoint at {GONE}: expected {forms}\n"
+    assert imported_by_command(*words) == ("[]", message)

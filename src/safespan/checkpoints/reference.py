@@ -1,7 +1,6 @@
-"""Names of models: a folder, a repository of the Hugging Face hub, a base with an adapter, or a GGUF file."""
+"""Opening of models by name (`settings.model_names`): what is not on disk is downloaded or converted."""
 
 import os
-import re
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -18,15 +17,12 @@ from huggingface_hub.errors import (  # HTTPError is that of the hub's HTTP clie
 from safespan.checkpoints.adapter import AdaptedCheckpoint
 from safespan.checkpoints.reader import Checkpoint
 from safespan.errors import CheckpointError, first_line
-
-FORMS = "a model folder, hub id[@revision], BASE+ADAPTER or .gguf file"
+from safespan.settings.model_names import hub_repository, split_adapter
 
 _FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
 """Weights in safetensors, configuration and tokenizer; no pickled files."""
 _IGNORED = ("*/*", "consolidated*")
 """Subfolders hold other formats and training states; `consolidated*` files hold the same weights again."""
-
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def open_checkpoint(name: str | Path) -> Checkpoint:
@@ -42,7 +38,7 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: there is no such model, it is gated or cannot be reached, or its files are broken.
     """
     text = str(name)
-    pair = _base_and_adapter(text)
+    pair = split_adapter(text)
     checkpoint = AdaptedCheckpoint(*map(_folder, pair)) if pair else Checkpoint(_folder(text))
     checkpoint.name = text
     return checkpoint
@@ -50,24 +46,15 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
 
 def local_place(name: str) -> Path | None:
     """The local path of a model, or of the base of `BASE+ADAPTER`; None if anything must be downloaded."""
-    if pair := _base_and_adapter(name):
+    if pair := split_adapter(name):
         base, adapter = map(local_place, pair)
         return base if adapter else None
     if os.path.exists(name):
         return Path(name)
-    repository, _, revision = name.partition("@")
     try:
-        return _snapshot(repository, revision or None, local_files_only=True)
-    except (LocalEntryNotFoundError, HFValidationError):
+        return _snapshot(*hub_repository(name), local_files_only=True)
+    except (CheckpointError, LocalEntryNotFoundError, HFValidationError):
         return None
-
-
-def _base_and_adapter(name: str) -> tuple[str, str] | None:
-    """BASE and ADAPTER of a name of that form, else None. A base that exists may have a `+` in its name."""
-    if os.path.exists(name) or "+" not in name:
-        return None
-    splits = [(name[: sign.start()], name[sign.end() :]) for sign in re.finditer(r"\+", name)]
-    return next((split for split in splits if os.path.exists(split[0])), splits[0])
 
 
 def _folder(name: str) -> Path:
@@ -79,10 +66,7 @@ def _folder(name: str) -> Path:
         return convert_gguf(path)
     if os.path.isdir(path):  # unlike Path's, False for a name that no file can have
         return path
-    repository, _, revision = name.partition("@")
-    if os.path.isfile(path) or not _HUB_ID.fullmatch(repository):
-        raise CheckpointError(f"no checkpoint at {name}: expected {FORMS}")
-    return _download(repository, revision or None)
+    return _download(*hub_repository(name))
 
 
 def _snapshot(repository: str, revision: str | None, local_files_only: bool) -> Path:

@@ -1,11 +1,20 @@
-"""The Typer application, and the options that several commands share."""
+"""The Typer application, the frame of its long commands, and the options that several of them share."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from safespan.cli.output import CommandOutput, Json, Quiet, emit, progress
 from safespan.errors import ConfigError
+from safespan.progress import is_main_process
+from safespan.settings import ExecutionConfig
+from safespan.settings.model_names import FORMS, check_model_name
+from safespan.settings.names import ENGINES, check_choices
+
+Work = Callable[..., CommandOutput]
 
 app = typer.Typer(
     help="Does a safety subspace exist in this language model? Projection and overlap experiments, measured.",
@@ -14,13 +23,73 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def model_option(text: str) -> Any:
+    """An option that names a model. A name that cannot be one is refused while the command line is read."""
+    escaped = text.replace("[", r"\[")  # square brackets are markup of rich
+    return typer.Option(help=escaped, callback=lambda name: check_model_name(name) if name else name)
+
+
+Model = Annotated[str, model_option(FORMS)]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="change a field: FIELD=VALUE, such as seed=1; repeatable")
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="neither use nor keep decompositions on disk")]
-Engine = Annotated[str | None, typer.Option(help="where work runs: local, or ray, a Ray cluster", show_default="local")]
-Address = Annotated[str | None, typer.Option(help="of the Ray cluster", show_default="one is started on this machine")]
-RunOut = Annotated[Path | None, typer.Option(help="run folder", show_default="runs/ and the study's file name")]
+EvaluationFile = Annotated[
+    Path | None,
+    typer.Option(help="YAML with a study's evaluation fields", show_default="gsm8k and advbench, judged by rules"),
+]
+
+
+def command(name: str | None = None) -> Callable[[Work], Work]:
+    """Register a long command: its work is done inside the progress display, then its output is printed.
+
+    The command has the options of the function, then --quiet and --json. A parameter `execution` of the function stands
+    for the options --engine, --address and --no-cache.
+
+    Args:
+        name: of the command; unset: the function's.
+    """
+
+    def register(function: Work) -> Work:
+        own = dict(inspect.signature(function).parameters)
+        shared = inspect.signature(_execution).parameters if own.pop("execution", None) else {}
+
+        def run(quiet: Quiet = False, as_json: Json = False, **options: Any) -> None:
+            with progress(quiet):
+                if shared:
+                    options["execution"] = _execution(**{option: options.pop(option) for option in shared})
+                output = function(**options)
+            if is_main_process():
+                emit(output, quiet, as_json)
+
+        *printing, _ = inspect.signature(run).parameters.values()
+        parameters = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in (*own.values(), *shared.values(), *printing)
+        ]
+        # Typer reads both.
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(name or function.__name__, help=function.__doc__)(run)
+        return function
+
+    return register
+
+
+def _execution(
+    engine: Annotated[
+        str | None, typer.Option(help="where work runs: local, or ray, a Ray cluster", show_default="local")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="of the Ray cluster", show_default="one is started on this machine")
+    ] = None,
+    no_cache: NoCache = False,
+) -> ExecutionConfig:
+    """The settings with the fields set that are given on the command line."""
+    check_choices("engine", [engine or "local"], ENGINES)
+    fields = {"engine": engine, "address": address, "cache": "false" if no_cache else None}
+    return ExecutionConfig.model_validate({field: value for field, value in fields.items() if value})
 
 
 def pairs(options: list[str], option: str) -> dict[str, str]:
@@ -38,3 +107,20 @@ def pairs(options: list[str], option: str) -> dict[str, str]:
             raise ConfigError(f"{option}: the name {name!r} is given twice")
         named[name] = folder
     return named
+
+
+def model_pairs(options: list[str], option: str) -> dict[str, str]:
+    """Split NAME=MODEL pairs; each MODEL is checked as by `check_model_name`."""
+    return {name: check_model_name(model) for name, model in pairs(options, option).items()}
+
+
+def prompt_files(options: list[str]) -> dict[str, str]:
+    """The files of useful and of harmful prompts.
+
+    Raises:
+        ConfigError: other classes than these are given.
+    """
+    files = pairs(options, "--prompts")
+    if set(files) != {"useful", "harmful"}:
+        raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
+    return files

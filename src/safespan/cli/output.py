@@ -1,17 +1,18 @@
 """What long commands print: progress on standard error, what they found on standard output."""
 
-import json
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic_core import to_json
+
+from safespan.progress import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,16 +39,10 @@ class CommandOutput:
 @contextmanager
 def progress(quiet: bool) -> Iterator[None]:
     """Show progress on standard error; if quiet, neither progress nor warnings."""
-    from safespan.progress import shown
-
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), nullcontext() if quiet else shown():
         # FutureWarnings of libraries are of no use to users.
         warnings.simplefilter("ignore", Warning if quiet else FutureWarning)
-        if not quiet:
-            with shown():
-                yield
-            return
-        logging.disable(logging.WARNING)
+        logging.disable(logging.WARNING if quiet else logging.NOTSET)
         try:
             yield
         finally:
@@ -56,8 +51,8 @@ def progress(quiet: bool) -> Iterator[None]:
 
 def emit(output: CommandOutput, quiet: bool, as_json: bool) -> None:
     """Print the output of a command: as lines, as one JSON object, or only the paths of the results."""
-    if as_json:
-        typer.echo(json.dumps(_plain(output.values), indent=2, ensure_ascii=False, default=str))
+    if as_json:  # NaN and Inf, which JSON does not have, are null
+        typer.echo(to_json(output.values, indent=2, inf_nan_mode="null", fallback=str).decode())
     elif quiet:
         for path in output.written:
             typer.echo(path)
@@ -83,12 +78,3 @@ def _print(line: "str | Table") -> None:
     # A file has no width; a terminal folds cells that are too wide for it.
     Console(width=None if sys.stdout.isatty() else 240, force_terminal=sys.stdout.isatty()).print(line)
     typer.echo()
-
-
-def _plain(value: object) -> object:
-    """The value with None for NaN and Inf, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,102 +1,165 @@
-"""Commands that run a whole study."""
+"""Commands that run a whole study, list or test hypotheses, and write pages from runs that are done."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from safespan.cli.app import Address, Engine, NoCache, RunOut, Settings, app
-from safespan.cli.output import CommandOutput, Json, Quiet, emit, progress
-from safespan.settings.names import ENGINES, check_choices
+from safespan.cli.app import EvaluationFile, Model, Settings, app, command, model_option, prompt_files
+from safespan.cli.output import CommandOutput
+from safespan.settings import PAPER, ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
+from safespan.settings.names import check_choices, hypothesis_names
+from safespan.settings.reading import read_fields
+
+OptionalModel = Annotated[str | None, model_option("named in the same ways")]
+RunOut = Annotated[Path | None, typer.Option(help="run folder", show_default="runs/ and the study's file name")]
 
 
 @app.command()
-def demo(
-    out: RunOut = None,
-    settings: Settings = None,
-    engine: Engine = None,
-    address: Address = None,
-    no_cache: NoCache = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="run folder of a study")],
+    no_generations: Annotated[
+        bool, typer.Option("--no-generations", help="leave out what the models said, which can be harmful to read")
+    ] = False,
 ) -> None:
-    """Grow the embedded model family and run the paper's four experiments on it: about four minutes on two cores."""
-    all_settings = _settings(settings, engine, address, no_cache)
-    from safespan.settings.study import bundled_study
+    """Write a run's report again from its tables."""
+    from safespan.report import write_report
+    from safespan.results.run_folder import RunFolder
 
-    _run(bundled_study("organism"), out or Path("runs/demo"), all_settings, quiet, as_json)
+    typer.echo(f"report: {write_report(RunFolder(run_dir), not no_generations)}")
 
 
 @app.command()
+def compare(
+    run_dirs: Annotated[list[Path], typer.Argument(help="run folders of two or more studies")],
+    out: Annotated[Path, typer.Option(help="folder for the page and its figures")] = Path("runs/comparison"),
+) -> None:
+    """Put several runs side by side on one page: other models, other seeds."""
+    from safespan.report import write_comparison
+    from safespan.results.run_folder import RunFolder
+
+    typer.echo(f"comparison: {write_comparison([RunFolder(folder) for folder in run_dirs], out)}")
+
+
+@command()
+def demo(execution: ExecutionConfig, out: RunOut = None, settings: Settings = None) -> CommandOutput:
+    """Grow the embedded model family and run the paper's four experiments on it: about four minutes on two cores."""
+    return _run(_study(bundled_study("organism"), settings, execution), out or Path("runs/demo"))
+
+
+@command()
 def run(
     study: Annotated[Path, typer.Argument(help="study file; studies/ holds examples")],
+    execution: ExecutionConfig,
     out: RunOut = None,
     settings: Settings = None,
-    engine: Engine = None,
-    address: Address = None,
-    no_cache: NoCache = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say what would be done; no network, nothing written")
     ] = False,
-) -> None:
+) -> CommandOutput:
     """Run a study, stage by stage, into a run folder. Finished stages and points are not done again."""
+    config = _study(study, settings, execution)
     out = out or Path("runs") / study.stem
-    all_settings = _settings(settings, engine, address, no_cache)
     if not dry_run:
-        return _run(study, out, all_settings, quiet, as_json)
-    from safespan.settings.study import load_study
-
-    config = load_study(study, all_settings)
+        return _run(config, out)
     from safespan.study.plan import plan
 
     lines = plan(config, out)
-    emit(CommandOutput({"plan": lines}, lines, []), quiet, as_json)
+    return CommandOutput({"plan": lines}, lines, [])
 
 
-@app.command()
+@command()
 def rerun(
     manifest: Annotated[Path, typer.Argument(help="manifest.json of a run")],
     out: Annotated[
         Path | None, typer.Option(help="run folder", show_default="the run's own folder with -again behind its name")
     ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+) -> CommandOutput:
     """Run a study again from its manifest, and warn of versions, hardware, inputs and tables that differ."""
     from safespan.study.rerun import rerun
 
     folder = manifest.absolute().parent
     out = out or folder.with_name(f"{folder.name}-again")
-    with progress(quiet):
-        report = rerun(manifest, out, shlex.join(["safespan", *sys.argv[1:]]))
-    _emit_summary(out, report, quiet, as_json)
+    rerun(manifest, out, _typed())
+    return _results(out)
 
 
-def _settings(settings: list[str] | None, engine: str | None, address: str | None, no_cache: bool) -> list[str]:
-    """The settings, with those of the options that are fields of the study."""
-    check_choices("engine", [engine or "local"], ENGINES)
-    options = {"engine": engine, "address": address, "cache": "false" if no_cache else None}
-    return [*(settings or []), *(f"execution.{field}={value}" for field, value in options.items() if value)]
+@app.command()
+def hypotheses() -> None:
+    """List the claims about where safety lies: name, paper, what it needs, what it says."""
+    from safespan.subspaces import find_hypothesis
+
+    for name in hypothesis_names():
+        hypothesis = find_hypothesis(name)
+        needs = f" (needs {', '.join(sorted(hypothesis.needs))})" if hypothesis.needs else ""
+        typer.echo(f"{name:<20}{hypothesis.paper:<34}{hypothesis.claim}{needs}")
 
 
-def _run(study: Path, out: Path, settings: list[str], quiet: bool, as_json: bool) -> None:
-    from safespan.settings.study import load_study
+@command("test")
+def run_test(
+    hypothesis: Annotated[list[str], typer.Option(help="name, as `safespan hypotheses` lists it; repeatable")],
+    base: Model,
+    aligned: Model,
+    execution: ExecutionConfig,
+    useful: OptionalModel = None,
+    harmful: OptionalModel = None,
+    contaminated: Annotated[
+        str | None, model_option("fine-tune on useful and some harmful data: u and h of one model, if given")
+    ] = None,
+    safe: OptionalModel = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(help="useful=FILE and harmful=FILE, for hypotheses that need activations: .txt, .jsonl or .csv"),
+    ] = None,
+    config: EvaluationFile = None,
+    out: Annotated[Path, typer.Option(help="run folder")] = Path("runs/test"),
+    settings: Settings = None,
+) -> CommandOutput:
+    """Test claimed safety subspaces on your own models, against random controls of the same energy."""
+    check_choices("hypothesis", hypothesis, hypothesis_names())
+    roles = {"base": base, "aligned": aligned, "useful": useful, "harmful": harmful, "contaminated": contaminated}
+    models = {role: {"model": model} for role, model in roles.items() if model}
+    study: dict[str, Any] = {
+        "name": f"Test of {', '.join(hypothesis)}",
+        "models": {**models, "safe": {"model": safe}} if safe else models,
+        "evaluation": read_fields(config) if config else PAPER,
+        "projection": None,
+        "overlap": None,
+        "verdict": {"hypotheses": hypothesis},
+        "execution": execution.model_dump(exclude_unset=True),
+    }
+    if prompts:
+        study["activations"] = {**prompt_files(prompts), "models": list(models)}
+    return _run(check_settings(study, StudyConfig, settings or [], "--set"), out, verdicts=True)
 
-    config = load_study(study, settings)  # a wrong value is reported before the model libraries are imported
+
+def _study(path: Path, settings: list[str] | None, execution: ExecutionConfig) -> StudyConfig:
+    """A study with its settings; options that were given win."""
+    given = execution.model_dump(exclude_unset=True)
+    options = [f"execution.{field}={json.dumps(value)}" for field, value in given.items()]
+    return load_study(path, [*(settings or []), *options])
+
+
+def _run(config: StudyConfig, out: Path, verdicts: bool = False) -> CommandOutput:
     from safespan.study.run import run_study
 
-    with progress(quiet):
-        report = run_study(config, out, shlex.join(["safespan", *sys.argv[1:]]))
-    _emit_summary(out, report, quiet, as_json)
+    run_study(config, out, _typed())
+    return _results(out, verdicts)
 
 
-def _emit_summary(out: Path, report: Path, quiet: bool, as_json: bool) -> None:
-    from safespan.report.summary import summary, summary_tables
-    from safespan.results.run_folder import RunFolder
+def _results(out: Path, verdicts: bool = False) -> CommandOutput:
+    """The results of the run in a folder, if wanted with the verdicts in words."""
+    from safespan.report.summary import summary, summary_tables, verdict_lines
+    from safespan.results import RunFolder
 
     run = RunFolder(out)
-    emit(CommandOutput(summary(run), [*summary_tables(run), f"report: {report}"], [report]), quiet, as_json)
+    words = verdict_lines(run) if verdicts else []
+    return CommandOutput(summary(run), [*summary_tables(run), *words, f"report: {run.report}"], [run.report])
+
+
+def _typed() -> str:
+    """The command as it was typed, for the manifest."""
+    return shlex.join(["safespan", *sys.argv[1:]])

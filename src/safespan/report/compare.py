@@ -6,11 +6,9 @@ from pathlib import Path
 import polars as pl
 
 from safespan.errors import DataError
-from safespan.files.atomic import write_text
 from safespan.report import charts, tables
-from safespan.report.page import figures_of, margin_of, read_results, render
+from safespan.report.page import margin_of, read_results, write_page
 from safespan.report.sections import Section, section
-from safespan.report.static import write_figures
 from safespan.report.verdict import reported
 from safespan.results import TABLES, RunFolder
 
@@ -45,22 +43,17 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
     }
     margins = {margin_of(manifest) for manifest in manifests.values()}
     verdict = charts.forest(all_runs["estimates"], margins.pop() if len(margins) == 1 else None, by="run")
-    shown = _sections(all_runs)
-    figures = figures_of(verdict, shown)
-    write_figures(out / "figures", figures)
-    page = render(
+    return write_page(
+        out / "comparison.html",
         "compare.html.j2",
-        figures,
+        verdict,
+        _sections(all_runs),
         title=f"{len(names)} runs compared",
         manifests=manifests,
         verdicts={name: {report.name: report for report in reported(results[name])} for name in names},
         hypotheses=list(dict.fromkeys(all_runs["verdicts"]["hypothesis"])),
-        verdict=verdict,
         models={name: tables.model_rows(results[name]["models"]) for name in names},
-        sections=shown,
     )
-    write_text(out / "comparison.html", page)
-    return out / "comparison.html"
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

@@ -1,7 +1,6 @@
 """The report: one page that works from disk with no network, and its figures as files."""
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -39,40 +38,39 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
     """
     results = read_results(run)
     manifest = run.read_manifest()
-    shown = sections(results)
     reports = reported(results)
     verdict = charts.forest(results["estimates"], margin_of(manifest))
     rows, total = responses(run, results["models"]["model"].to_list()) if generations else ([], 0)
-    figures = figures_of(verdict, shown)
-    write_figures(run.figures, figures)
-    page = render(
+    return write_page(
+        run.report,
         "report.html.j2",
-        figures,
+        verdict,
+        sections(results),
         manifest=manifest,
         config=json.dumps(manifest.config, indent=2, ensure_ascii=False),
         verdicts=reports,
         outcomes=outcome_names(reports),
         summary=summary_sentence(results["verdicts"]),
-        verdict=verdict,
         measures=MEASURES,
-        facts=_facts(results),
+        facts=[
+            *tables.halfway_facts(results["projection"], _FINETUNE),
+            *tables.overlap_facts(results["overlap"]),
+            *tables.activation_facts(results["activations"]),
+            *tables.judge_facts(results["models"], results["projection"]),
+        ],
         models=tables.model_rows(results["models"]),
-        sections=shown,
         responses={"columns": COLUMNS, "rows": rows},
         total=total,
         left_out=not generations,
     )
-    write_text(run.report, page)
-    return run.report
 
 
-def figures_of(verdict: charts.Figure | None, shown: list[Section]) -> list[charts.Figure]:
-    """All figures of a page in order."""
-    return [*([verdict] if verdict else []), *(figure for section in shown for figure in section.figures)]
-
-
-def render(template: str, figures: list[charts.Figure], **values: object) -> str:
-    """A page from its template, with the charts' specifications and all that draws them."""
+def write_page(
+    page: Path, template: str, verdict: charts.Figure | None, shown: list[Section], **values: object
+) -> Path:
+    """Write a page with all that draws its charts, and the charts as files into `figures/` beside it."""
+    figures = [*([verdict] if verdict else []), *(figure for section in shown for figure in section.figures)]
+    write_figures(page.parent / "figures", figures)
     environment = Environment(
         loader=PackageLoader("safespan.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined,
@@ -80,8 +78,10 @@ def render(template: str, figures: list[charts.Figure], **values: object) -> str
     environment.filters |= TEXTS
     # Columns in the tables' order, and no space spent between them.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
-    specs = {figure.name: {**figure.spec, "title": ""} for figure in figures}  # the page has it as a heading
-    return environment.get_template(template).render(specs=specs, bundle=_bundle(), **values)
+    values |= {"specs": {figure.name: {**figure.spec, "title": ""} for figure in figures}}  # headings are the titles
+    text = environment.get_template(template).render(values, verdict=verdict, sections=shown, bundle=_bundle())
+    write_text(page, text)
+    return page
 
 
 @cache
@@ -107,12 +107,3 @@ def margin_of(manifest: Manifest) -> float | None:
     verdict = manifest.config.get("verdict")
     margin = verdict.get("margin") if isinstance(verdict, dict) else None
     return float(margin) if isinstance(margin, int | float) else None
-
-
-def _facts(results: Mapping[str, pl.DataFrame]) -> list[str]:
-    return [
-        *tables.halfway_facts(results["projection"], _FINETUNE),
-        *tables.overlap_facts(results["overlap"]),
-        *tables.activation_facts(results["activations"]),
-        *tables.judge_facts(results["models"], results["projection"]),
-    ]

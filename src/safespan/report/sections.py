@@ -27,6 +27,7 @@ _PROJECTIONS = {
 
 def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
     """The sections between the models and the generations, in the order of the experiments."""
+    depth = tables.separation_facts(results["separation"], results["activations"])
     return [
         section(
             "controls",
@@ -46,28 +47,6 @@ def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
             )
             for method, text in _PROJECTIONS.items()
         ),
-        *_overlaps(results),
-        section(
-            "removed",
-            "Where the energy goes",
-            "What each projection removes, by layer and by module.",
-            "removed_energy",
-            *(charts.removed_energy(results["removed_energy"], place) for place in ("layer", "module")),
-        ),
-        section(
-            "spectra",
-            "Spectra of the updates",
-            "How many directions an update has, and how unequal they are.",
-            "spectra",
-            charts.spectra(results["spectra"]),
-        ),
-    ]
-
-
-def _overlaps(results: Mapping[str, pl.DataFrame]) -> list[Section]:
-    """Overlap of updates, and of activations."""
-    depth = tables.separation_facts(results["separation"], results["activations"])
-    return [
         section(
             "overlap",
             "Overlap of updates",
@@ -83,6 +62,20 @@ def _overlaps(results: Mapping[str, pl.DataFrame]) -> list[Section]:
             "activations",
             charts.activation_overlap(results["activations"]),
             charts.separation(results["separation"]),
+        ),
+        section(
+            "removed",
+            "Where the energy goes",
+            "What each projection removes, by layer and by module.",
+            "removed_energy",
+            *(charts.removed_energy(results["removed_energy"], place) for place in ("layer", "module")),
+        ),
+        section(
+            "spectra",
+            "Spectra of the updates",
+            "How many directions an update has, and how unequal they are.",
+            "spectra",
+            charts.spectra(results["spectra"]),
         ),
     ]
 

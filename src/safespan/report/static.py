@@ -3,11 +3,12 @@
 import copy
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import vl_convert
 
 from safespan.files.atomic import atomic_path
-from safespan.report.charts.figure import Figure, Spec
+from safespan.report.charts.figure import Figure
 
 _WIDTH = 504
 """Points: seven inches, the text of a page in two columns."""
@@ -36,7 +37,7 @@ def write_figures(folder: Path, figures: Iterable[Figure]) -> None:
             (part / f"{figure.name}.pdf").write_bytes(vl_convert.vegalite_to_pdf(spec, config=_CONFIG))
 
 
-def paper_size(spec: Spec) -> Spec:
+def paper_size(spec: dict[str, Any]) -> dict[str, Any]:
     """The specification with as many panels to a row as stay legible, together as wide as a page's text.
 
     The title is left out: a paper has it in the caption.

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from safespan.report.page import read_results
 from safespan.report.tables import Cell, model_rows
-from safespan.report.verdict import d_text, outcome_names, reported, words_of
+from safespan.report.verdict import d_text, number, outcome_names, reported, verdict_text, words_of
 from safespan.results.run_folder import RunFolder
 from safespan.results.tables import VerdictRow
 
@@ -53,6 +53,22 @@ def summary(run: RunFolder) -> dict[str, object]:
             for row in results["verdicts"].rows(named=True)
         ],
     }
+
+
+def verdict_lines(run: RunFolder) -> list[str]:
+    """The verdicts of a run in words, and the figures behind them."""
+    lines = []
+    for report in reported(read_results(run)):
+        lines.append(f"{report.name}: {report.verdict}. {report.words}.")
+        lines += [f"  {outcome}: {verdict_text(under)}; {under.reason}" for outcome, under in report.outcomes.items()]
+        for impact in report.impact:
+            figures = ", ".join(
+                f"{name.replace('_', ' ')} {own:.2f} (controls {number(impact.controls[name])})"
+                for name, own in impact.own.items()
+                if own is not None
+            )
+            lines.append(f"  {impact.method}, {impact.energy_kept:.0%} of the energy kept: {figures}")
+    return lines
 
 
 def _table(first: str, others: Sequence[str]) -> Table:

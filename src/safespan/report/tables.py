@@ -49,19 +49,17 @@ def model_rows(models: pl.DataFrame) -> list[ModelRates]:
     """The un-projected models in the order of the table."""
     rows = []
     for row in models.iter_rows(named=True):
-        cells = []
-        for name, count in _RATES.items():
-            rate, n = row[name], row[count] or 0
-            if count == "n_harmful":
-                n -= row["n_judge_failed"] or 0  # rates are over what was judged
-            if rate is None or n <= 0 or not 0 <= rate <= 1:
-                cells.append(Cell("–", ""))
-                continue
-            low, high = wilson(round(rate * n), n)
-            interval = f"{100 * low:.1f} – {100 * high:.1f}"
-            cells.append(Cell(f"{100 * rate:.1f}", interval))
+        judged = {**row, "n_harmful": (row["n_harmful"] or 0) - (row["n_judge_failed"] or 0)}  # rates are over these
+        cells = [_cell(row[name], judged[count] or 0) for name, count in _RATES.items()]
         rows.append(ModelRates(row["model"], cells, number(row["harmfulness"])))
     return rows
+
+
+def _cell(rate: float | None, n: int) -> Cell:
+    if rate is None or n <= 0 or not 0 <= rate <= 1:
+        return Cell("–", "")
+    low, high = wilson(round(rate * n), n)
+    return Cell(f"{100 * rate:.1f}", f"{100 * low:.1f} – {100 * high:.1f}")
 
 
 def mean(table: pl.DataFrame, column: str) -> float:

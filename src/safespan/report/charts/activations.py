@@ -3,11 +3,12 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import ONE, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
+from safespan.report.charts.figure import ONE, Figure, band, chart_of, curve, series, unique
 from safespan.report.charts.overlap import overlap_panel
 from safespan.report.tables import HALVES, HALVES_NAME, PLACED, nearest
 
 _KINDS = {"raw": "#A67C00", "centred": "#7A5CC7", "useful halves": "#2A7F8E", "harmful halves": "#B5476B"}
+_LAYER = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
 _PROBES = {"linear probe": "#0072B2", "difference of means": "#D55E00"}
 
 
@@ -25,16 +26,15 @@ def activation_overlap(activations: pl.DataFrame, by: str = "model") -> Figure |
     rows = rows.filter(~HALVES | pl.col("centered"), energy_fraction=energy).select(
         pl.col(by).alias("panel"), "layer", kind.alias("series"), "mso", "mso_random", "k_x", "k_y"
     )
-    encodings = series(rows, "series", _KINDS, "Activations")
-    x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
-    return panels_figure(
+    names = series(rows, "series", _KINDS, "Activations")
+    return Figure(
         "activation_overlap",
         f"Overlap of useful and harmful activations by layer, energy {energy:g}",
         "How much of their leading directions useful and harmful prompts share, dashed the random floor. Raw "
         "activations share their mean, which alone lifts the overlap; centred ones do not. Halves, where measured: two "
         "random halves of one class, centred, the most overlap to be had from so few prompts.",
         f"Line charts of activation overlap by layer, raw and centred, one panel per {by}.",
-        [overlap_panel(rows, x, encodings, name, 240, False) for name in unique(rows, "panel")],
+        [overlap_panel(rows, _LAYER, names, panel, 240, False) for panel in unique(rows, "panel")],
         3,
         {"rows": rows},
     )
@@ -50,7 +50,7 @@ def separation(table: pl.DataFrame, by: str = "model") -> Figure | None:
     rows = pl.concat(parts).drop_nulls("auroc")
     if rows.is_empty():
         return None
-    return panels_figure(
+    return Figure(
         "separation",
         "Useful and harmful prompts told apart by one direction",
         "AUROC on held-out prompts of a linear probe and of the difference of the classes' means, at each layer; bands "
@@ -63,16 +63,10 @@ def separation(table: pl.DataFrame, by: str = "model") -> Figure | None:
     )
 
 
-def _auroc_panel(rows: pl.DataFrame, panel: str) -> Panel:
-    encodings = series(rows, "series", _PROBES, "Direction")
-    x = alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
-    base = chart_of(panel=panel).encode(x=x, color=encodings.color)
-    scale = alt.Scale(domain=[0.4, 1], clamp=True)
-    title = "AUROC, held out"
-    y = alt.Y("auroc:Q", title=title, scale=scale)
-    band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q")
+def _auroc_panel(rows: pl.DataFrame, panel: str) -> alt.LayerChart | alt.FacetChart:
+    color, shape = series(rows, "series", _PROBES, "Direction")
+    base = chart_of(panel=panel).encode(x=_LAYER, color=color)
+    y = alt.Y("auroc:Q", title="AUROC, held out", scale=alt.Scale(domain=[0.4, 1], clamp=True))
     coin = alt.Chart(ONE).mark_rule(strokeDash=[4, 3]).encode(y=alt.datum(0.5))
-    line = base.mark_line(strokeWidth=2).encode(y=y)
-    hover = tooltip(rows, ["series", "layer", "auroc", "low", "high"])
-    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings.shape, tooltip=hover)
-    return alt.layer(band, coin, line, points, title=panel, width=240, height=150)
+    line = curve(base, rows, y, shape, ["series", "layer", "auroc", "low", "high"], 40)
+    return alt.layer(band(base, y, "low", "high", 0.15), coin, *line, title=panel, width=240, height=150)

@@ -3,19 +3,7 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import (
-    SUBSPACES,
-    UNIT,
-    UPDATES,
-    Figure,
-    Panel,
-    Series,
-    chart_of,
-    panels_figure,
-    series,
-    tooltip,
-    unique,
-)
+from safespan.report.charts.figure import SUBSPACES, UNIT, UPDATES, Figure, band, chart_of, curve, dots, series, unique
 from safespan.report.tables import nearest
 
 _BINS = 24
@@ -37,7 +25,7 @@ def removed_energy(removed: pl.DataFrame, place: str) -> Figure | None:
     )
     finetunes = unique(rows, "finetune")
     panels = [_removed_panel(rows, place, method, name) for method in unique(rows, "method") for name in finetunes]
-    return panels_figure(
+    return Figure(
         f"removed_by_{place}",
         f"Energy removed by {place}, fraction {fraction:g}",
         f"The share of each {place}'s own update that the projection takes away; grey bars show how much of the whole "
@@ -50,8 +38,8 @@ def removed_energy(removed: pl.DataFrame, place: str) -> Figure | None:
     )
 
 
-def _removed_panel(rows: pl.DataFrame, place: str, method: str, finetune: str) -> Panel:
-    colours = series(rows, "subspace", SUBSPACES, "Subspace")
+def _removed_panel(rows: pl.DataFrame, place: str, method: str, finetune: str) -> alt.LayerChart | alt.FacetChart:
+    color, shape = series(rows, "subspace", SUBSPACES, "Subspace")
     axis = alt.Axis(labelAngle=-50, labelOverlap="greedy" if place == "layer" else False, labelLimit=110)
     x = alt.X(f"{place}:N", title=place.capitalize(), sort=unique(rows, place), axis=axis)
     y = alt.Y("removed_energy:Q", title="Energy removed", scale=UNIT)
@@ -60,11 +48,8 @@ def _removed_panel(rows: pl.DataFrame, place: str, method: str, finetune: str) -
         .mark_bar(color="#8888", width=12)
         .encode(x=x, y=alt.Y("share_of_update:Q"), tooltip=[f"{place}:N", "share_of_update:Q"])
     )
-    base = chart_of(finetune=finetune, method=method).encode(x=x, y=y, color=colours.color, detail="seed:N")
-    points = base.mark_point(filled=True, size=45, opacity=1).encode(
-        shape=colours.shape,
-        tooltip=tooltip(rows, ["subspace", place, "removed_energy", "share_of_update"]),
-    )
+    base = chart_of(finetune=finetune, method=method).encode(x=x, y=y, color=color, detail="seed:N")
+    points = dots(base, rows, ["subspace", place, "removed_energy", "share_of_update"], shape=shape)
     # Layers are in order, modules are not: nothing lies between two of them.
     lines = [base.mark_line(strokeWidth=1.5)] if place == "layer" else []
     return alt.layer(bars, *lines, points, title=f"{finetune}, {method}", width=240, height=160)
@@ -76,14 +61,14 @@ def spectra(table: pl.DataFrame) -> Figure | None:
         return None
     curves, ranks = _curves(table), _ranks(table)
     colours = series(table, "update", UPDATES, "Update")
-    return panels_figure(
+    return Figure(
         "spectra",
         "Spectra of the updates",
         "Left: singular values of each update over the largest, median over weight matrices; the band holds 80 % of "
         "them. Right: effective rank, the exponential of the entropy of the singular values, over the full rank. A "
         "flat spectrum has no preferred subspace; a steep one has few directions to take away.",
         "Line chart of relative singular values, and points of effective rank by module, for every update.",
-        [_curves_panel(curves, colours), _ranks_panel(ranks, colours)],
+        [_curves_panel(curves, *colours), _ranks_panel(ranks, *colours)],
         2,
         {"rows": curves, "ranks": ranks},
     )
@@ -117,36 +102,29 @@ def _ranks(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _curves_panel(curves: pl.DataFrame, colours: Series) -> Panel:
+def _curves_panel(curves: pl.DataFrame, color: alt.Color, shape: alt.Shape) -> alt.LayerChart | alt.FacetChart:
     base = chart_of().encode(
         x=alt.X("depth:Q", title="Place among the singular values (0: first, 1: last)", scale=UNIT),
-        color=colours.color,
+        color=color,
     )
     scale = alt.Scale(type="log", domain=[1e-4, 1], clamp=True)
-    title = "Singular value over the largest"
-    y = alt.Y("median:Q", title=title, scale=scale)
-    hover = tooltip(curves, ["update", "depth", "median", "low", "high", "tensors"])
+    y = alt.Y("median:Q", title="Singular value over the largest", scale=scale)
+    hover = ["update", "depth", "median", "low", "high", "tensors"]
     return alt.layer(
-        base.mark_area(opacity=0.1).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q"),
-        base.mark_line(strokeWidth=2).encode(y=y),
-        base.mark_point(filled=True, size=30, opacity=1).encode(y=y, shape=colours.shape, tooltip=hover),
+        band(base, y, "low", "high", 0.1),
+        *curve(base, curves, y, shape, hover, 30),
         title="Singular values, median over tensors",
         width=380,
         height=240,
     )
 
 
-def _ranks_panel(ranks: pl.DataFrame, colours: Series) -> Panel:
+def _ranks_panel(ranks: pl.DataFrame, color: alt.Color, shape: alt.Shape) -> alt.Chart:
     modules = unique(ranks, "module")
-    return (
-        chart_of("ranks")
-        .mark_point(filled=True, size=60, opacity=1)
-        .encode(
-            x=alt.X("share:Q", title="Effective rank over full rank", scale=UNIT),
-            y=alt.Y("module:N", title=None, sort=modules, axis=alt.Axis(labelLimit=130, grid=True)),
-            color=colours.color,
-            shape=colours.shape,
-            tooltip=tooltip(ranks, ["update", "module", "share", "effective_rank", "stable_rank", "n"]),
-        )
-        .properties(title="Effective rank, median over layers", width=380, height=max(120, 20 * len(modules)))
+    base = chart_of("ranks").encode(
+        x=alt.X("share:Q", title="Effective rank over full rank", scale=UNIT),
+        y=alt.Y("module:N", title=None, sort=modules, axis=alt.Axis(labelLimit=130, grid=True)),
+        color=color,
     )
+    points = dots(base, ranks, ["update", "module", "share", "effective_rank", "stable_rank", "n"], 60, shape=shape)
+    return points.properties(title="Effective rank, median over layers", width=380, height=max(120, 20 * len(modules)))

@@ -24,8 +24,6 @@ UPDATES = {
 _OTHERS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#A67C00", "#7A5CC7", "#2A7F8E", "#C8475F")
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 
-Spec = dict[str, Any]
-"""A Vega-Lite specification."""
 ROWS = "rows"
 """The name of a figure's own data."""
 ONE = alt.InlineData(values=[{}])
@@ -34,56 +32,38 @@ UNIT = alt.Scale(domain=[0, 1])
 
 
 @dataclass(frozen=True)
-class Series:
-    """Colour and shape of a named series."""
-
-    color: alt.Color
-    shape: alt.Shape
-
-
-@dataclass(frozen=True)
 class Figure:
-    """A chart with the words that belong to it.
+    """Panels side by side with the words that belong to them.
 
     Attributes:
         description: what the chart is, for those who cannot see it.
-        chart: refers to its data by name.
+        panels: refer to their data by name.
+        columns: panels to a row where there is room.
         data: name -> table; `rows` is what is shown and saved as the data of the chart.
+        choice: a parameter of the chart that readers set.
     """
 
     name: str
     title: str
     caption: str
     description: str
-    chart: alt.ConcatChart | Panel
+    panels: Sequence[Panel]
+    columns: int
     data: Mapping[str, pl.DataFrame]
+    choice: alt.Parameter | None = None
 
     @property
-    def spec(self) -> Spec:
-        """The Vega-Lite specification, with its data."""
-        spec: Spec = self.chart.properties(title=self.title, description=self.description).to_dict(validate=False)
+    def spec(self) -> dict[str, Any]:
+        """The Vega-Lite specification, with its data: four digits, which is more than a chart can show, and no NaN."""
+        chart = alt.concat(*self.panels, columns=self.columns, spacing=24)
+        chart = chart.properties(title=self.title, description=self.description)
+        spec: dict[str, Any] = (chart.add_params(self.choice) if self.choice else chart).to_dict(validate=False)
         del spec["config"]  # Altair's default theme fixes sizes and colours that the page sets for itself
-        spec["datasets"] = {name: values(table) for name, table in self.data.items()} | spec.get("datasets", {})
-        return spec
-
-
-def values(table: pl.DataFrame) -> list[dict[str, object]]:
-    """Rows for a specification: four digits, which is more than a chart can show, and no NaN, which JSON has not."""
-    return table.with_columns(pl.selectors.float().fill_nan(None).round(4)).to_dicts()
-
-
-def panels_figure(
-    name: str,
-    title: str,
-    caption: str,
-    description: str,
-    panels: Sequence[Panel],
-    columns: int,
-    data: Mapping[str, pl.DataFrame],
-) -> Figure:
-    """A figure of several panels, `columns` to a row where there is room."""
-    chart = alt.concat(*panels, columns=columns, spacing=24)
-    return Figure(name, title, caption, description, chart, data)
+        rows = {
+            name: table.with_columns(pl.selectors.float().fill_nan(None).round(4)).to_dicts()
+            for name, table in self.data.items()
+        }
+        return {**spec, "datasets": rows | spec.get("datasets", {})}
 
 
 def chart_of(data: str = ROWS, **where: str) -> alt.Chart:
@@ -94,7 +74,27 @@ def chart_of(data: str = ROWS, **where: str) -> alt.Chart:
     return chart
 
 
-def series(rows: pl.DataFrame, field: str, colours: Mapping[str, str], title: str) -> Series:
+def dots(base: alt.Chart, rows: pl.DataFrame, hover: Sequence[str], size: int = 45, **encodings: Any) -> alt.Chart:
+    """Points that tell the columns `hover` of their rows."""
+    mark = base.mark_point(filled=True, size=size, opacity=1)
+    return mark.encode(tooltip=tooltip(rows, hover), **encodings)
+
+
+def curve(
+    base: alt.Chart, rows: pl.DataFrame, y: alt.Y, shape: alt.Shape, hover: Sequence[str], size: int = 45
+) -> list[alt.Chart]:
+    """A line and its points."""
+    return [base.mark_line(strokeWidth=2).encode(y=y), dots(base, rows, hover, size, y=y, shape=shape)]
+
+
+def band(base: alt.Chart, y: alt.Y, low: str, high: str, opacity: float) -> alt.Chart:
+    """The area between two columns, on the axis of `y`."""
+    lower = y.copy()
+    lower["shorthand"] = f"{low}:Q"
+    return base.mark_area(opacity=opacity).encode(y=lower, y2=f"{high}:Q")
+
+
+def series(rows: pl.DataFrame, field: str, colours: Mapping[str, str], title: str) -> tuple[alt.Color, alt.Shape]:
     """Colours and shapes of the names in a column, the same for every panel."""
     names = unique(rows, field)
     known = [name for name in colours if name in names]
@@ -104,9 +104,7 @@ def series(rows: pl.DataFrame, field: str, colours: Mapping[str, str], title: st
     shown = [colours[name] for name in known] + [spare[i % len(spare)] for i in range(len(other))]
     shapes = alt.Scale(domain=domain, range=[_SHAPES[i % len(_SHAPES)] for i in range(len(domain))])
     colors = alt.Scale(domain=domain, range=shown)
-    return Series(
-        alt.Color(f"{field}:N", scale=colors, title=title), alt.Shape(f"{field}:N", scale=shapes, title=title)
-    )
+    return alt.Color(f"{field}:N", scale=colors, title=title), alt.Shape(f"{field}:N", scale=shapes, title=title)
 
 
 def tooltip(rows: pl.DataFrame, columns: Sequence[str]) -> list[str]:

@@ -3,21 +3,8 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import (
-    UNIT,
-    UPDATES,
-    Figure,
-    Panel,
-    Series,
-    chart_of,
-    panels_figure,
-    series,
-    tooltip,
-    unique,
-)
+from safespan.report.charts.figure import UNIT, UPDATES, Figure, chart_of, curve, series, tooltip, unique
 from safespan.report.tables import PAIR, PLACED, curves_rows, nearest
-
-_DASHES = {"floor": [4, 3], "ceiling": [1, 3]}
 
 
 def overlap_curves(overlap: pl.DataFrame, by: str | None = None) -> Figure | None:
@@ -44,39 +31,36 @@ def overlap_curves(overlap: pl.DataFrame, by: str | None = None) -> Figure | Non
     order = [f"{name} update" for name in UPDATES]
     panels = sorted(unique(means, "panel"), key=lambda name: order.index(name) if name in order else len(order))
     colours = {} if by else UPDATES
-    encodings = series(means, "series", colours, "Pair of updates" if by else "With the update")
+    names = series(means, "series", colours, "Pair of updates" if by else "With the update")
     x = alt.X("energy_fraction:Q", title="Energy fraction of the subspaces", scale=UNIT)
     shown = means.select("panel", "series", "energy_fraction", pl.selectors.starts_with("mso"), "^ceiling$")
     top = " Dotted: the ceiling, one recipe under two seeds." if ceiling.height else ""
-    return panels_figure(
+    return Figure(
         "overlap_curves",
         "Overlap of update subspaces against energy",
         f"How much of the leading directions two updates share, mean over {unit} groups. Dashed in the same colour: "
         f"the floor, what two random subspaces of those sizes share.{top} Solid well above dashed: a common subspace.",
         "Line charts of mode subspace overlap against energy fraction for each pair of updates, with random baselines.",
-        [overlap_panel(shown, x, encodings, name, 340, bool(ceiling.height)) for name in panels],
+        [overlap_panel(shown, x, names, panel, 340, bool(ceiling.height)) for panel in panels],
         2,
         {"rows": shown},
     )
 
 
-def overlap_panel(rows: pl.DataFrame, x: alt.X, encodings: Series, panel: str, width: int, ceiling: bool) -> Panel:
+def overlap_panel(
+    rows: pl.DataFrame, x: alt.X, names: tuple[alt.Color, alt.Shape], panel: str, width: int, ceiling: bool
+) -> alt.LayerChart | alt.FacetChart:
     """Overlap as lines with points, the random baseline dashed in the same colours, the ceiling dotted in grey."""
-    hover = tooltip(rows, [name for name in rows.columns if name != "panel"])
-    base = chart_of(panel=panel).encode(x=x, color=encodings.color)
-    title = "Overlap (MSO)"
-    y = alt.Y("mso:Q", title=title, scale=UNIT)
-    floor = base.mark_line(strokeDash=_DASHES["floor"], strokeWidth=1.3).encode(
-        y=alt.Y("mso_random:Q", title=title, scale=UNIT), tooltip=hover
+    color, shape = names
+    hover = [name for name in rows.columns if name != "panel"]
+    y, floor_y, top_y = (
+        alt.Y(f"{value}:Q", title="Overlap (MSO)", scale=UNIT) for value in ("mso", "mso_random", "mean(ceiling)")
     )
-    top = (
-        chart_of(panel=panel)
-        .mark_line(strokeDash=_DASHES["ceiling"], strokeWidth=1.6, color="#888")
-        .encode(x=x, y=alt.Y("mean(ceiling):Q", title=title, scale=UNIT))
-    )
-    line = base.mark_line(strokeWidth=2).encode(y=y)
-    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, shape=encodings.shape, tooltip=hover)
-    layers = [*([top] if ceiling else []), floor, line, points]
+    base = chart_of(panel=panel).encode(x=x)
+    top = base.mark_line(strokeDash=[1, 3], strokeWidth=1.6, color="#888").encode(y=top_y)
+    base = base.encode(color=color)
+    floor = base.mark_line(strokeDash=[4, 3], strokeWidth=1.3).encode(y=floor_y, tooltip=tooltip(rows, hover))
+    layers = [*([top] if ceiling else []), floor, *curve(base, rows, y, shape, hover, 40)]
     return alt.layer(*layers, title=panel, width=width, height=170)
 
 
@@ -97,10 +81,9 @@ def overlap_heatmap(overlap: pl.DataFrame) -> Figure | None:
         )
         .select("pair", "layer", "module", "above", "mso", "mso_random", "k_x", "k_y")
     )
-    pairs = unique(rows, "pair")
-    panels = [_heat(rows, pair) for pair in pairs] if by_module else [_heat_of_pairs(rows)]
+    panels = [_heat(rows, pair) for pair in unique(rows, "pair")] if by_module else [_heat(rows)]
     places = "layers by modules, one panel per pair of updates" if by_module else "layers by pairs of updates"
-    return panels_figure(
+    return Figure(
         "overlap_heatmap",
         f"Overlap of update subspaces by place, energy {energy:g}",
         "Overlap less its random floor in each part of the model: the deeper the orange, the more directions are "
@@ -112,37 +95,25 @@ def overlap_heatmap(overlap: pl.DataFrame) -> Figure | None:
     )
 
 
-def _heat_colour(rows: pl.DataFrame) -> alt.Color:
+def _heat(rows: pl.DataFrame, pair: str | None = None) -> alt.Chart:
+    """Layers by modules for one pair, or layers by all pairs."""
+    layers, place = unique(rows, "layer"), "module" if pair else "pair"
+    columns = alt.Axis(labelAngle=-60, labelLimit=90) if pair else alt.Axis(labelAngle=-50, labelLimit=170)
+    width, row, highest = (190, 14, 260) if pair else (620, 15, 480)
     limit = max(0.05, float(rows["above"].abs().max() or 0))  # type: ignore[arg-type]
     scale = alt.Scale(scheme="blueorange", domain=[-limit, limit])
-    return alt.Color("above:Q", title="Overlap above chance", scale=scale, legend=alt.Legend(gradientLength=180))
-
-
-def _heat(rows: pl.DataFrame, pair: str) -> Panel:
-    layers, modules = unique(rows, "layer"), unique(rows, "module")
+    chart = chart_of(pair=pair).properties(title=pair) if pair else chart_of()
     return (
-        chart_of(pair=pair)
-        .mark_rect()
+        chart.mark_rect()
         .encode(
-            x=alt.X("module:N", title=None, sort=modules, axis=alt.Axis(labelAngle=-60, labelLimit=90)),
-            y=alt.Y("layer:N", title="Layer", sort=layers, axis=alt.Axis(labelLimit=90, labelOverlap=True)),
-            color=_heat_colour(rows),
-            tooltip=tooltip(rows, rows.columns),
+            x=alt.X(f"{place}:N", title=None, sort=unique(rows, place), axis=columns),
+            y=alt.Y(
+                "layer:N", title="Layer", sort=layers, axis=alt.Axis(labelLimit=90 if pair else 130, labelOverlap=True)
+            ),
+            color=alt.Color(
+                "above:Q", title="Overlap above chance", scale=scale, legend=alt.Legend(gradientLength=180)
+            ),
+            tooltip=tooltip(rows, [name for name in rows.columns if pair or name != "module"]),
         )
-        .properties(title=pair, width=190, height=max(60, min(14 * len(layers), 260)))
-    )
-
-
-def _heat_of_pairs(rows: pl.DataFrame) -> Panel:
-    layers, pairs = unique(rows, "layer"), unique(rows, "pair")
-    return (
-        chart_of()
-        .mark_rect()
-        .encode(
-            x=alt.X("pair:N", title=None, sort=pairs, axis=alt.Axis(labelAngle=-50, labelLimit=170)),
-            y=alt.Y("layer:N", title="Layer", sort=layers, axis=alt.Axis(labelLimit=130, labelOverlap=True)),
-            color=_heat_colour(rows),
-            tooltip=tooltip(rows, [name for name in rows.columns if name != "module"]),
-        )
-        .properties(width=620, height=max(60, min(15 * len(layers), 480)))
+        .properties(width=width, height=max(60, min(row * len(layers), highest)))
     )

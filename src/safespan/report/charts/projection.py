@@ -3,17 +3,7 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import (
-    SUBSPACES,
-    UNIT,
-    Figure,
-    Panel,
-    chart_of,
-    panels_figure,
-    series,
-    tooltip,
-    unique,
-)
+from safespan.report.charts.figure import SUBSPACES, UNIT, Figure, band, chart_of, curve, series, unique
 
 _OUTCOMES = {
     "utility": ("Utility", "utility_ci_low", "utility_ci_high"),
@@ -48,7 +38,7 @@ def _curves(rows: pl.DataFrame, models: pl.DataFrame, method: str, axis: str, by
     panels = [_panel(shown, by, group, outcome, axis) for outcome in outcomes for group in groups]
     against = "the fraction of directions" if axis == "fraction" else "the share of the update's energy kept"
     kept = "only the part inside the subspace is kept" if method == "parallel" else "that part is removed"
-    return panels_figure(
+    return Figure(
         f"{method}_{axis}",
         f"{method.capitalize()} projection against {_AXES[axis].lower()}",
         f"What is left of each fine-tune when {kept}, against {against}; bands are 95 % intervals, horizontal rules "
@@ -71,20 +61,14 @@ def _whole(rows: pl.DataFrame, models: pl.DataFrame, by: str, outcomes: list[str
     return which.join(models.select(*keys, *outcomes), on=keys, maintain_order="left")
 
 
-def _panel(rows: pl.DataFrame, by: str, group: str, outcome: str, axis: str) -> Panel:
+def _panel(rows: pl.DataFrame, by: str, group: str, outcome: str, axis: str) -> alt.LayerChart | alt.FacetChart:
     label, low, high = _OUTCOMES[outcome]
-    colours = series(rows, "subspace", SUBSPACES, "Subspace")
+    color, shape = series(rows, "subspace", SUBSPACES, "Subspace")
     base = chart_of(**{by: group}).encode(
-        x=alt.X(f"{axis}:Q", title=_AXES[axis], scale=UNIT), color=colours.color, detail="seed:N"
+        x=alt.X(f"{axis}:Q", title=_AXES[axis], scale=UNIT), color=color, detail="seed:N"
     )
     y = alt.Y(f"{outcome}:Q", title=label, scale=UNIT)
-    band = base.mark_area(opacity=0.13).encode(y=alt.Y(f"{low}:Q", title=label), y2=f"{high}:Q")
-    line = base.mark_line(strokeWidth=2).encode(y=y)
-    points = base.mark_point(filled=True, size=45, opacity=1).encode(
-        y=y,
-        shape=colours.shape,
-        tooltip=tooltip(rows, ["subspace", "fraction", "energy_kept", outcome, low, high]),
-    )
+    line = curve(base, rows, y, shape, ["subspace", "fraction", "energy_kept", outcome, low, high])
     dashes = alt.Scale(domain=["aligned", "fine-tuned"], range=[[2, 3], [8, 3]])
     rules = (
         chart_of("whole", **{by: group})
@@ -96,4 +80,4 @@ def _panel(rows: pl.DataFrame, by: str, group: str, outcome: str, axis: str) -> 
         )
     )
     title = f"{group} fine-tune" if by == "finetune" else group
-    return alt.layer(band, rules, line, points, title=title, width=240, height=180)
+    return alt.layer(band(base, y, low, high, 0.13), rules, *line, title=title, width=240, height=180)

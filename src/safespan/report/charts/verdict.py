@@ -1,11 +1,9 @@
 """The verdicts as a picture, and what they rest on: each hypothesis beside its controls of equal energy."""
 
-from dataclasses import replace
-
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import ONE, Figure, Panel, chart_of, panels_figure, series, tooltip, unique
+from safespan.report.charts.figure import ONE, Figure, band, chart_of, curve, dots, series, unique
 
 _MEASURES = {
     "useful_nll": "Right answers, NLL in nats",
@@ -29,7 +27,7 @@ def forest(estimates: pl.DataFrame, margin: float | None, by: str | None = None)
     if margin is not None:
         data["margin"] = pl.DataFrame({"from": [-margin], "to": [margin]})
     within = "" if margin is None else f" Inside the grey band, ±{margin:g}, a difference counts as none."
-    return panels_figure(
+    return Figure(
         "verdicts",
         "How far each hypothesis parts harm from utility",
         "D with its interval under each outcome: right of 0 harm goes first, left of 0 utility does; at 0 a hypothesis "
@@ -46,19 +44,20 @@ def _alignment_first(rows: pl.DataFrame) -> list[str]:
     return sorted(unique(rows, "hypothesis"), key=lambda name: name != "alignment")
 
 
-def _forest_panel(rows: pl.DataFrame, by: str | None, group: str | None, margin: bool) -> Panel:
+def _forest_panel(
+    rows: pl.DataFrame, by: str | None, group: str | None, margin: bool
+) -> alt.LayerChart | alt.FacetChart:
     names, outcomes = _alignment_first(rows), unique(rows, "outcome")
-    colours = series(rows, "outcome", {}, "Outcome")
+    color, shape = series(rows, "outcome", {}, "Outcome")
     base = chart_of(**({by: group} if by and group else {})).encode(
         y=alt.Y("hypothesis:N", title=None, sort=names, axis=alt.Axis(labelLimit=150, grid=True)),
         yOffset=alt.YOffset("outcome:N", sort=outcomes),
-        color=colours.color,
+        color=color,
     )
     title, scale = "D, beyond random controls", alt.Scale(domain=[-1, 1], clamp=True)
     x = alt.X("D:Q", title=title, scale=scale)
-    hover = tooltip(rows, ["hypothesis", "outcome", "D", "low", "high"])
     intervals = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
-    points = base.mark_point(filled=True, size=50, opacity=1).encode(x=x, shape=colours.shape, tooltip=hover)
+    points = dots(base, rows, ["hypothesis", "outcome", "D", "low", "high"], 50, x=x, shape=shape)
     zero = alt.Chart(ONE).mark_rule(strokeWidth=1).encode(x=alt.datum(0))
     band = [chart_of("margin").mark_rect(color="#8883").encode(x="from:Q", x2="to:Q")] if margin else []
     height = 14 * len(names) * max(1, len(outcomes)) ** 0.7
@@ -90,7 +89,7 @@ def against_controls(trials: pl.DataFrame) -> Figure | None:
     chosen = alt.param(name="hypothesis", value=names[0], bind=alt.binding_select(options=names, name="Hypothesis: "))
     finetunes = unique(rows, "finetune")
     panels = [_controls_panel(rows, finetune, measure) for measure in measured for finetune in finetunes]
-    figure = panels_figure(
+    return Figure(
         "against_controls",
         "Each hypothesis beside random controls of equal energy",
         "What a fine-tune's update still does when part of it is kept (parallel), removed (orthogonal) or edited, "
@@ -102,25 +101,22 @@ def against_controls(trials: pl.DataFrame) -> Figure | None:
         panels,
         2 if len(panels) <= 4 else 3,
         {"rows": rows},
+        choice=chosen,
     )
-    return replace(figure, chart=figure.chart.add_params(chosen))
 
 
-def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> Panel:
+def _controls_panel(rows: pl.DataFrame, finetune: str, measure: str) -> alt.LayerChart | alt.FacetChart:
     label = _MEASURES[measure]
-    colours = series(rows, "method", _METHODS, "Method")
+    color, shape = series(rows, "method", _METHODS, "Method")
     base = (
         chart_of(finetune=finetune, measure=measure)
         .transform_filter("datum.hypothesis === hypothesis")
-        .encode(x=alt.X("energy_kept:Q", title="Energy kept"), color=colours.color)
+        .encode(x=alt.X("energy_kept:Q", title="Energy kept"), color=color)
     )
     scale = alt.Scale(domain=[0, 1]) if not measure.endswith("_nll") else alt.Scale(zero=False)
     y = alt.Y("value:Q", title=None, scale=scale)
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("control_low:Q", title=None, scale=scale), y2="control_high:Q")
+    controls = band(base, y, "control_low", "control_high", 0.18)
     mean = base.mark_line(strokeDash=[4, 3], strokeWidth=1.3).encode(y=alt.Y("control_mean:Q", title=None))
-    line = base.mark_line(strokeWidth=2).encode(y=y)
     hover = ["hypothesis", "method", "fraction", "energy_kept", "value", "control_mean", "control_low", "control_high"]
-    points = base.mark_point(filled=True, size=45, opacity=1).encode(
-        y=y, shape=colours.shape, tooltip=tooltip(rows, hover)
-    )
-    return alt.layer(band, mean, line, points, title=f"{label} ({finetune})", width=300, height=170)
+    line = curve(base, rows, y, shape, hover)
+    return alt.layer(controls, mean, *line, title=f"{label} ({finetune})", width=300, height=170)

@@ -1,0 +1,101 @@
+"""Commands that evaluate or fine-tune one model, and judge responses that exist."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safespan.cli.app import EvaluationFile, Model, Settings, command, model_option
+from safespan.cli.output import CommandOutput, outcome_lines
+from safespan.errors import ConfigError
+from safespan.files.atomic import write_json, write_jsonl
+from safespan.files.locks import exclusive_lock
+from safespan.progress import step
+from safespan.settings import PAPER, EvaluationConfig, TrainingConfig, check_settings, load_settings
+from safespan.settings.judges import JudgeFile
+from safespan.settings.reading import read_fields
+from safespan.settings.training import RECIPES
+
+
+@command()
+def evaluate(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="folder for outcomes.json and generations.jsonl")],
+    config: EvaluationFile = None,
+    settings: Settings = None,
+) -> CommandOutput:
+    """Measure utility, harmfulness and over-refusal of one model."""
+    fields = read_fields(config) if config else PAPER
+    evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
+    from safespan.checkpoints import open_checkpoint
+    from safespan.evaluation import Evaluator, model_of
+
+    checkpoint = open_checkpoint(model)
+    with exclusive_lock(out):
+        evaluator = Evaluator(evaluation, out)
+        with step("tasks and prompts"):
+            evaluator.prepare()
+        with step("answers"), model_of(evaluation.engine, checkpoint, out) as opened:
+            responses = evaluator.ask(opened)
+        with step("judgement"):
+            scores, rows = evaluator.score(responses)
+        outcomes = {**vars(scores.outcomes), "utility_by_filter": scores.utility_by_filter}
+        write_jsonl(out / "generations.jsonl", rows)
+        written = out / "outcomes.json"
+        write_json(written, {"model": model, **outcomes, "evaluation": evaluation.model_dump(mode="json")})
+    return CommandOutput({"model": model, **outcomes, "written": written}, outcome_lines(outcomes), [written])
+
+
+@command()
+def judge(
+    generations: Annotated[Path, typer.Argument(help="rows with prompt and response: .jsonl, .json, .csv or .parquet")],
+    out: Annotated[Path, typer.Option(help="the scored rows, as .jsonl")],
+    by: Annotated[str, typer.Option("--judge", help="rules, or a YAML file with a judge's kind and fields")] = "rules",
+    settings: Settings = None,
+) -> CommandOutput:
+    """Score responses that exist, without generating again; a judge that is paid for is asked once for each."""
+    in_file = by.endswith((".yaml", ".yml"))
+    where, fields = (by, read_fields(Path(by))) if in_file else (f"--judge {by}", {"kind": by})
+    config = check_settings(fields, JudgeFile, settings or [], where)
+    from safespan.data import read_file
+    from safespan.evaluation import rejudge
+    from safespan.evaluation.judges import make_judge
+
+    with step("judgement"):
+        rows = read_file(generations)
+        scored, outcomes = rejudge(rows, make_judge(config.root, out.with_name(f"{out.name}.judge")), str(generations))
+    write_jsonl(out, scored)
+    return CommandOutput({**outcomes, "written": out}, outcome_lines(outcomes), [out])
+
+
+@command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="useful, harmful, contaminated, safe, or a YAML file of its fields")],
+    model: Annotated[str, model_option("the model to start from: a folder, a hub id, BASE+ADAPTER")],
+    out: Annotated[Path, typer.Option(help="folder to write the model, or the LoRA adapter, to")],
+    seed: Annotated[int, typer.Option(min=0, help="seed of the mixture and of the order of the rows")] = 42,
+    settings: Settings = None,
+) -> CommandOutput:
+    """Fine-tune a model as in the paper; with save_steps set, the same command resumes an interrupted run.
+
+    On many GPUs: accelerate launch --config_file examples/accelerate/fsdp.yaml -m safespan train …
+    """
+    if recipe in RECIPES:
+        config = check_settings({"recipe": recipe}, TrainingConfig, settings or [], recipe)
+    else:
+        config = load_settings(Path(recipe), TrainingConfig, settings or [])
+    from safespan.training.sft import RECORD, fine_tune
+
+    if out.exists() and not (out / RECORD).exists():
+        raise ConfigError(f"{out} exists and is no trained model: give a new folder")
+    with step("training"):
+        record = fine_tune(model, out, config, seed)
+    resumed = f", resumed at step {record.resumed_from_step}" if record.resumed_from_step else ""
+    dropped = f", {record.dropped} left out: prompts over max_length" if record.dropped else ""
+    lines = [
+        f"{record.steps} steps{resumed}; {record.examples} rows{dropped}",
+        f"final loss {record.final_loss:.4g}",
+        f"model: {out}",
+    ]
+    fields = ("steps", "resumed_from_step", "examples", "dropped", "final_loss")
+    return CommandOutput({"written": out, **{name: getattr(record, name) for name in fields}}, lines, [out])
