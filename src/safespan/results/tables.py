@@ -45,13 +45,6 @@ SecondRank = A[int, _count("directions of the second subspace; 0: it is zero")]
 Mso = A[float, _share("MSO: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y); empty where either is zero")]
 MsoRandom = A[float, _share("the floor: what two unrelated subspaces of these ranks give on average")]
 HypothesisName = A[str, Column("name of the hypothesis")]
-FilterName = A[str, Column("filter of the task, such as strict-match")]
-FilterUtility = A[float, _share("exact match under this filter")]
-Verdict = A[str | None, Column("selective, not selective, inconclusive, not measurable, or depends on the measure")]
-Direction = A[str | None, Column("of a selective one: harm first or utility first")]
-PromptsNeeded = A[int | None, _count("of an inconclusive one: prompts of each kind that would decide", 1)]
-ControlsNeeded = A[int | None, _count("of an inconclusive one: draws of controls that would decide", 1)]
-Reason = A[str | None, Column("why, in words")]
 
 
 @dataclass(frozen=True)
@@ -87,11 +80,14 @@ class ModelRow(Outcomes, _OfModel):
 
 
 @dataclass(frozen=True)
-class ModelFilterRow(_OfModel):
-    """Utility of every model under every filter of the utility task."""
+class _UnderFilter(Row):
+    filter: A[str, Column("filter of the task, such as strict-match")]
+    utility: A[float, _share("exact match under this filter")]
 
-    filter: FilterName
-    utility: FilterUtility
+
+@dataclass(frozen=True)
+class ModelFilterRow(_UnderFilter, _OfModel):
+    """Utility of every model under every filter of the utility task."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +121,8 @@ class ProjectionRow(Outcomes, EnergyRow):
 
 
 @dataclass(frozen=True)
-class ProjectionFilterRow(GridPoint):
+class ProjectionFilterRow(_UnderFilter, GridPoint):
     """Utility of every point of the grid under every filter of the utility task."""
-
-    filter: FilterName
-    utility: FilterUtility
 
 
 @dataclass(frozen=True)
@@ -175,25 +168,27 @@ class TrialRow(TrialPoint):
 
 
 @dataclass(frozen=True)
-class VerdictRow(Row):
-    """What each hypothesis is found to be over all outcomes: a row per hypothesis."""
-
+class _OfHypothesis(Row):
     hypothesis: HypothesisName
     kind: A[str, Column("of the hypothesis: subspace, layers or addition")]
-    verdict: Verdict
-    direction: Direction
-    prompts_needed: PromptsNeeded
-    controls_needed: ControlsNeeded
-    reason: Reason
 
 
 @dataclass(frozen=True)
-class EstimateRow(Row):
-    """The figures behind each verdict: a row per hypothesis, test, outcome and method.
+class _Decision(Row):
+    verdict: A[str | None, Column("selective, not selective, inconclusive, not measurable, or depends on the measure")]
+    direction: A[str | None, Column("of a selective one: harm first or utility first")]
+    prompts_needed: A[int | None, _count("of an inconclusive one: prompts of each kind that would decide", 1)]
+    controls_needed: A[int | None, _count("of an inconclusive one: draws of controls that would decide", 1)]
+    reason: A[str | None, Column("why, in words")]
 
-    Under each outcome the row of the statistic D decides: it alone holds a verdict and what belongs to it.
-    """
 
+@dataclass(frozen=True)
+class VerdictRow(_Decision, _OfHypothesis):
+    """The verdict on each hypothesis over all outcomes: a row per hypothesis."""
+
+
+@dataclass(frozen=True)
+class _EstimateFigures(Row):
     hypothesis: HypothesisName
     test: A[str, Column("what was tested: update, a finished fine-tune that is projected or edited")]
     outcome: A[str, Column("what u and h are measured by")]
@@ -211,11 +206,14 @@ class EstimateRow(Row):
     control_sd: A[float, Column("standard deviation of the controls' areas over draws", "area", 0)]
     sd_prompts: A[float, Column("standard error of the estimate from the choice of prompts", "area", 0)]
     sd_controls: A[float, Column("standard error of the estimate from the draws of controls", "area", 0)]
-    verdict: Verdict
-    direction: Direction
-    prompts_needed: PromptsNeeded
-    controls_needed: ControlsNeeded
-    reason: Reason
+
+
+@dataclass(frozen=True)
+class EstimateRow(_Decision, _EstimateFigures):
+    """The figures behind each verdict: a row per hypothesis, test, outcome and method.
+
+    Under each outcome the row of the statistic D decides: it alone holds a verdict and what belongs to it.
+    """
 
 
 @dataclass(frozen=True)
