@@ -22,28 +22,18 @@ def _area(text: str) -> Column:
     return Column(text, "area", -1, 1)
 
 
-Model = A[str, Column("the model's role in the study, or its folder's name")]
 Finetune = A[str, Column("whose update Δ_T is projected or edited: the role, or the name given to it")]
-Subspace = A[str, Column("whose leading directions span U_k: a hypothesis of kind subspace")]
-Method = A[str, Column("what is done with the part in the subspace: parallel, orthogonal or opposite")]
 Fraction = A[float, Column("f: share of the directions, of the layers, or of what is added", "share", 0, 1)]
-Seed = A[int, Column("seed of the random subspaces", low=0)]
 EnergyKept = A[float, Column("E: ‖what was added to W_A‖² over ‖Δ_T‖², over all tensors", "share of ‖Δ_T‖²", 0)]
 Utility = A[float, _share("exact match on the task of evaluation.utility")]
 AttackSuccess = A[float, _share("harmful prompts whose response the judge scored 5")]
 RefusalRate = A[float, _share("harmful prompts that were refused")]
 OverRefusalRate = A[float, _share("benign prompts whose response looks like a refusal")]
 GeneralAbility = A[float, _share("exact match on the task of evaluation.general")]
-EnergyFraction = A[float, _share("η: each subspace is the smallest that holds this share of its energy")]
 Layer = A[str, Column("the block, `layer N`, or the name of a module outside all blocks")]
 LayerNumber = A[int, Column("the block whose output it is; 1 is the first", low=1)]
-Module = A[str, Column("kind of module, the same in every block, such as q_proj")]
 ModuleOrNone = A[str | None, Column("kind of module, such as q_proj; empty for a whole layer")]
 ShareOfUpdate = A[float, Column("how much of ‖Δ‖² over all tensors lies here", "share", 0, 1, any_scale=True)]
-FirstRank = A[int, _count("directions of the first subspace; 0: it is zero")]
-SecondRank = A[int, _count("directions of the second subspace; 0: it is zero")]
-Mso = A[float, _share("MSO: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y); empty where either is zero")]
-MsoRandom = A[float, _share("the floor: what two unrelated subspaces of these ranks give on average")]
 HypothesisName = A[str, Column("name of the hypothesis")]
 
 
@@ -71,7 +61,7 @@ class Outcomes(Row):
 
 @dataclass(frozen=True)
 class _OfModel(Row):
-    model: Model
+    model: A[str, Column("the model's role in the study, or its folder's name")]
 
 
 @dataclass(frozen=True)
@@ -95,10 +85,10 @@ class GridPoint(Row):
     """A point of the projection grid (METHODS §2)."""
 
     finetune: Finetune
-    subspace: Subspace
-    method: Method
+    subspace: A[str, Column("whose leading directions span U_k: a hypothesis of kind subspace")]
+    method: A[str, Column("what is done with the part in the subspace: parallel, orthogonal or opposite")]
     fraction: Fraction
-    seed: Seed
+    seed: A[int, Column("seed of the random subspaces", low=0)]
 
     @property
     def name(self) -> str:
@@ -130,7 +120,7 @@ class RemovedEnergyRow(GridPoint):
     """The points of the grid, module by module of each layer."""
 
     layer: Layer
-    module: Module
+    module: A[str, Column("kind of module, the same in every block, such as q_proj")]
     removed_energy: A[float, _share("1 − E of this part alone")]
     share_of_update: ShareOfUpdate
 
@@ -217,14 +207,18 @@ class EstimateRow(_Decision, _EstimateFigures):
 
 
 @dataclass(frozen=True)
-class OverlapPoint(Row):
+class _SubspaceOverlap(Row):
+    energy_fraction: A[float, _share("η: each subspace is the smallest that holds this share of its energy")]
+    k_x: A[int, _count("directions of the first subspace; 0: it is zero")]
+    k_y: A[int, _count("directions of the second subspace; 0: it is zero")]
+    mso: A[float, _share("MSO: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y); empty where either is zero")]
+    mso_random: A[float, _share("the floor: what two unrelated subspaces of these ranks give on average")]
+
+
+@dataclass(frozen=True)
+class OverlapPoint(_SubspaceOverlap):
     """Overlap of two updates' subspaces that hold the same share of their updates' energy."""
 
-    energy_fraction: EnergyFraction
-    k_x: FirstRank
-    k_y: SecondRank
-    mso: Mso
-    mso_random: MsoRandom
     mso_random_sd: A[float, Column("standard deviation of MSO between unrelated subspaces", "share", 0)]
     p_value: A[float, _probability("probability that unrelated subspaces overlap at least as much")]
     angle_min: A[float, Column("smallest principal angle; empty where both ranks exceed 256", "degrees", 0, 90)]
@@ -278,14 +272,9 @@ class SpectrumRow(_Share, SpectrumPoint, _UpdateOfMatrix):
 
 
 @dataclass(frozen=True)
-class ActivationPoint(Row):
+class ActivationPoint(_SubspaceOverlap):
     """Overlap of the subspaces of two classes of prompts that hold the same share of their energy."""
 
-    energy_fraction: EnergyFraction
-    k_x: FirstRank
-    k_y: SecondRank
-    mso: Mso
-    mso_random: MsoRandom
     mso_low: A[float, _share("lower end of MSO's 95 % bootstrap interval over prompts")]
     mso_high: A[float, _share("upper end of it")]
     p_value: A[float, _probability("p that the classes overlap less than random groups of the same prompts")]
