@@ -21,6 +21,7 @@ with exclusive_lock(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.long
 def test_a_folder_is_one_processs_until_it_ends_however_it_ends(tmp_path, in_another_process):
     folder = tmp_path / "run"
     holder = in_another_process(HOLDER, folder)

@@ -124,6 +124,7 @@ def test_settings_from_the_environment(tmp_path, monkeypatch):
         SpectrumCache()
 
 
+@pytest.mark.long
 def test_processes_share_a_folder(tmp_path):
     """Four at once, over room for three of their five files, each removing what the others write."""
     code = """

@@ -114,14 +114,19 @@ def entries(tmp_path, monkeypatch):
     (tmp_path / "foreign_claims.py").write_text(FOREIGN)
     (tmp_path / "broken_claims.py").write_text("import no_such_module_anywhere\n")
     monkeypatch.syspath_prepend(tmp_path)
-    find_hypothesis.cache_clear()
+
+    def forget():
+        find_hypothesis.cache_clear()
+        choices.foreign_hypotheses.cache_clear()
 
     def install(**given):
+        forget()
         known = [EntryPoint(name, value, "safespan.hypotheses") for name, value in given.items()]
         monkeypatch.setattr(choices, "entry_points", lambda group: known if group == "safespan.hypotheses" else [])
 
     yield install
-    find_hypothesis.cache_clear()
+    monkeypatch.undo()
+    forget()
     sys.modules.pop("foreign_claims", None)
 
 

@@ -1,6 +1,7 @@
 """The values that options can have, and checks of them."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
@@ -48,6 +49,7 @@ ENGINES = ("local", "ray")
 """Execution in this process, or on a Ray cluster."""
 
 
+@cache
 def foreign_hypotheses() -> dict[str, EntryPoint]:
     """Hypotheses of other packages, by name, from the entry points `safespan.hypotheses`; ours count first."""
     entries = {entry.name: entry for entry in entry_points(group="safespan.hypotheses")}
