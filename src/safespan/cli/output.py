@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 
 from safespan.progress import shown
 
@@ -52,7 +52,7 @@ def progress(quiet: bool) -> Iterator[None]:
 def emit(output: CommandOutput, quiet: bool, as_json: bool) -> None:
     """Print the output of a command: as lines, as one JSON object, or only the paths of the results."""
     if as_json:  # NaN and Inf, which JSON does not have, are null
-        typer.echo(to_json(output.values, indent=2, inf_nan_mode="null", fallback=str).decode())
+        typer.echo(TypeAdapter(object).dump_json(output.values, indent=2, fallback=str).decode())
     elif quiet:
         for path in output.written:
             typer.echo(path)

@@ -7,13 +7,8 @@ from safespan.errors import HypothesisError
 from safespan.settings.names import check_choices, foreign_hypotheses, hypothesis_names
 from safespan.subspaces.hypothesis import Hypothesis
 
-_FILES = {
-    **dict.fromkeys(("alignment", "safety", "harmful-update", "random-k"), "singular_vectors"),
-    "refusal-directions": "refusal_direction",
-    "actsvd-orthogonal": "actsvd",
-    **dict.fromkeys(("safelora-projector", "safemerge"), "safelora"),
-}
-"""Hypothesis -> module, where the two have different names."""
+_FILES = {"refusal-directions": "refusal_direction", "actsvd-orthogonal": "actsvd", "safelora-projector": "safelora"}
+"""Hypotheses that are a variant of another, in the other's module."""
 
 
 @cache

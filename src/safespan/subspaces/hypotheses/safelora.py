@@ -1,11 +1,11 @@
-"""Updates of layers that point away from the alignment update: mapped into it (Safe LoRA) or halved (SafeMERGE)."""
+"""Safe LoRA (Hsu et al.): updates of the layers that point away from the alignment update are mapped into it."""
 
 import torch
 
 from safespan.linalg.kernels import inner_product, product, squared_norm
 from safespan.subspaces.hypothesis import Edit, WeightMatrix, hypothesis
 
-_ENERGY, _KEPT = 0.9, 0.5
+_ENERGY = 0.9
 
 
 @hypothesis(
@@ -17,8 +17,8 @@ _ENERGY, _KEPT = 0.9, 0.5
 )
 def safelora(matrix: WeightMatrix) -> Edit:
     """C Δ_T, with the paper's approximate projector; the score is its cosine with Δ_T."""
-    mapped = _approximate_projection(matrix)
-    return Edit(mapped, _cosine(matrix.task, mapped))
+    mapped = approximate_projection(matrix)
+    return Edit(mapped, cosine(matrix.task, mapped))
 
 
 @hypothesis(
@@ -33,29 +33,17 @@ def safelora_projector(matrix: WeightMatrix) -> Edit:
     spectrum = matrix.spectrum("alignment")
     left = spectrum.left[:, : spectrum.rank_for_energy(_ENERGY)]
     mapped = product(left, product(left.T, matrix.task))
-    return Edit(mapped, _cosine(matrix.task, mapped))
+    return Edit(mapped, cosine(matrix.task, mapped))
 
 
-@hypothesis(
-    "safemerge",
-    claim="safety survives where the layers whose updates are far from Δ_A are merged back towards W_A",
-    paper="https://arxiv.org/abs/2503.17239",
-    needs=["base"],
-    kind="layers",
-)
-def safemerge(matrix: WeightMatrix) -> Edit:
-    """Δ_T / 2 in the layers with the lowest cosine of Δ_T and C Δ_T; the paper merges with a safety-tuned model."""
-    return Edit(_KEPT * matrix.task, _cosine(matrix.task, _approximate_projection(matrix)))
-
-
-def _approximate_projection(matrix: WeightMatrix) -> torch.Tensor:
+def approximate_projection(matrix: WeightMatrix) -> torch.Tensor:
     """C Δ_T, C = Δ_A Δ_Aᵀ / ‖Δ_A‖_F (0 where Δ_A = 0)."""
     alignment = matrix.alignment
     norm = squared_norm(alignment) ** 0.5
     return product(alignment, product(alignment.T, matrix.task)) / (norm or 1.0)
 
 
-def _cosine(x: torch.Tensor, y: torch.Tensor) -> float:
+def cosine(x: torch.Tensor, y: torch.Tensor) -> float:
     """⟨X, Y⟩ / (‖X‖ ‖Y‖); 0 where one of them is 0."""
     norms = (squared_norm(x) * squared_norm(y)) ** 0.5
     return inner_product(x, y) / norms if norms else 0.0

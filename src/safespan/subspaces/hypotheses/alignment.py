@@ -1,0 +1,15 @@
+"""The alignment subspace: the leading singular vectors of the alignment update."""
+
+from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.sides import Basis, singular_basis
+
+
+@hypothesis(
+    "alignment",
+    claim="safety lies in the leading singular vectors of the alignment update Δ_A",
+    paper="https://arxiv.org/abs/2505.14185",
+    needs=["base"],
+)
+def alignment(matrix: WeightMatrix) -> Basis:
+    """U_k of Δ_A = U Σ Vᵀ (section 3 of the paper: top-k)."""
+    return singular_basis(matrix.side, lambda side: matrix.spectrum("alignment", side).left)

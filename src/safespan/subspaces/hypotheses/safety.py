@@ -1,0 +1,16 @@
+"""The safety subspace: the leading singular vectors of a safety-tuned model's update."""
+
+from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.sides import Basis, singular_basis
+
+
+@hypothesis(
+    "safety",
+    claim="safety lies in the leading singular vectors of the safety update Δ_S, of a model tuned on safe answers",
+    paper="https://arxiv.org/abs/2505.14185",
+    needs=["safe"],
+    line="safety",
+)
+def safety(matrix: WeightMatrix) -> Basis:
+    """U_k of Δ_S = U Σ Vᵀ (version 3 of the paper)."""
+    return singular_basis(matrix.side, lambda side: matrix.spectrum("safety", side).left)
