@@ -45,7 +45,7 @@ def _read_by(file: Path, seen: set[Path]) -> Iterator[Path]:
     seen.add(path)
     yield path
     try:
-        fields: Value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        fields: Value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # nosec B506
     except (OSError, *UNREADABLE):
         return  # lm-eval reports the error
     if not isinstance(fields, dict):
