@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from loopback import LoopbackServer
 from tiny_model import save_tiny_model
 
 OPEN = """
@@ -93,7 +94,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for name in ("pytorch_model.bin", "model.py", "consolidated.safetensors", "onnx/config.json", "training_args.pt"):
         (Hub.folder / name).parent.mkdir(exist_ok=True)
         (Hub.folder / name).write_text("unwanted")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server = LoopbackServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

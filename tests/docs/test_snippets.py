@@ -25,6 +25,7 @@ from safespan import cli
 from safespan.results import TABLES, RunFolder, columns_of, schema_of
 from safespan.settings.evaluation import EvaluationConfig, HarmfulnessConfig
 from safespan.settings.judges import JudgeFile
+from safespan.settings.names import foreign_hypotheses
 from safespan.settings.reading import read_fields
 from safespan.settings.study import ROLES, StudyConfig
 from safespan.settings.training import TrainingConfig
@@ -95,6 +96,7 @@ def place(tmp_path_factory):
     os.chdir(before)
     sys.path[:] = path
     find_hypothesis.cache_clear()
+    foreign_hypotheses.cache_clear()
 
 
 def install(words: list[str], folder: Path) -> None:
@@ -104,6 +106,7 @@ def install(words: list[str], folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", *words[1:], *quiet], check=True, capture_output=True)
     sys.path.insert(0, str(target))
     find_hypothesis.cache_clear()
+    foreign_hypotheses.cache_clear()
 
 
 def type_in(command: str, folder: Path) -> None:

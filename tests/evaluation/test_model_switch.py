@@ -85,7 +85,7 @@ def test_broken_checkpoints(tiny_model_folder: Path, tmp_path: Path) -> None:
     lacking = shutil.copytree(tiny_model_folder, tmp_path / "lacking")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, lacking / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"lack model\.layers\.1\.mlp\.up_proj\.weight"):
+    with pytest.raises(CheckpointError, match=r"lacking lacks model\.layers\.1\.mlp\.up_proj\.weight"):
         load_model(Checkpoint(lacking))
     cut = shutil.copytree(tiny_model_folder, tmp_path / "cut")
     content = (cut / "model.safetensors").read_bytes()
