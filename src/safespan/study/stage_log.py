@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
 
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, first_line
 from safespan.files.atomic import write_json
 from safespan.files.content import content_hash
 from safespan.progress import note, step
@@ -42,7 +42,7 @@ class StageLog:
             try:
                 self._known = _KNOWN.validate_json(self._file.read_bytes())
             except (ValueError, RecursionError) as error:
-                reason = str(error).partition("\n")[0]
+                reason = first_line(error)
                 raise ConfigError(f"{self._file} is broken ({reason}): remove it to redo the run's stages") from None
         self.records: list[StageRecord] = []
 
