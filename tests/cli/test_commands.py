@@ -177,6 +177,8 @@ def test_help_imports_nothing_heavy():
         (["overlap", "--aligned", "o/a", "--update", "u", "--out", "o"], "--update 'u': expected NAME=PATH"),
         (["activations", "--model", "o/m", "--prompts", "x=y", "--out", "o"], "--prompts: expected useful=FILE"),
         (["run", "study.yaml", "--engine", "slurm"], "unknown engine 'slurm'"),
+        (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "."], "--out . is a folder: give the name of a file"),
+        (["judge", "o.jsonl", "--out", "."], "--out . is a folder: give the name of a file"),
     ],
 )
 def test_wrong_arguments_are_reported_before_anything_heavy_is_imported(words, says):

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from faults.campaign import tmpfs
-from safespan.errors import DiskFullError
-from safespan.files.atomic import append, atomic_path, read_jsonl, write_jsonl
+from safespan.errors import ConfigError, DiskFullError
+from safespan.files.atomic import append, atomic_path, read_jsonl, write_jsonl, write_text
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
 
@@ -104,3 +104,10 @@ def test_what_is_appended_is_on_the_disk_when_it_returns(tmp_path, monkeypatch):
     file.unlink()
     append(file, "three\n")
     assert synced[1:] == [("replies", "three\n"), ("new", None)]  # a new name is in its folder
+
+
+def test_a_folder_without_a_name_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"\. is a folder that cannot be replaced: give a name in it"):
+        write_text(Path("."), "text")
+    assert list(tmp_path.iterdir()) == []

@@ -32,17 +32,23 @@ def test_the_bundled_study_meets_its_needs():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (["verdict.hypotheses=[safety]"], "verdict.hypotheses: 'safety' needs a safe model: give it, or leave"),
+        (
+            ["verdict.hypotheses=[safety]"],
+            "verdict.hypotheses: 'safety' needs a safe model: give that, or leave",
+        ),
         (
             ["verdict.hypotheses=[alignment, actsvd]", NO_PROMPTS],
-            "verdict.hypotheses: 'actsvd' needs useful and harmful prompts: give it, or leave the hypothesis out",
+            "verdict.hypotheses: 'actsvd' needs useful and harmful prompts: give that, or leave",
         ),
-        (["projection.subspaces=[safety]"], "projection.subspaces: 'safety' needs a safe model: give it, or leave"),
+        (
+            ["projection.subspaces=[safety]"],
+            "projection.subspaces: 'safety' needs a safe model, which the projection grid does not have",
+        ),
         (["projection.subspaces=[random, safety]"], "projection.subspaces: 'safety' needs a safe model"),
         # The grid of projections has no activations, whether or not the study captures them.
         (
             ["projection.subspaces=[refusal-direction]"],
-            "projection.subspaces: 'refusal-direction' needs useful and harmful prompts: give it, or leave",
+            "projection.subspaces: 'refusal-direction' needs useful and harmful prompts, which the projection grid",
         ),
         (["projection.subspaces=[safelora]"], "projection.subspaces: 'safelora' edits updates and names no subspace"),
         (["projection.subspaces=[lox]"], "projection.subspaces: 'lox' edits updates and names no subspace: test it"),

@@ -226,6 +226,14 @@ def test_a_missing_api_key_is_reported_before_anything_is_trained(tmp_path, monk
     assert not (tmp_path / "run").exists()
 
 
+def test_a_cluster_that_does_not_answer_is_reported_before_anything_is_trained(tmp_path):
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    settings = ["execution.engine=ray", "execution.address='127.0.0.1:1'"]
+    with pytest.raises(ConfigError, match="no Ray cluster answers at 127.0.0.1:1"):
+        run_study(load_study(bundled_study("organism"), settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def kill_a_worker(points, killed, over):
     """Kill one of Ray's workers as soon as a point stands, unless the run is over."""
     while not over.wait(0.1):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safespan.cli.app import Model, NoCache, command, model_option, model_pairs, prompt_files
+from safespan.cli.app import Model, NoCache, command, file_option, model_option, model_pairs, prompt_files
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
 from safespan.progress import step
@@ -26,7 +26,7 @@ Fractions = Annotated[
 Energies = Annotated[list[float] | None, typer.Option("--energy", help="η in (0, 1], repeatable", show_default="all")]
 SideOption = Annotated[str, typer.Option(help="project outputs (as in the paper), inputs, or both")]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the random subspaces")]
-Table = Annotated[Path, typer.Option(help="CSV file to write")]
+Table = Annotated[Path, file_option("CSV file to write")]
 
 
 @command()

@@ -30,6 +30,17 @@ def model_option(text: str) -> Any:
     return typer.Option(help=escaped, callback=lambda name: check_model_name(name) if name else name)
 
 
+def file_option(text: str) -> Any:
+    """An option that names a file to write. A folder is refused before any work."""
+
+    def check(path: Path) -> Path:
+        if path.is_dir():
+            raise ConfigError(f"--out {path} is a folder: give the name of a file")
+        return path
+
+    return typer.Option(help=text, callback=check)
+
+
 Model = Annotated[str, model_option(FORMS)]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="change a field: FIELD=VALUE, such as seed=1; repeatable")

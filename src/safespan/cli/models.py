@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from safespan.cli.app import EvaluationFile, Model, Settings, command, model_option
+from safespan.cli.app import EvaluationFile, Model, Settings, command, file_option, model_option
 from safespan.cli.output import CommandOutput, outcome_lines
 from safespan.errors import ConfigError
 from safespan.files.atomic import write_json, write_jsonl
@@ -49,7 +49,7 @@ def evaluate(
 @command()
 def judge(
     generations: Annotated[Path, typer.Argument(help="rows with prompt and response: .jsonl, .json, .csv or .parquet")],
-    out: Annotated[Path, typer.Option(help="the scored rows, as .jsonl")],
+    out: Annotated[Path, file_option("the scored rows, as .jsonl")],
     by: Annotated[str, typer.Option("--judge", help="rules, or a YAML file with a judge's kind and fields")] = "rules",
     settings: Settings = None,
 ) -> CommandOutput:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safespan.errors import ConfigError
 from safespan.files.disk import explain_disk_full, explain_unwritable, flush, make_folder
 from safespan.files.scratch import replace_atomically, scratch_folder
 
@@ -22,6 +23,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         ConfigError: nothing can be written there.
         DiskFullError: there is no space for it.
     """
+    if not target.name:
+        raise ConfigError(f"{target} is a folder that cannot be replaced: give a name in it")
     with explain_disk_full(target), scratch_folder(target.parent, target.name) as scratch:
         yield scratch / target.name
         replace_atomically(scratch / target.name, target)

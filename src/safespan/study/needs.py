@@ -21,10 +21,13 @@ def check_needs(config: StudyConfig) -> None:
         if hypothesis.kind != "subspace":
             raise ConfigError(f"projection.subspaces: {name!r} edits updates and names no subspace: test it instead")
         if missing := hypothesis.missing(models):
-            raise ConfigError(f"projection.subspaces: {name!r} needs {missing}: give it, or leave the subspace out")
+            raise ConfigError(
+                f"projection.subspaces: {name!r} needs {missing}, which the projection grid does not have: add what it "
+                "needs to models, or test it in verdict.hypotheses"
+            )
     for name in (config.verdict and config.verdict.hypotheses) or ():
         if missing := find_hypothesis(name).missing(everything):
-            raise ConfigError(f"verdict.hypotheses: {name!r} needs {missing}: give it, or leave the hypothesis out")
+            raise ConfigError(f"verdict.hypotheses: {name!r} needs {missing}: give that, or leave the hypothesis out")
 
 
 def tested_hypotheses(config: StudyConfig) -> list[str]:

@@ -47,6 +47,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
     check_needs(config)
     study = Study(config, out)
     _check_judge(study)
+    _ = study.execution, study.decompose  # a cluster that does not answer is reported before hours of training
     with explain_disk_full(out), exclusive_lock(out), threads(config.threads or torch.get_num_threads()):
         every = stages(study)
         log = StageLog(study.run, [stage.name for stage in every])
