@@ -33,6 +33,8 @@ class OnRay:
         Raises:
             ConfigError: Ray is not installed, or nothing answers at the address.
         """
+        if config.address and config.address != "auto":
+            _knock(config.address)  # Ray itself would wait for minutes
         if config.address and (Path.home() / ".ray" / "auth_token").exists():
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray itself does with address auto
         try:
@@ -41,8 +43,6 @@ class OnRay:
             raise ConfigError("engine ray needs Ray: pip install 'safespan[ray]'") from None
         self._ray: Any = ray
         self._config = config
-        if config.address and config.address != "auto":
-            _knock(config.address)  # Ray itself would wait for minutes
         if not ray.is_initialized():
             _join(ray, config.address)
         self._resources = {"num_cpus": config.cpus_per_worker, "num_gpus": config.gpus_per_worker}
