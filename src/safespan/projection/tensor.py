@@ -29,7 +29,8 @@ def directions(tensor: WeightTensor, subspace: str) -> Directions:
     """A subspace of one tensor, for every fine-tune, method and fraction; of no directions where nothing is claimed."""
     hypothesis = find_hypothesis(subspace)
     if len(tensor.shape) < 2:
-        return Directions([], tensor.whole(hypothesis.line))
+        line = torch.zeros(tensor.shape, device=device()) if hypothesis.line is None else tensor.whole(hypothesis.line)
+        return Directions([], line)
     nothing = Basis(torch.empty(tensor.shape[-2], 0, device=device()), None)
     return Directions([claim if isinstance(claim, Basis) else nothing for claim in hypothesis.evaluate(tensor)], None)
 

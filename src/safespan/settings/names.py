@@ -42,6 +42,11 @@ SIDES = ("output", "input", "both")
 
 Side = Literal["output", "input", "both"]
 
+TESTS = ("update", "ablation", "training")
+"""The tests of a claim: project a finished update, remove the subspace from the aligned model, protect it in training."""
+
+Test = Literal["update", "ablation", "training"]
+
 GRANULARITIES = ("tensor", "layer")
 """Units whose updates are compared (METHODS §3)."""
 

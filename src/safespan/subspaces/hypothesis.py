@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 
 from safespan.checkpoints.updates import matrices, matrix_names
-from safespan.errors import HypothesisError
-from safespan.settings.names import Side, check_choices
+from safespan.errors import ConfigError, HypothesisError
+from safespan.settings.names import TESTS, Side, Test, check_choices
 from safespan.subspaces.captured import CapturedActivations
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
@@ -19,6 +19,11 @@ Need = Literal["base", "safe", "harmful", "prompts"]
 """Inputs of a hypothesis beside the aligned model: W_0, W_S, W_H, activations on useful and harmful prompts."""
 
 Kind = Literal["subspace", "layers", "addition"]
+
+Removal = Literal["weights", "alignment"]
+"""What the ablation test takes out of W_A along a subspace: a part of the weights themselves, or of Δ_A (METHODS §7)."""
+
+Line = Literal["alignment", "safety", "harmful"]
 
 _NEEDS = {
     "base": "a base model",
@@ -144,7 +149,9 @@ class Hypothesis:
         kind: `subspace`: the function gives a `Basis`, kept or removed up to each fraction. `layers`: an `Edit`, made
             in the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds something to Δ_T;
             the fraction scales what is added.
-        line: of a `subspace`, the update (`alignment`, `safety` or `harmful`) along which 1-D tensors are projected.
+        removes: of a `subspace`, what the ablation test removes along it; None: the claim has no such test.
+        line: of a `subspace`, the update (`alignment`, `safety` or `harmful`) along which 1-D tensors are projected; None
+            where the claim does not speak of 1-D tensors, whose part in the subspace is then zero.
     """
 
     name: str
@@ -153,11 +160,23 @@ class Hypothesis:
     function: Callable[[WeightMatrix], Claim]
     needs: frozenset[str]
     kind: Kind
-    line: str
+    removes: Removal | None
+    line: Line | None
 
-    def missing(self, present: Collection[str]) -> str:
-        """The needs that are not present, in words; empty if none is missing."""
-        return " and ".join(_NEEDS[need] for need in sorted(self.needs.difference(present)))
+    @property
+    def tests(self) -> tuple[Test, ...]:
+        """The tests that the claim can be put to (METHODS §7): an edit of an update has the update test alone."""
+        there = {"update": True, "ablation": self.removes is not None, "training": self.kind == "subspace"}
+        return tuple(test for test in TESTS if there[test])
+
+    def needs_of(self, test: Test) -> frozenset[str]:
+        """The needs of one test: those of the claim, and base or another model where the test takes its update."""
+        update = {"update": self.line, "ablation": "alignment" if self.removes == "alignment" else None}.get(test)
+        return self.needs | {_GIVEN_BY[update] or ""} if update else self.needs
+
+    def missing(self, present: Collection[str], test: Test = "update") -> str:
+        """The needs of a test that are not present, in words; empty if none is missing."""
+        return " and ".join(_NEEDS[need] for need in sorted(self.needs_of(test).difference(present)))
 
     def evaluate(self, tensor: "WeightTensor") -> list[Claim]:
         """The validated claim about every matrix of a tensor.
@@ -183,12 +202,15 @@ def hypothesis(
     paper: str,
     needs: Iterable[Need] = (),
     kind: Kind = "subspace",
-    line: Literal["alignment", "safety", "harmful"] = "alignment",
+    removes: Removal | None = None,
+    line: Line | None = None,
 ) -> Callable[[Callable[[WeightMatrix], Claim]], Hypothesis]:
     """Decorator that makes a hypothesis of a function of one matrix; for the arguments see `Hypothesis`."""
     check_choices("need", needs, tuple(_NEEDS))
     check_choices("kind", [kind], ("subspace", "layers", "addition"))
-    return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, line)
+    if kind != "subspace" and (removes or line):
+        raise ConfigError(f"hypothesis {name!r} of kind {kind} edits an update: removes and line are of a subspace")
+    return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, removes, line)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from safespan.subspaces.sides import Basis
     claim="harm lies where useful activations are small: in the null space of a layer's inputs on useful prompts",
     paper="https://arxiv.org/abs/2410.02355",
     needs=["prompts"],
+    removes="weights",
 )
 def activation_null(matrix: WeightMatrix) -> Basis | None:
     """Eigenvectors of X Xᵀ, the smallest eigenvalue first: a prefix is the paper's null space for some threshold."""

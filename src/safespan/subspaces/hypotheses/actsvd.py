@@ -16,6 +16,7 @@ _UTILITY_ENERGY = 0.9
     claim="safety lies in the leading directions of a layer's outputs W·X on harmful prompts",
     paper="https://arxiv.org/abs/2402.05162",
     needs=["prompts"],
+    removes="weights",
 )
 def actsvd(matrix: WeightMatrix) -> Basis | None:
     """Left singular vectors of W_A X_safety, the largest first."""
@@ -28,6 +29,7 @@ def actsvd(matrix: WeightMatrix) -> Basis | None:
     claim="as `actsvd`, without what the layer's outputs on useful prompts need",
     paper="https://arxiv.org/abs/2402.05162",
     needs=["prompts"],
+    removes="weights",
 )
 def actsvd_orthogonal(matrix: WeightMatrix) -> Basis | None:
     """Directions of (I − Π_utility) W_A X_safety; Π_utility holds 90 % of the energy on useful prompts."""

@@ -9,6 +9,8 @@ from safespan.subspaces.sides import Basis, singular_basis
     claim="safety lies in the leading singular vectors of the alignment update Δ_A",
     paper="https://arxiv.org/abs/2505.14185",
     needs=["base"],
+    removes="alignment",
+    line="alignment",
 )
 def alignment(matrix: WeightMatrix) -> Basis:
     """U_k of Δ_A = U Σ Vᵀ (section 3 of the paper: top-k)."""

@@ -9,6 +9,7 @@ from safespan.subspaces.sides import Basis, singular_basis
     claim="oracle: the leading singular vectors of the harmful update Δ_H, which a defender does not have",
     paper="https://arxiv.org/abs/2505.14185",
     needs=["harmful"],
+    removes="alignment",
     line="harmful",
 )
 def harmful_update(matrix: WeightMatrix) -> Basis:

@@ -10,6 +10,8 @@ from safespan.subspaces.sides import Basis, singular_basis
     "random",
     claim="control: a Haar-random subspace",
     paper="https://arxiv.org/abs/2505.14185",
+    removes="alignment",
+    line="alignment",
 )
 def random(matrix: WeightMatrix) -> Basis:
     """The Q of a Gaussian m × min(m, n)."""

@@ -10,6 +10,8 @@ from safespan.subspaces.sides import Basis, singular_basis
     claim="control: as `alignment`, its singular vectors in random order",
     paper="https://arxiv.org/abs/2505.14185",
     needs=["base"],
+    removes="alignment",
+    line="alignment",
 )
 def random_k(matrix: WeightMatrix) -> Basis:
     """Singular vectors of Δ_A without replacement; `alignment` shares their coefficients."""

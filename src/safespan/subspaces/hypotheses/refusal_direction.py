@@ -17,6 +17,7 @@ _DEPTH = 0.8
     claim="refusal is one direction: the difference of the mean activations on harmful and on harmless prompts",
     paper="https://arxiv.org/abs/2406.11717",
     needs=["prompts"],
+    removes="weights",
 )
 def refusal_direction(matrix: WeightMatrix) -> Basis | None:
     """r̂ of the layer that separates held-out prompts best, on the side of each matrix in the residual stream."""
@@ -29,6 +30,7 @@ def refusal_direction(matrix: WeightMatrix) -> Basis | None:
     claim="refusal is a subspace: the differences of means of all layers together",
     paper="https://arxiv.org/abs/2406.11717",
     needs=["prompts"],
+    removes="weights",
 )
 def refusal_directions(matrix: WeightMatrix) -> Basis | None:
     """An orthonormal basis of the directions of all layers, the best layer's first."""

@@ -9,6 +9,7 @@ from safespan.subspaces.sides import Basis, singular_basis
     claim="safety lies in the leading singular vectors of the safety update Δ_S, of a model tuned on safe answers",
     paper="https://arxiv.org/abs/2505.14185",
     needs=["safe"],
+    removes="alignment",
     line="safety",
 )
 def safety(matrix: WeightMatrix) -> Basis:
