@@ -9,23 +9,24 @@ import torch
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import check_same_layout, update
 from safespan.errors import ConfigError
+from safespan.linalg.device import device
 from safespan.settings.names import SUBSPACES, Side
 from safespan.subspaces import CapturedActivations, Decompose, WeightTensor, find_hypothesis
 
 
 @dataclass(frozen=True)
 class Family:
-    """The checkpoints of one study: base, aligned, the fine-tunes of aligned, and the safe model if any.
+    """The checkpoints of one study: base and the safe model if any, aligned, and the fine-tunes of aligned.
 
     Attributes:
-        base: W_0.
+        base: W_0, needed by Δ_A and by what is claimed of it.
         aligned: W_A.
         finetuned: W_FT by name (useful, harmful, contaminated, …).
         safe: W_S, needed by the safety subspace.
         captured: activations of aligned on useful and harmful prompts, which some hypotheses need.
     """
 
-    base: Checkpoint
+    base: Checkpoint | None
     aligned: Checkpoint
     finetuned: Mapping[str, Checkpoint]
     safe: Checkpoint | None = None
@@ -33,8 +34,19 @@ class Family:
 
     def names(self) -> list[str]:
         """Tensor names, the same in every member; raises CheckpointError otherwise."""
-        others = [*self.finetuned.values(), *([self.safe] if self.safe else [])]
-        return check_same_layout(self.aligned, self.base, *others)
+        others = [self.base, *self.finetuned.values(), self.safe]
+        return check_same_layout(self.aligned, *(other for other in others if other is not None))
+
+    @property
+    def present(self) -> set[str]:
+        """The needs of hypotheses that this family meets."""
+        inputs = {
+            "base": self.base,
+            "safe": self.safe,
+            "harmful": self.finetuned.get("harmful"),
+            "prompts": self.captured,
+        }
+        return {need for need, value in inputs.items() if value is not None}
 
     def subspaces(self, requested: tuple[str, ...] | None) -> tuple[str, ...]:
         """The requested subspaces, or all whose needs this family meets.
@@ -42,8 +54,7 @@ class Family:
         Raises:
             ConfigError: an unknown name, a hypothesis of another kind, or one whose needs this family does not meet.
         """
-        inputs = {"base": True, "safe": self.safe, "harmful": "harmful" in self.finetuned, "prompts": self.captured}
-        present = [need for need, value in inputs.items() if value]
+        present = self.present
         for name in requested or ():
             hypothesis = find_hypothesis(name)
             if hypothesis.kind != "subspace":
@@ -60,11 +71,10 @@ class Family:
         self, name: str, side: Side, seed: int, decompose: Decompose, finetune: str | None = None
     ) -> WeightTensor:
         """One weight tensor, the input of hypotheses, with Δ_T of the given fine-tune."""
-        load = {
-            "aligned": lambda: self.aligned.load(name).float(),
-            "alignment": lambda: update(name, self.base, self.aligned),
-        }
+        load = {"aligned": lambda: self.aligned.load(name).to(device(), torch.float32)}
+        if self.base is not None:
+            load["alignment"] = partial(update, name, self.base, self.aligned)
         ends = {"safety": self.safe, "harmful": self.finetuned.get("harmful")}
         ends["task"] = self.finetuned[finetune] if finetune else None
-        load |= {kind: partial(update, name, self.aligned, end) for kind, end in ends.items() if end}
+        load |= {kind: partial(update, name, self.aligned, end) for kind, end in ends.items() if end is not None}
         return WeightTensor(name, self.aligned.shapes[name], load, side, seed, decompose, self.captured)

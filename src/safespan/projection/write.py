@@ -36,6 +36,7 @@ def write_projected(
     names, subspaces = family.names(), family.subspaces(grid.subspaces)
     [(subspace, method, fraction)] = grid.points(subspaces)
     [(label, finetuned)] = family.finetuned.items()
+    assert family.base is not None  # the grid's subspaces are of Δ_A
     members = {"base": family.base, "aligned": family.aligned, label: finetuned}
     check_memory(family.aligned.shapes)
 

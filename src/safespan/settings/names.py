@@ -43,7 +43,7 @@ SIDES = ("output", "input", "both")
 Side = Literal["output", "input", "both"]
 
 TESTS = ("update", "ablation", "training")
-"""The tests of a claim: project a finished update, remove the subspace from the aligned model, protect it in training."""
+"""The tests of a claim (METHODS §7): project a finished update, ablate the aligned model, protect it in training."""
 
 Test = Literal["update", "ablation", "training"]
 

@@ -91,6 +91,7 @@ def measure_update_overlap(study: Study) -> None:
 
     family, settings = study.family, study.config.overlap
     assert settings is not None
+    assert family.base is not None
     updates = {"alignment": (family.base, family.aligned)}
     if family.safe:
         updates["safety"] = (family.aligned, family.safe)

@@ -21,7 +21,7 @@ Need = Literal["base", "safe", "harmful", "prompts"]
 Kind = Literal["subspace", "layers", "addition"]
 
 Removal = Literal["weights", "alignment"]
-"""What the ablation test takes out of W_A along a subspace: a part of the weights themselves, or of Δ_A (METHODS §7)."""
+"""What the ablation test takes out of W_A along a subspace: a part of W_A itself, or of Δ_A (METHODS §7)."""
 
 Line = Literal["alignment", "safety", "harmful"]
 
@@ -150,7 +150,7 @@ class Hypothesis:
             in the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds something to Δ_T;
             the fraction scales what is added.
         removes: of a `subspace`, what the ablation test removes along it; None: the claim has no such test.
-        line: of a `subspace`, the update (`alignment`, `safety` or `harmful`) along which 1-D tensors are projected; None
+        line: of a `subspace`, the update (`alignment`, `safety`, `harmful`) along which 1-D tensors are projected; None
             where the claim does not speak of 1-D tensors, whose part in the subspace is then zero.
     """
 
