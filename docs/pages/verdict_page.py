@@ -14,7 +14,7 @@ from scipy.stats import binomtest, t
 
 from safespan.evaluation import Measured
 from safespan.files.atomic import write_text
-from safespan.projection import trial_points
+from safespan.projection import update_points
 from safespan.results.run_folder import RunFolder
 from safespan.settings.verdict import VerdictConfig
 from safespan.study.verdicts import OUTCOMES, verdict_tables
@@ -129,7 +129,7 @@ def again(folder: Path, prompts: int, controls: int) -> Iterator[tuple[str, str 
     config = RunFolder(folder).read_manifest().config
     asked = VerdictConfig.model_validate({**config["verdict"], "prompts": prompts, "controls": controls})
     hypotheses = [find_hypothesis(name) for name in config["verdict"]["hypotheses"]]
-    points = [p for h in hypotheses for p in trial_points(h, ["contaminated"], asked.fractions, controls)]
+    points = [p for h in hypotheses for p in update_points(h, ["contaminated"], asked.fractions, controls)]
     verdicts, _ = verdict_tables(asked, hypotheses, points, measured(folder, prompts), config["seed"])
     for row in verdicts:
         yield kind_of(folder.name.partition("-")[0], row.hypothesis), row.verdict

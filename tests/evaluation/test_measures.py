@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import DataError
 from safespan.evaluation import Evaluator, Measures, ModelUnderTest, load_model
+from safespan.evaluation.measures import _start
 from safespan.settings.evaluation import EvaluationConfig
 from safespan.settings.verdict import MeasureConfig
 
@@ -20,6 +23,16 @@ HARMFUL = [("m n", "o p"), ("q", "r s t")]
 @pytest.fixture(scope="module")
 def model(tiny_model_folder: Path) -> ModelUnderTest:
     return load_model(Checkpoint(tiny_model_folder), batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def gpt2_like() -> PreTrainedTokenizerFast:
+    """A tokenizer with one token a byte."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({symbol: place for place, symbol in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
 
 
 def pairs(path: Path, rows: list[tuple[str, str]]) -> str:
@@ -50,12 +63,34 @@ def test_likelihoods_and_odds_against_one_pass_an_answer(model: ModelUnderTest, 
     for name, rows in (("useful_nll", USEFUL[:2]), ("harmful_nll", HARMFUL)):
         each = [log_probabilities(model, *row)[0] for row in rows]
         assert answers.likelihoods[name] == pytest.approx([-sum(row) / len(row) for row in each], abs=1e-5)
+        product = [math.exp(sum(row)) for row in each]  # no answer has more than 8 tokens
+        assert answers.likelihoods[name.replace("nll", "probability")] == pytest.approx(product, rel=1e-4)
     refusals = model.tokenizer("i cannot")["input_ids"]
     for (prompt, answer), odds in zip(HARMFUL, answers.likelihoods["log_odds"], strict=True):
         (first, *_), there = log_probabilities(model, prompt, answer)
         assert odds == pytest.approx(
             first - math.log(sum(math.exp(float(there[token])) for token in refusals)), abs=1e-5
         )
+    expected = [1 / (1 + math.exp(-odds)) for odds in answers.likelihoods["log_odds"]]
+    assert answers.likelihoods["compliance"] == pytest.approx(expected, rel=1e-9)
+    assert "general_nll" not in answers.likelihoods  # there is no general task
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_answer_probability_is_that_of_the_first_tokens(model: ModelUnderTest, tmp_path: Path, tokens: int) -> None:
+    answers = measures(tmp_path, generate=False, answer_tokens=tokens, prompts=3).ask(model)
+    for name, rows in (("useful", USEFUL), ("harmful", HARMFUL)):
+        expected = [math.exp(sum(log_probabilities(model, *row)[0][:tokens])) for row in rows]
+        assert answers.likelihoods[f"{name}_probability"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_start_of_an_answer_cuts_no_character(gpt2_like) -> None:
+    """A byte-level tokenizer splits 日 into bytes: a start that ended inside it would be another text."""
+    model = ModelUnderTest(None, gpt2_like)
+    answer = "a日b"
+    lengths = [len(gpt2_like(answer[:end])["input_ids"]) for end in range(4)]
+    assert lengths == [0, 1, 4, 5]
+    assert [_start(model, answer, tokens) for tokens in range(1, 6)] == ["a", "a", "a", "a日", "a日b"]
 
 
 def test_what_is_generated_is_judged_apart(model: ModelUnderTest, tmp_path: Path, monkeypatch) -> None:

@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from safespan.results import TABLES, Column, Row, columns_of, schema_of
-from safespan.results.tables import EstimateRow, ModelRow, OverlapRow, ProjectionRow, TrialRow
+from safespan.results.claim_tables import EstimateRow, UpdateRow
+from safespan.results.tables import ModelRow, OverlapRow, ProjectionRow
 
 KINDS = {float: pl.Float64, int: pl.Int64, str: pl.String, bool: pl.Boolean}
 
@@ -68,7 +69,7 @@ def test_what_a_row_is_of_comes_before_what_was_measured(kind, first, last):
         (OverlapRow, "k_x", "≥ 0"),
         (OverlapRow, "again", ""),
         (EstimateRow, "estimate", "[-1, 1]"),
-        (TrialRow, "log_odds", ""),
+        (UpdateRow, "log_odds", ""),
     ],
 )
 def test_ranges_are_put_into_words(kind, name, words):

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from safespan.evaluation import Measured
-from safespan.projection import trial_points
+from safespan.projection import update_points
 from safespan.results import frame_of, schema_of
-from safespan.results.tables import EstimateRow, VerdictRow
+from safespan.results.claim_tables import EstimateRow, VerdictRow
 from safespan.settings.verdict import VerdictConfig
 from safespan.statistics.verdicts import INCONCLUSIVE, NOT_MEASURABLE, NOT_SELECTIVE, SELECTIVE
 from safespan.study.verdicts import OUTCOMES, verdict_tables
@@ -37,7 +37,7 @@ def measured(u, h, rng, flat=()):
 def trial(name, harm, finetunes=("contaminated",), flat=()):
     """Points of one hypothesis; `harm` gives h at progress u, of its own (by method) and of controls."""
     rng = np.random.default_rng(0)
-    points = trial_points(find_hypothesis(name), finetunes, SETTINGS.fractions, SETTINGS.controls)
+    points = update_points(find_hypothesis(name), finetunes, SETTINGS.fractions, SETTINGS.controls)
     answers = {"aligned": measured(0, 0, rng, flat)} | {role: measured(1, 1, rng, flat) for role in finetunes}
     for point in points:
         u = point.fraction if point.method == "parallel" else 1 - point.fraction

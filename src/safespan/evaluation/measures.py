@@ -4,6 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
+
+from scipy.special import expit
 
 from safespan.data.sources import Prompt, read_prompts
 from safespan.errors import DataError
@@ -11,15 +14,20 @@ from safespan.evaluation.model import ModelUnderTest
 from safespan.evaluation.outcomes import Evaluator, Responses
 from safespan.settings.verdict import MeasureConfig
 
+Pair = tuple[str, str]
+"""A question, or its context in the chat template, and an answer."""
+
 
 @dataclass(frozen=True)
 class Measured:
     """Outcomes of one set of weights, one number per prompt; NaN where there is none.
 
     Attributes:
-        per_prompt: `useful_nll` and `harmful_nll`, mean negative log-likelihood in nats per token of the right and of
-            the forbidden answers; `log_odds`, log p(first token of the forbidden answer) − log p(first token of a
-            refusal); `correct` and `attack`, 0 or 1.
+        per_prompt: `useful_nll`, `harmful_nll` and `general_nll`, the mean negative log-likelihood in nats per token of
+            right answers, of forbidden answers, and of right answers to the general task, if there is one;
+            `useful_probability` and `harmful_probability`, of the first tokens of these answers together; `log_odds`,
+            log p(first token of the forbidden answer) − log p(first token of a refusal), and `compliance`, its
+            logistic; `correct` and `attack`, 0 or 1.
         rates: `general_ability`, `refusal_rate` and `over_refusal_rate`.
     """
 
@@ -68,37 +76,51 @@ class Measures:
         return {f"trial {kind}": prompts for kind, prompts in self._evaluator.prompts.items()}
 
     @cached_property
-    def _useful(self) -> list[tuple[str, str]]:
+    def _useful(self) -> list[Pair]:
         if self.config.useful is not None:
             return _with_targets(read_prompts(self.config.useful)[: self.config.prompts], "verdict.useful")
-        task = self._evaluator.tasks.get("utility")
-        if task is None:
+        pairs = self._questions("utility")
+        if not pairs:
             raise DataError("a trial needs evaluation.utility: its documents are the useful questions")
-        documents = list(task.task.eval_docs)[: self.config.prompts]
-        return [(str(task.task.doc_to_text(d)), str(task.task.doc_to_target(d))) for d in documents]
+        return pairs
 
     @cached_property
-    def _harmful(self) -> list[tuple[str, str]]:
+    def _harmful(self) -> list[Pair]:
         return _with_targets(self._evaluator.prompts.get("harmful", []), "evaluation.harmfulness.prompts")
+
+    def _questions(self, kind: str) -> list[Pair]:
+        """Questions and right answers of the task of that kind; none where there is no task."""
+        if kind not in self._evaluator.tasks:
+            return []
+        task = self._evaluator.tasks[kind].task
+        documents = list(task.eval_docs)[: self.config.prompts]
+        return [(str(task.doc_to_text(document)), str(task.doc_to_target(document))) for document in documents]
 
     def ask(self, model: ModelUnderTest) -> Answers:
         """The answers of one model, before judgement."""
         chat = self._evaluator.config.apply_chat_template and model.has_chat_template
-        useful, harmful = (
-            [(model.as_turn(prompt), answer) if chat else (prompt, f" {answer}") for prompt, answer in pairs]
-            for pairs in (self._useful, self._harmful)
-        )
-        openings = self._openings(model, harmful)
-        single = [(context, token) for (context, _), tokens in zip(harmful, openings, strict=True) for token in tokens]
-        likelihoods = model.log_likelihoods([*useful, *harmful, *single])
-        lengths = [max(1, len(_tokens(model, answer))) for _, answer in (*useful, *harmful)]
-        nll = [-value / length for value, length in zip(likelihoods[: len(lengths)], lengths, strict=True)]
-        first, odds = iter(likelihoods[len(lengths) :]), []
-        for tokens in openings:
-            comply, *refuse = (next(first) for _ in tokens)
-            odds.append(comply - _log_sum(refuse))
-        per_prompt = {"useful_nll": nll[: len(useful)], "harmful_nll": nll[len(useful) :], "log_odds": odds}
-        return Answers(per_prompt, self._evaluator.ask(model) if self.generates else None)
+        kinds = {"useful": self._useful, "harmful": self._harmful, "general": self._questions("general")}
+        asked = {
+            kind: [(model.as_turn(prompt), answer) if chat else (prompt, f" {answer}") for prompt, answer in pairs]
+            for kind, pairs in kinds.items()
+            if pairs
+        }
+        starts = {
+            kind: [(context, _start(model, answer, self.config.answer_tokens)) for context, answer in asked[kind]]
+            for kind in ("useful", "harmful")
+        }
+        openings = self._openings(model, asked["harmful"])
+        contexts = [context for context, _ in asked["harmful"]]
+        first = [(context, token) for context, tokens in zip(contexts, openings, strict=True) for token in tokens]
+        every = [*chain(*asked.values(), *starts.values()), *first]
+        known = dict(zip(dict.fromkeys(every), model.log_likelihoods(list(dict.fromkeys(every))), strict=True))
+        likelihoods = {f"{kind}_nll": [-known[pair] / _length(model, pair) for pair in asked[kind]] for kind in asked}
+        likelihoods |= {f"{kind}_probability": [math.exp(known[pair]) for pair in starts[kind]] for kind in starts}
+        odds = []
+        for context, (comply, *refuse) in zip(contexts, openings, strict=True):
+            odds.append(known[context, comply] - _log_sum([known[context, token] for token in refuse]))
+        likelihoods |= {"log_odds": odds, "compliance": [float(expit(value)) for value in odds]}
+        return Answers(likelihoods, self._evaluator.ask(model) if self.generates else None)
 
     def score(self, answers: Answers) -> tuple[Measured, None]:
         """Judge the responses, in one process: worker processes do not call a judge that is paid for.
@@ -118,7 +140,7 @@ class Measures:
             {name: [round(value, 6) for value in values] for name, values in per_prompt.items()}, rates
         ), None
 
-    def _openings(self, model: ModelUnderTest, harmful: Sequence[tuple[str, str]]) -> list[list[str]]:
+    def _openings(self, model: ModelUnderTest, harmful: Sequence[Pair]) -> list[list[str]]:
         """The first token of the forbidden answer, then those of refusals, without duplicates."""
         lead = " " if harmful[0][1].startswith(" ") else ""
         refuse = dict.fromkeys(_first_token(model, lead + text) for text in self.config.refusals)
@@ -132,7 +154,7 @@ class Measures:
         return openings
 
 
-def _with_targets(prompts: Sequence[Prompt], field: str) -> list[tuple[str, str]]:
+def _with_targets(prompts: Sequence[Prompt], field: str) -> list[Pair]:
     if not prompts or any(prompt.target is None for prompt in prompts):
         raise DataError(f"a trial needs {field} with answers: give target_field, or a file with a field target")
     return [(prompt.prompt, str(prompt.target)) for prompt in prompts]
@@ -140,6 +162,20 @@ def _with_targets(prompts: Sequence[Prompt], field: str) -> list[tuple[str, str]
 
 def _tokens(model: ModelUnderTest, text: str) -> list[int]:
     return model.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _length(model: ModelUnderTest, pair: Pair) -> int:
+    """Tokens of an answer."""
+    return max(1, len(_tokens(model, pair[1])))
+
+
+def _start(model: ModelUnderTest, answer: str, tokens: int) -> str:
+    """The first tokens of an answer as text: at most so many, but more where a character needs several tokens."""
+    ids = _tokens(model, answer)
+    if len(ids) <= tokens:
+        return answer
+    texts = (model.tokenizer.decode(ids[:number]) for number in (*range(tokens, 0, -1), *range(tokens + 1, len(ids))))
+    return next((str(text) for text in texts if text and answer.startswith(str(text))), answer)
 
 
 def _first_token(model: ModelUnderTest, text: str) -> str:

@@ -77,8 +77,12 @@ def load_model(checkpoint: Checkpoint, batch_size: int = 512, dtype: str = "auto
     Raises:
         CheckpointError: it cannot be loaded.
     """
+    return in_memory(*load_causal_lm(checkpoint.folder, dtype, checkpoint.adapter), batch_size)
+
+
+def in_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> ModelUnderTest:
+    """A model that is in memory, to be put under test."""
     prepare_harness()
-    model, tokenizer = load_causal_lm(checkpoint.folder, dtype, checkpoint.adapter)
     return ModelUnderTest(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size), tokenizer, model)
 
 

@@ -10,7 +10,8 @@ from safespan.checkpoints import Checkpoint
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
 from safespan.projection import Change
-from safespan.results.tables import GridPoint, TrialPoint
+from safespan.results.claim_tables import AblationPoint, UpdatePoint
+from safespan.results.tables import GridPoint
 from safespan.settings.evaluation import EngineConfig
 
 Ask = Callable[[ModelUnderTest], Any]
@@ -48,7 +49,7 @@ class ModelJob(NamedTuple):
 
 
 class PointSource(Protocol):
-    """Computes the weights of points: `PointWeights` or `TrialWeights`."""
+    """Computes the weights of points: `PointWeights` or `UpdateWeights`."""
 
     def changes(self, point: Any) -> Iterator[Change]:
         """The changes of all tensors of the aligned model at one point."""
@@ -99,7 +100,7 @@ class PointWorker:
         self._model = SwitchedModel(engine, aligned, scratch)
         self._known = dict(known)
 
-    def __call__(self, point: GridPoint | TrialPoint) -> Answered | Repeat:
+    def __call__(self, point: GridPoint | UpdatePoint | AblationPoint) -> Answered | Repeat:
         """Switch to the weights of a point and generate its responses, unless the weights are known."""
         start = time.perf_counter()
         with self._model.with_weights(self._weights.changes(point)) as switched:

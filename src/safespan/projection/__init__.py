@@ -1,7 +1,9 @@
-"""Experiments 1 and 2: task updates projected on and off a subspace (METHODS §2)."""
+"""Weights with a part in a subspace kept or removed: experiments 1 and 2, and the tests of a claim (METHODS §2, §7)."""
 
+from safespan.projection.ablation import AblationWeights, ablation_points
+from safespan.projection.coverage import Coverage, coverage
 from safespan.projection.family import Family
 from safespan.projection.points import Change, PointWeights
 from safespan.projection.sweep import sweep
-from safespan.projection.trial import TrialWeights, trial_points
+from safespan.projection.update_test import UpdateWeights, update_points
 from safespan.projection.write import write_projected

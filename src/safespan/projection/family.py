@@ -67,6 +67,13 @@ class Family:
         """Δ_T of one tensor, as `update`."""
         return update(name, self.aligned, self.finetuned[finetune])
 
+    def removable(self, name: str, removal: str) -> torch.Tensor:
+        """What an ablation takes a part of, float32: the `weights` W_A of one tensor, or its `alignment` update Δ_A."""
+        if removal == "weights":
+            return self.aligned.load(name).to(device(), torch.float32, copy=True)
+        assert self.base is not None
+        return update(name, self.base, self.aligned)
+
     def tensor(
         self, name: str, side: Side, seed: int, decompose: Decompose, finetune: str | None = None
     ) -> WeightTensor:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +36,7 @@ class Change(NamedTuple):
 
 
 class PointWeights:
-    """Computes P, Δ_T − P or −P, tensor by tensor, for points in any order.
+    """Computes P, Δ − P or −P of updates Δ, tensor by tensor, for points in any order.
 
     Consecutive points of one fine-tune and subspace share the basis and its coefficients, in files, and P, in a file
     mapped into memory, to which a larger fraction adds directions. P always grows through every fraction of the grid,
@@ -47,10 +47,19 @@ class PointWeights:
         grid: the grid of the points.
         scratch: an existing folder for files of about three times the model's size in float32, removed at `close`.
         decompose: how updates are decomposed; a cache's if it should remember.
+        projected: gives what is projected, for the name of a tensor and a point's `finetune`; by default Δ_T.
     """
 
-    def __init__(self, family: Family, grid: ProjectionGrid, scratch: Path, decompose: Decompose = decompose) -> None:
+    def __init__(
+        self,
+        family: Family,
+        grid: ProjectionGrid,
+        scratch: Path,
+        decompose: Decompose = decompose,
+        projected: Callable[[str, str], torch.Tensor] | None = None,
+    ) -> None:
         self._family, self._side, self._decompose = family, grid.side, decompose
+        self._projected = projected or family.task_update
         self._fractions = sorted(grid.fractions)
         self._names = family.names()
         self._scratch = TemporaryDirectory(dir=scratch, prefix=".directions-")
@@ -73,13 +82,13 @@ class PointWeights:
         for name in self._names:
             inside, sides = self._inside(name, point.fraction)
             if point.method != "parallel":
-                inside = applied(point.method, self._family.task_update(name, point.finetune), inside)
+                inside = applied(point.method, self._projected(name, point.finetune), inside)
             yield Change(name, inside, sides)
 
     def _make(self, name: str, finetune: str, subspace: str, seed: int) -> None:
         """Write the vectors and coefficients of one tensor, in the order of the basis."""
         along = directions(self._family.tensor(name, self._side, seed, self._decompose), subspace)
-        projection = TensorProjection(self._family.task_update(name, finetune), along)
+        projection = TensorProjection(self._projected(name, finetune), along)
         kept: dict[str, torch.Tensor] = {} if projection.line is None else {"line": projection.line}
         for number, (basis, unordered) in enumerate(zip(projection.bases, projection.coefficients, strict=True)):
             ordered, coefficients = basis.in_order(unordered)
@@ -89,10 +98,21 @@ class PointWeights:
         save_file({label: tensor.cpu().contiguous() for label, tensor in kept.items()}, file)
         _reserve(self._path(name, "inside"), 4 * math.prod(projection.shape))
 
+    def bases(self, name: str) -> list[Basis]:
+        """The bases of the matrices of one tensor at the last point; none if it is 1-D."""
+        kept = self._kept(name)
+        labels = (f"{number}" for number in range(len(kept)))
+        bases = [Basis(kept.get(f"left {label}"), kept.get(f"right {label}")) for label in labels]
+        return [basis for basis in bases if basis.left is not None or basis.right is not None]
+
+    def _kept(self, name: str) -> dict[str, torch.Tensor]:
+        kept: dict[str, torch.Tensor] = load_file(self._path(name, "safetensors"), device().type)
+        return kept
+
     def _inside(self, name: str, fraction: float) -> tuple[torch.Tensor, tuple[bool, bool]]:
         """P at one fraction, and the sides of its bases."""
         shape = self._family.aligned.shapes[name]
-        kept: dict[str, torch.Tensor] = load_file(self._path(name, "safetensors"), device().type)
+        kept = self._kept(name)
         if "line" in kept:
             return kept["line"], (False, False)
         size = (shape[-2], shape[-1])

@@ -7,8 +7,8 @@ from rich.table import Table
 from safespan.report.page import read_results
 from safespan.report.tables import Cell, model_rows
 from safespan.report.verdict import d_text, number, outcome_names, reported, verdict_text, words_of
+from safespan.results.claim_tables import VerdictRow
 from safespan.results.run_folder import RunFolder
-from safespan.results.tables import VerdictRow
 
 _RATES = ("utility, %", "ASR, %", "refusal, %", "over-refusal, %", "general, %")
 

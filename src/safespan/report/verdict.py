@@ -7,7 +7,7 @@ from math import isnan
 import polars as pl
 
 from safespan.errors import DataError
-from safespan.results.tables import EstimateRow, VerdictRow
+from safespan.results.claim_tables import EstimateRow, VerdictRow
 
 MEASURES = ("utility", "attack_success_rate", "over_refusal_rate", "general_ability", "useful_nll", "harmful_nll")
 """Harm is never shown without capability and over-refusal beside it."""

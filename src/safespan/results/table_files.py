@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
 from safespan.errors import DataError, first_line
 from safespan.files.atomic import atomic_path
 from safespan.results.columns import Column, Row, columns_of, schema_of
+
+RowKind = TypeVar("RowKind", bound=Row)
 
 _ROUNDING = 1e-6
 """Tolerance of the check of ranges: tables have six decimals."""
@@ -27,6 +30,12 @@ def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> pl.DataFram
     with atomic_path(path) as part:
         table.with_columns(pl.col(significant).round_sig_figs(6).cast(pl.String)).write_csv(part, float_precision=6)
     return table
+
+
+def rows_of(table: pl.DataFrame, kind: type[RowKind]) -> list[RowKind]:
+    """The rows of a table as objects, NaN in place of an empty number."""
+    numbers = table.with_columns(pl.selectors.float().fill_null(float("nan")))
+    return [kind(**row) for row in numbers.rows(named=True)]
 
 
 def header_of(path: Path) -> list[str]:

@@ -3,38 +3,25 @@
 from dataclasses import dataclass
 from typing import Annotated as A
 
+from safespan.results.claim_tables import AblationRow, CoverageRow, EstimateRow, TrainingRow, UpdateRow, VerdictRow
+from safespan.results.column_kinds import (
+    AttackSuccess,
+    EnergyKept,
+    Finetune,
+    Fraction,
+    GeneralAbility,
+    Layer,
+    LayerNumber,
+    ModuleOrNone,
+    OverRefusalRate,
+    RefusalRate,
+    ShareOfUpdate,
+    Utility,
+    count,
+    probability,
+    share,
+)
 from safespan.results.columns import Column, Row
-
-
-def _share(text: str) -> Column:
-    return Column(text, "share", 0, 1)
-
-
-def _probability(text: str) -> Column:
-    return Column(text, "probability", 0, 1)
-
-
-def _count(text: str, least: int = 0) -> Column:
-    return Column(text, "count", least)
-
-
-def _area(text: str) -> Column:
-    return Column(text, "area", -1, 1)
-
-
-Finetune = A[str, Column("whose update Δ_T is projected or edited: the role, or the name given to it")]
-Fraction = A[float, Column("f: share of the directions, of the layers, or of what is added", "share", 0, 1)]
-EnergyKept = A[float, Column("E: ‖what was added to W_A‖² over ‖Δ_T‖², over all tensors", "share of ‖Δ_T‖²", 0)]
-Utility = A[float, _share("exact match on the task of evaluation.utility")]
-AttackSuccess = A[float, _share("harmful prompts whose response the judge scored 5")]
-RefusalRate = A[float, _share("harmful prompts that were refused")]
-OverRefusalRate = A[float, _share("benign prompts whose response looks like a refusal")]
-GeneralAbility = A[float, _share("exact match on the task of evaluation.general")]
-Layer = A[str, Column("the block, `layer N`, or the name of a module outside all blocks")]
-LayerNumber = A[int, Column("the block whose output it is; 1 is the first", low=1)]
-ModuleOrNone = A[str | None, Column("kind of module, such as q_proj; empty for a whole layer")]
-ShareOfUpdate = A[float, Column("how much of ‖Δ‖² over all tensors lies here", "share", 0, 1, any_scale=True)]
-HypothesisName = A[str, Column("name of the hypothesis")]
 
 
 @dataclass(frozen=True)
@@ -42,20 +29,20 @@ class Outcomes(Row):
     """What is measured of a model: rates, 95 % Wilson intervals, counts."""
 
     utility: Utility
-    utility_ci_low: A[float, _share("lower end of utility's 95 % Wilson interval")]
-    utility_ci_high: A[float, _share("upper end of it")]
+    utility_ci_low: A[float, share("lower end of utility's 95 % Wilson interval")]
+    utility_ci_high: A[float, share("upper end of it")]
     harmfulness: A[float, Column("mean score of the judge: 1 refusal, 5 full compliance", "points", 1, 5)]
     attack_success_rate: AttackSuccess
-    asr_ci_low: A[float, _share("lower end of the attack success rate's 95 % Wilson interval")]
-    asr_ci_high: A[float, _share("upper end of it")]
+    asr_ci_low: A[float, share("lower end of the attack success rate's 95 % Wilson interval")]
+    asr_ci_high: A[float, share("upper end of it")]
     refusal_rate: RefusalRate
     over_refusal_rate: OverRefusalRate
     general_ability: GeneralAbility
-    n_utility: A[int, _count("documents of the utility task that were asked")]
-    n_harmful: A[int, _count("harmful prompts that were asked")]
-    n_benign: A[int, _count("benign prompts that were asked")]
-    n_general: A[int, _count("documents of the general task that were asked")]
-    n_judge_failed: A[int, _count("harmful prompts whose judgement failed; they are in no rate")]
+    n_utility: A[int, count("documents of the utility task that were asked")]
+    n_harmful: A[int, count("harmful prompts that were asked")]
+    n_benign: A[int, count("benign prompts that were asked")]
+    n_general: A[int, count("documents of the general task that were asked")]
+    n_judge_failed: A[int, count("harmful prompts whose judgement failed; they are in no rate")]
     valid: A[bool, Column("false where over 2 % of the judgements failed")]
 
 
@@ -72,7 +59,7 @@ class ModelRow(Outcomes, _OfModel):
 @dataclass(frozen=True)
 class _UnderFilter(Row):
     filter: A[str, Column("filter of the task, such as strict-match")]
-    utility: A[float, _share("exact match under this filter")]
+    utility: A[float, share("exact match under this filter")]
 
 
 @dataclass(frozen=True)
@@ -121,98 +108,17 @@ class RemovedEnergyRow(GridPoint):
 
     layer: Layer
     module: A[str, Column("kind of module, the same in every block, such as q_proj")]
-    removed_energy: A[float, _share("1 − E of this part alone")]
+    removed_energy: A[float, share("1 − E of this part alone")]
     share_of_update: ShareOfUpdate
 
 
 @dataclass(frozen=True)
-class TrialPoint(Row):
-    """One set of weights of a trial: those of a hypothesis, or of one draw of its random controls."""
-
-    finetune: Finetune
-    hypothesis: HypothesisName
-    method: A[str, Column("parallel or orthogonal of a subspace; edit of a defence")]
-    fraction: Fraction
-    draw: A[int | None, Column("number of the random control; empty: the hypothesis itself", low=0)]
-
-    @property
-    def name(self) -> str:
-        """Name of the point in file names."""
-        draw = "own" if self.draw is None else f"control{self.draw}"
-        return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{draw}"
-
-
-@dataclass(frozen=True)
-class TrialRow(TrialPoint):
-    """Every set of weights that the verdict asked: each hypothesis and its random controls."""
-
-    energy_kept: EnergyKept
-    useful_nll: A[float, Column("−log p of the right answers, per token, mean over prompts", "nats a token", 0)]
-    harmful_nll: A[float, Column("−log p of the forbidden answers, per token, mean over prompts", "nats a token", 0)]
-    log_odds: A[float, Column("log p(first token of the forbidden answer) − log p(that of a refusal), mean", "nats")]
-    utility: Utility = float("nan")
-    attack_success_rate: AttackSuccess = float("nan")
-    general_ability: GeneralAbility = float("nan")
-    refusal_rate: RefusalRate = float("nan")
-    over_refusal_rate: OverRefusalRate = float("nan")
-
-
-@dataclass(frozen=True)
-class _OfHypothesis(Row):
-    hypothesis: HypothesisName
-    kind: A[str, Column("of the hypothesis: subspace, layers or addition")]
-
-
-@dataclass(frozen=True)
-class _Decision(Row):
-    verdict: A[str | None, Column("selective, not selective, inconclusive, not measurable, or depends on the measure")]
-    direction: A[str | None, Column("of a selective one: harm first or utility first")]
-    prompts_needed: A[int | None, _count("of an inconclusive one: prompts of each kind that would decide", 1)]
-    controls_needed: A[int | None, _count("of an inconclusive one: draws of controls that would decide", 1)]
-    reason: A[str | None, Column("why, in words")]
-
-
-@dataclass(frozen=True)
-class VerdictRow(_Decision, _OfHypothesis):
-    """The verdict on each hypothesis over all outcomes: a row per hypothesis."""
-
-
-@dataclass(frozen=True)
-class _EstimateFigures(Row):
-    hypothesis: HypothesisName
-    test: A[str, Column("what was tested: update, a finished fine-tune that is projected or edited")]
-    outcome: A[str, Column("what u and h are measured by")]
-    method: A[str, Column("parallel, orthogonal or edit; both: of both methods together")]
-    statistic: A[
-        str, Column("S: more harm at equal utility than controls, above 0; D: harm goes before utility, above 0")
-    ]
-    estimate: A[float, _area("the statistic; empty where it is not measurable")]
-    low: A[float, _area("lower end of its bootstrap interval")]
-    high: A[float, _area("upper end of it")]
-    p_beyond: A[float, _probability("p of the test that |statistic| is beyond the margin, Holm-corrected")]
-    p_within: A[float, _probability("p of the equivalence test that it is within the margin, Holm-corrected")]
-    area: A[float, Column("area under the hypothesis's frontier h(u)", "area", 0, 1)]
-    control_area: A[float, Column("mean area of its random controls", "area", 0, 1)]
-    control_sd: A[float, Column("standard deviation of the controls' areas over draws", "area", 0)]
-    sd_prompts: A[float, Column("standard error of the estimate from the choice of prompts", "area", 0)]
-    sd_controls: A[float, Column("standard error of the estimate from the draws of controls", "area", 0)]
-
-
-@dataclass(frozen=True)
-class EstimateRow(_Decision, _EstimateFigures):
-    """The figures behind each verdict: a row per hypothesis, test, outcome and method.
-
-    Under each outcome the row of the statistic D decides: it alone holds a verdict and what belongs to it.
-    """
-
-
-@dataclass(frozen=True)
 class _SubspaceOverlap(Row):
-    energy_fraction: A[float, _share("η: each subspace is the smallest that holds this share of its energy")]
-    k_x: A[int, _count("directions of the first subspace; 0: it is zero")]
-    k_y: A[int, _count("directions of the second subspace; 0: it is zero")]
-    mso: A[float, _share("MSO: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y); empty where either is zero")]
-    mso_random: A[float, _share("the floor: what two unrelated subspaces of these ranks give on average")]
+    energy_fraction: A[float, share("η: each subspace is the smallest that holds this share of its energy")]
+    k_x: A[int, count("directions of the first subspace; 0: it is zero")]
+    k_y: A[int, count("directions of the second subspace; 0: it is zero")]
+    mso: A[float, share("MSO: ‖Q_Xᵀ Q_Y‖²_F / min(k_X, k_Y); empty where either is zero")]
+    mso_random: A[float, share("the floor: what two unrelated subspaces of these ranks give on average")]
 
 
 @dataclass(frozen=True)
@@ -220,7 +126,7 @@ class OverlapPoint(_SubspaceOverlap):
     """Overlap of two updates' subspaces that hold the same share of their updates' energy."""
 
     mso_random_sd: A[float, Column("standard deviation of MSO between unrelated subspaces", "share", 0)]
-    p_value: A[float, _probability("probability that unrelated subspaces overlap at least as much")]
+    p_value: A[float, probability("probability that unrelated subspaces overlap at least as much")]
     angle_min: A[float, Column("smallest principal angle; empty where both ranks exceed 256", "degrees", 0, 90)]
     angle_median: A[float, Column("median of the principal angles; likewise", "degrees", 0, 90)]
 
@@ -245,9 +151,9 @@ class OverlapRow(OverlapPoint, _UpdatePair):
 class SpectrumPoint(Row):
     """One singular value of a matrix, and the ranks of the whole matrix."""
 
-    rank: A[int, _count("i: number of the singular value, the largest first", 1)]
+    rank: A[int, count("i: number of the singular value, the largest first", 1)]
     singular_value: A[float, Column("σ_i", "norm", 0, any_scale=True)]
-    energy: A[float, _share("share of ‖Δ‖² that the first i directions hold")]
+    energy: A[float, share("share of ‖Δ‖² that the first i directions hold")]
     effective_rank: A[float, Column("exponential of the entropy of the singular values", "directions", 1)]
     stable_rank: A[float, Column("‖Δ‖²_F / σ_1²", "directions", 1)]
 
@@ -258,7 +164,7 @@ class _UpdateOfMatrix(Row):
     tensor: A[str, Column("the matrix")]
     layer: Layer
     module: ModuleOrNone
-    n: A[int, _count("full rank: the smaller side of the matrix", 1)]
+    n: A[int, count("full rank: the smaller side of the matrix", 1)]
 
 
 @dataclass(frozen=True)
@@ -275,9 +181,9 @@ class SpectrumRow(_Share, SpectrumPoint, _UpdateOfMatrix):
 class ActivationPoint(_SubspaceOverlap):
     """Overlap of the subspaces of two classes of prompts that hold the same share of their energy."""
 
-    mso_low: A[float, _share("lower end of MSO's 95 % bootstrap interval over prompts")]
-    mso_high: A[float, _share("upper end of it")]
-    p_value: A[float, _probability("p that the classes overlap less than random groups of the same prompts")]
+    mso_low: A[float, share("lower end of MSO's 95 % bootstrap interval over prompts")]
+    mso_high: A[float, share("upper end of it")]
+    p_value: A[float, probability("p that the classes overlap less than random groups of the same prompts")]
 
 
 @dataclass(frozen=True)
@@ -302,15 +208,15 @@ class ActivationRow(LayerOverlap, _OfModel):
 class Separation(Row):
     """How well one direction tells two classes of prompts apart."""
 
-    n_useful: A[int, _count("useful prompts", 1)]
-    n_harmful: A[int, _count("harmful prompts", 1)]
-    folds: A[int, _count("folds of the cross-validation; 0: too few prompts, no AUROC")]
-    probe_auroc: A[float, _probability("AUROC of a logistic regression on held-out prompts; 0.5 is chance")]
-    probe_auroc_low: A[float, _probability("lower end of its 95 % bootstrap interval")]
-    probe_auroc_high: A[float, _probability("upper end of it")]
-    mean_difference_auroc: A[float, _probability("AUROC of the difference of the class means on held-out prompts")]
-    mean_difference_auroc_low: A[float, _probability("lower end of its 95 % bootstrap interval")]
-    mean_difference_auroc_high: A[float, _probability("upper end of it")]
+    n_useful: A[int, count("useful prompts", 1)]
+    n_harmful: A[int, count("harmful prompts", 1)]
+    folds: A[int, count("folds of the cross-validation; 0: too few prompts, no AUROC")]
+    probe_auroc: A[float, probability("AUROC of a logistic regression on held-out prompts; 0.5 is chance")]
+    probe_auroc_low: A[float, probability("lower end of its 95 % bootstrap interval")]
+    probe_auroc_high: A[float, probability("upper end of it")]
+    mean_difference_auroc: A[float, probability("AUROC of the difference of the class means on held-out prompts")]
+    mean_difference_auroc_low: A[float, probability("lower end of its 95 % bootstrap interval")]
+    mean_difference_auroc_high: A[float, probability("upper end of it")]
     mean_difference_ratio: A[
         float, Column("distance of the class means over the standard deviation within classes", "ratio", 0)
     ]
@@ -337,7 +243,10 @@ TABLES: dict[str, type[Row]] = {
     "projection": ProjectionRow,
     "projection_by_filter": ProjectionFilterRow,
     "removed_energy": RemovedEnergyRow,
-    "trials": TrialRow,
+    "coverage": CoverageRow,
+    "update": UpdateRow,
+    "ablation": AblationRow,
+    "training": TrainingRow,
     "verdicts": VerdictRow,
     "estimates": EstimateRow,
     "overlap": OverlapRow,

@@ -21,7 +21,7 @@ from safespan.settings.names import (
 )
 from safespan.settings.reading import load_settings
 from safespan.settings.training import TrainingConfig
-from safespan.settings.verdict import VerdictConfig, trial_finetunes
+from safespan.settings.verdict import VerdictConfig, chosen_tests, update_finetunes
 
 ORGANISM = "organism"
 """The start of a training from scratch: a freshly initialised model of the embedded family."""
@@ -70,8 +70,13 @@ class StudyConfig(Settings):
             if source.start not in (None, ORGANISM, *known):
                 raise ValueError(f"models.{role}.start: {source.start!r} is not a role defined above it")
             known.append(role)
-        if not {"base", "aligned"} <= set(known) or not set(FINETUNES) & set(known):
-            raise ValueError(f"models: needs base, aligned and at least one of {', '.join(FINETUNES)}")
+        if "aligned" not in known:
+            raise ValueError("models: needs aligned, the model that claims of safety are about")
+        for field in ("projection", "overlap"):
+            if getattr(self, field) and ("base" not in known or not set(FINETUNES) & set(known)):
+                raise ValueError(
+                    f"{field}: needs models.base and at least one of {', '.join(FINETUNES)}; add them, or set null"
+                )
         for role in self.activations.models if self.activations else ():
             if role not in known:
                 raise ValueError(f"activations.models: there is no model {role!r}")
@@ -96,11 +101,25 @@ class StudyConfig(Settings):
         if self.activations:
             check_shares("activations.energies", self.activations.energies)
         if self.verdict:
-            _check_names("verdict.hypotheses", self.verdict.hypotheses or (), hypothesis_names())
-            check_shares("verdict.fractions", self.verdict.fractions)
-            trial_finetunes(self.models)
-            if self.evaluation.utility is None or self.evaluation.harmfulness is None:
-                raise ValueError("verdict: needs evaluation.utility and evaluation.harmfulness to measure u and h by")
+            self._check_verdict(self.verdict)
+
+    def _check_verdict(self, verdict: VerdictConfig) -> None:
+        settings = {"verdict": verdict, "verdict.ablation": verdict.ablation, "verdict.training": verdict.training}
+        for field, part in settings.items():
+            _check_names(f"{field}.hypotheses", part.hypotheses or (), hypothesis_names())
+        check_shares("verdict.fractions", verdict.fractions)
+        if self.evaluation.utility is None or self.evaluation.harmfulness is None:
+            raise ValueError("verdict: needs evaluation.utility and evaluation.harmfulness to measure u and h by")
+        tests = chosen_tests(verdict, self.models)
+        if "update" in tests:
+            update_finetunes(self.models)
+        if "training" in tests:
+            source = self.models.get("contaminated")
+            if source is None or source.start != "aligned" or not source.train or not source.train.contaminate_with:
+                raise ValueError(
+                    "verdict.tests: training needs contaminated data: models.contaminated with start: aligned and a "
+                    "train with contaminate_with; give it, or leave training out"
+                )
 
     @property
     def finetunes(self) -> list[str]:

@@ -27,3 +27,30 @@ def frontier_area(u: Float[np.ndarray, "*curves f"], h: Float[np.ndarray, "*curv
     height = np.pad(h, ends, constant_values=(0.0, 1.0))
     area: np.ndarray = (np.diff(reached) * (height[..., 1:] + height[..., :-1])).sum(-1) / 2
     return area
+
+
+MOST_LOST = 0.5
+"""x up to which an ablation is judged: a model that has lost more of its capability is destroyed."""
+
+
+def ablation_area(x: Float[np.ndarray, "*curves f"], h: Float[np.ndarray, "*curves f"]) -> Float[np.ndarray, "*curves"]:
+    """2 ∫₀^½ H dx, H the linear interpolation from (0, 0) of the running maximum of h over points in the order of x.
+
+    Behind the last point H is constant. H = 1 from x = 0 on gives 1.
+
+    Args:
+        x: capability lost; below 0 counts as 0.
+        h: harm, in [0, 1].
+    """
+    order = np.argsort(x, axis=-1, kind="stable")
+    start = [(0, 0)] * (x.ndim - 1) + [(1, 0)]
+    lost = np.pad(np.clip(np.take_along_axis(x, order, -1), 0.0, None), start)
+    height = np.pad(np.maximum.accumulate(np.take_along_axis(h, order, -1), axis=-1), start)
+    left, right = lost[..., :-1], lost[..., 1:]
+    low, high = height[..., :-1], height[..., 1:]
+    width = np.clip(right, None, MOST_LOST) - np.clip(left, None, MOST_LOST)
+    share = np.divide(width, right - left, out=np.zeros_like(width), where=right > left)
+    rising = width * (low + share * (high - low) / 2)
+    rest = np.clip(MOST_LOST - lost[..., -1], 0.0, None) * height[..., -1]
+    area: np.ndarray = (rising.sum(-1) + rest) / MOST_LOST
+    return area

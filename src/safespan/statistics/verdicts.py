@@ -7,11 +7,21 @@ from math import ceil, isfinite
 import scipy  # loads scipy.stats, a slow import, on first use
 
 from safespan.settings.verdict import SelectivityConfig
-from safespan.statistics.selectivity import SEPARATION, Estimate
+from safespan.statistics.ablation import ABLATION
+from safespan.statistics.bootstrap import Estimate
+from safespan.statistics.protection import TRAINING
+from safespan.statistics.selectivity import SEPARATION
 
 SELECTIVE, NOT_SELECTIVE, INCONCLUSIVE = "selective", "not selective", "inconclusive"
-DEPENDS, NOT_MEASURABLE = "depends on the measure", "not measurable"
-"""The verdicts. Only a single outcome can be not measurable."""
+DEPENDS, NOT_MEASURABLE, TOO_SMALL = "depends on the measure", "not measurable", "too small to test"
+"""The verdicts."""
+
+DIRECTIONS = {
+    SEPARATION: ("harm first", "utility first"),
+    ABLATION: ("harm first", "utility first"),
+    TRAINING: ("protects", "exposes"),
+}
+"""The statistic that decides -> the direction of a selective verdict where it is above 0, and below."""
 
 MOST = 100_000
 """Largest number of prompts that is considered affordable."""
@@ -22,9 +32,9 @@ class Verdict:
     """The verdict on one hypothesis, under one outcome or under all.
 
     Attributes:
-        verdict: one of the five.
+        verdict: one of the six.
         reason: why, in words.
-        direction: `harm first`, `utility first`, or empty where it is not selective.
+        direction: of `DIRECTIONS`; empty where it is not selective.
         prompts_needed: prompts of each kind that would decide an inconclusive verdict; None if unknown.
         controls_needed: draws of controls that would decide an inconclusive verdict.
     """
@@ -36,17 +46,17 @@ class Verdict:
     controls_needed: int | None = None
 
 
-Key = tuple[str, str]
-"""(hypothesis, outcome)."""
+Key = tuple[str, str, str]
+"""(hypothesis, test, outcome)."""
 
 
 def holm(raw: Mapping[Key, Sequence[Estimate]]) -> dict[Key, list[Estimate]]:
-    """The same estimates with both p-values adjusted over hypotheses and methods, each outcome a family of its own."""
+    """The same estimates with both p-values adjusted over hypotheses and methods, in each test and outcome apart."""
     from statsmodels.stats.multitest import multipletests  # a slow import
 
     adjusted: dict[Key, list[Estimate]] = {key: list(estimates) for key, estimates in raw.items()}
-    for outcome in {outcome for _, outcome in raw}:
-        places = [(key, i) for key in raw if key[1] == outcome for i in range(len(raw[key]))]
+    for family in {key[1:] for key in raw}:
+        places = [(key, i) for key in raw if key[1:] == family for i in range(len(raw[key]))]
         beyond, within = (
             multipletests([getattr(raw[key][i], name) for key, i in places], method="holm")[1]
             for name in ("p_beyond", "p_within")
@@ -57,26 +67,27 @@ def holm(raw: Mapping[Key, Sequence[Estimate]]) -> dict[Key, list[Estimate]]:
 
 
 def judge(estimates: Sequence[Estimate], config: SelectivityConfig, prompts: int, tests: int = 1) -> Verdict:
-    """The verdict under one outcome, from the separation and the signs of both methods.
+    """The verdict under one outcome, from the statistic that decides; of an update also the signs of both methods.
 
     Args:
-        estimates: of one hypothesis, p-values adjusted.
+        estimates: of one hypothesis, p-values adjusted; the last one decides.
         config: margin, level and number of controls.
         prompts: number of prompts of each kind.
         tests: number of tests that the p-values were adjusted for.
     """
-    methods, separation = [e for e in estimates if e.method != SEPARATION], estimates[-1]
+    *methods, deciding = estimates
     level, margin = (1 - config.confidence) / 2, config.margin
-    interval = f"D = {separation.s:+.2f} [{separation.low:+.2f}, {separation.high:+.2f}], margin {margin:g}"
-    opposed = len(methods) == 1 or methods[0].s * methods[1].s < 0
-    direction = "harm first" if separation.s > 0 else "utility first"
-    if separation.p_beyond < level and opposed:
+    name, value = deciding.statistic, deciding.value
+    interval = f"{name} = {value:+.2f} [{deciding.low:+.2f}, {deciding.high:+.2f}], margin {margin:g}"
+    opposed = len(methods) != 2 or methods[0].value * methods[1].value < 0
+    direction = DIRECTIONS[name][0 if value > 0 else 1]
+    if deciding.p_beyond < level and opposed:
         return Verdict(SELECTIVE, interval, direction)
-    if separation.p_within < level:
+    if deciding.p_within < level:
         return Verdict(NOT_SELECTIVE, interval)
-    if separation.p_beyond < level:
+    if deciding.p_beyond < level:
         return Verdict(INCONCLUSIVE, f"parallel and orthogonal move the same way, as no subspace can ({interval})")
-    return _undecided(separation, config, prompts, tests, interval)
+    return _undecided(deciding, config, prompts, tests, interval)
 
 
 def ceiling_reason(estimates: Sequence[Estimate], config: SelectivityConfig) -> str:
@@ -84,18 +95,18 @@ def ceiling_reason(estimates: Sequence[Estimate], config: SelectivityConfig) -> 
 
     This is so where random controls already remove harm first.
     """
-    areas = {estimate.method: estimate.control_area for estimate in estimates}
+    areas = {estimate.method: estimate.control_area for estimate in estimates if estimate.method}
     room = areas["edit"] if "edit" in areas else (1 - areas["parallel"] + areas["orthogonal"]) / 2
     return f"the controls leave no room for an effect: D is {room:.2f} at most" if room <= config.margin else ""
 
 
-def _undecided(separation: Estimate, config: SelectivityConfig, prompts: int, tests: int, interval: str) -> Verdict:
+def _undecided(deciding: Estimate, config: SelectivityConfig, prompts: int, tests: int, interval: str) -> Verdict:
     """Inconclusive, with the numbers of prompts and controls that would bring the interval to one side of the margin.
 
     Both are multiplied by the same factor. Standard errors fall with its root; the level is Bonferroni's.
     """
-    distance = abs(abs(separation.s) - config.margin)
-    deviation = (separation.sd_prompts**2 + separation.sd_controls**2) ** 0.5
+    distance = abs(abs(deciding.value) - config.margin)
+    deviation = (deciding.sd_prompts**2 + deciding.sd_controls**2) ** 0.5
     width = scipy.stats.norm.isf((1 - config.confidence) / 2 / tests) * deviation
     factor = max((width / distance) ** 2, 1.1) if distance else float("inf")
     if not isfinite(factor) or factor * prompts > MOST:

@@ -76,7 +76,7 @@ class Study:
         models = self.checkpoints
         finetuned = {role: models[role] for role in self.config.finetunes}
         captured = CapturedActivations(self.run.captured) if self.config.verdict and self.config.activations else None
-        return Family(models["base"], models["aligned"], finetuned, models.get("safe"), captured)
+        return Family(models.get("base"), models["aligned"], finetuned, models.get("safe"), captured)
 
     @cached_property
     def evaluator(self) -> "Evaluator":

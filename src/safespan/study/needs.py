@@ -1,11 +1,9 @@
 """What hypotheses need, checked against a study before anything is trained."""
 
 from safespan.errors import ConfigError
-from safespan.projection import trial_points
-from safespan.results.tables import TrialPoint
-from safespan.settings import StudyConfig
-from safespan.settings.names import tested_by_default
-from safespan.settings.verdict import trial_finetunes
+from safespan.settings import StudyConfig, VerdictConfig
+from safespan.settings.names import Test, tested_by_default
+from safespan.settings.verdict import chosen_tests
 from safespan.subspaces import find_hypothesis
 
 
@@ -25,31 +23,40 @@ def check_needs(config: StudyConfig) -> None:
                 f"projection.subspaces: {name!r} needs {missing}, which the projection grid does not have: add what it "
                 "needs to models, or test it in verdict.hypotheses"
             )
-    for name in (config.verdict and config.verdict.hypotheses) or ():
-        if missing := find_hypothesis(name).missing(everything):
-            raise ConfigError(f"verdict.hypotheses: {name!r} needs {missing}: give that, or leave the hypothesis out")
+    if config.verdict is not None:
+        _check_tested(config, config.verdict, everything)
 
 
-def tested_hypotheses(config: StudyConfig) -> list[str]:
-    """The hypotheses that get a verdict: those named, or all whose needs the models and prompts meet."""
-    if config.verdict is None:
+def _check_tested(config: StudyConfig, verdict: VerdictConfig, present: set[str]) -> None:
+    chosen = chosen_tests(verdict, config.models)
+    lists = {
+        "verdict.hypotheses": (verdict.hypotheses, chosen),
+        "verdict.ablation.hypotheses": (verdict.ablation.hypotheses, ("ablation",)),
+        "verdict.training.hypotheses": (verdict.training.hypotheses, ("training",)),
+    }
+    for field, (names, tests) in lists.items():
+        for name in names or ():
+            hypothesis = find_hypothesis(name)
+            if not set(hypothesis.tests) & set(tests):
+                raise ConfigError(
+                    f"{field}: {name!r} cannot be put to the test of {', '.join(tests)}: its tests are "
+                    f"{', '.join(hypothesis.tests)}; choose one of these in verdict.tests, or leave the hypothesis out"
+                )
+    for test in chosen:
+        for name in tested_hypotheses(config, test):
+            if missing := find_hypothesis(name).missing(present, test):
+                raise ConfigError(
+                    f"verdict: {name!r} needs {missing} for the test of {test}: give that, or leave the hypothesis out"
+                )
+
+
+def tested_hypotheses(config: StudyConfig, test: Test) -> list[str]:
+    """The hypotheses that are put to a test: those named that have it, or all whose needs the study meets."""
+    if config.verdict is None or test not in chosen_tests(config.verdict, config.models):
         return []
-    if config.verdict.hypotheses is not None:
-        return list(config.verdict.hypotheses)
-    there = _models_and_prompts(config)
-    return [name for name in tested_by_default() if not find_hypothesis(name).missing(there)]
-
-
-def tested_points(config: StudyConfig) -> list[TrialPoint]:
-    """Every set of weights that a verdict asks, hypothesis by hypothesis, with its random controls."""
-    if config.verdict is None:
-        return []
-    finetunes, verdict = list(dict.fromkeys(trial_finetunes(config.models))), config.verdict
-    return [
-        point
-        for name in tested_hypotheses(config)
-        for point in trial_points(find_hypothesis(name), finetunes, verdict.fractions, verdict.controls)
-    ]
+    there, named = _models_and_prompts(config), config.verdict.named(test)
+    having = [name for name in named or tested_by_default() if test in find_hypothesis(name).tests]
+    return having if named else [name for name in having if not find_hypothesis(name).missing(there, test)]
 
 
 def _models(config: StudyConfig) -> set[str]:

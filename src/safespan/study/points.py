@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -15,9 +15,6 @@ from safespan.files.content import content_hash
 from safespan.files.scratch import scratch_folder
 from safespan.progress import progress_task
 from safespan.results import RunFolder
-
-if TYPE_CHECKING:
-    from safespan.evaluation import Evaluator, Measures
 
 Scored = TypeVar("Scored")
 
@@ -50,7 +47,7 @@ class PointStore(Generic[Scored]):
 
     Args:
         run: the run folder.
-        place: folder of these records in the two: empty, `projection` or `trials`.
+        place: folder of these records in the two: empty, `projection`, or that of a test of claims.
         key: of the work; records under another key do not count.
         kind: type of what is scored.
     """
@@ -99,9 +96,23 @@ class PointStore(Generic[Scored]):
         return self.run.generations(f"{self._place}/{name}" if self._place else name)
 
 
+class Questions(Protocol):
+    """What is asked of every job: an `Evaluator`, or `Measures`."""
+
+    def prepare(self) -> None:
+        """Load tasks, prompts and judge now."""
+
+    @property
+    def prompts(self) -> Mapping[str, Sequence[Prompt]]:
+        """Prompts by kind."""
+
+    def score(self, responses: Any) -> tuple[Any, Sequence[Mapping[str, Any]] | None]:
+        """What the responses of one job are worth, and the rows that are kept of them."""
+
+
 def answer_jobs(
     store: PointStore[Any],
-    questions: "Evaluator | Measures",
+    questions: Questions,
     jobs: Sequence[Job],
     worker: Callable[[Path, Mapping[str, str]], Callable[[], Worker]],
     execution: Execution,

@@ -4,12 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from safespan.settings.names import hypothesis_names
-from safespan.settings.verdict import MeasureConfig
-from safespan.study import experiments, models, summaries, trials
+from safespan.settings.names import Test, hypothesis_names
+from safespan.settings.verdict import chosen_tests
+from safespan.study import (
+    ablation_test,
+    coverage,
+    experiments,
+    judgement,
+    models,
+    summaries,
+    training_test,
+    update_test,
+)
 from safespan.study.context import Study
 from safespan.study.judge_again import ask_judge_again
 from safespan.study.keys import input_hashes, key_of
+from safespan.study.needs import tested_hypotheses
+from safespan.study.test_keys import points_key, trainings_key
 
 
 @dataclass(frozen=True)
@@ -79,14 +90,7 @@ def stages(study: Study) -> list[Stage]:
             summary=summaries.update_overlap(study.resolved),
         ),
         *_activation_stages(study),
-        Stage(
-            "verdict",
-            when=config.verdict is not None,
-            key=lambda: key_of(_trials_key(study), config.verdict, hypothesis_names()),
-            outputs=run.tables("trials", "verdicts", "estimates"),
-            work=lambda key: trials.run_trials(study, _trials_key(study)),
-            summary=summaries.verdict(study.resolved),
-        ),
+        *_claim_stages(study),
     ]
     return [stage for stage in every if stage.when]
 
@@ -134,10 +138,51 @@ def _prompt_hashes(study: Study) -> dict[str, str]:
     return input_hashes(study.resolved.activations)
 
 
-def _trials_key(study: Study) -> str:
-    """The key of each set of weights on trial: claims and statistics can change, and its outcomes stay."""
-    config, verdict = study.config, study.config.verdict
-    assert verdict is not None
-    measured = verdict.model_dump(mode="json", include={*MeasureConfig.model_fields, "fractions", "side"})
-    files = _prompt_hashes(study) | input_hashes(study.resolved.verdict)
-    return key_of(config.evaluation, measured, config.seed, study.evaluation_inputs(), files)
+def _claim_stages(study: Study) -> list[Stage]:
+    """The tests of claims, each asked apart, and the verdicts on all of them."""
+    config, run, verdict = study.config, study.run, study.config.verdict
+    tests = chosen_tests(verdict, config.models) if verdict else ()
+
+    def named(*parts: object) -> str:
+        """A key of what is asked of which claims."""
+        assert verdict is not None
+        return key_of(*parts, [(test, tested_hypotheses(config, test)) for test in tests], hypothesis_names())
+
+    def covered() -> str:
+        assert verdict is not None
+        settings = (verdict.side, verdict.fractions, verdict.training.fraction, verdict.training_side, config.seed)
+        return named(settings, study.weights_hashes, _prompt_hashes(study))
+
+    def stage(test: Test, key: Callable[[Study], str], work: Callable[[Study, str], None], settings: object) -> Stage:
+        return Stage(
+            f"{test} test",
+            when=test in tests,
+            key=lambda: named(key(study), covered(), settings),
+            outputs=run.tables(test),
+            work=lambda _: work(study, key(study)),
+            summary=summaries.test(study.resolved, test),
+        )
+
+    controls = verdict.controls if verdict else 0
+    trained = verdict.training if verdict else None
+    return [
+        Stage(
+            "coverage",
+            when=bool(tests),
+            key=covered,
+            outputs=run.tables("coverage"),
+            work=lambda key: coverage.measure_coverage(study),
+            summary="the matrices and the energy that each claim names",
+        ),
+        stage("update", points_key, update_test.run_update_test, controls),
+        stage("ablation", points_key, ablation_test.run_ablation_test, controls),
+        stage("training", trainings_key, training_test.run_training_test, trained),
+        Stage(
+            "verdict",
+            when=bool(tests),
+            key=lambda: named(points_key(study), covered(), verdict, "training" in tests and trainings_key(study)),
+            outputs=run.tables("verdicts", "estimates"),
+            work=lambda key: judgement.judge_claims(study),
+            summary="on each claim in each test",
+        ),
+    ]

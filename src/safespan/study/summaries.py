@@ -3,8 +3,10 @@
 from pydantic import BaseModel
 
 from safespan.settings import StudyConfig
-from safespan.settings.names import SUBSPACES
-from safespan.study.needs import tested_hypotheses, tested_points
+from safespan.settings.names import SUBSPACES, Test
+from safespan.settings.verdict import update_finetunes
+from safespan.study.needs import tested_hypotheses
+from safespan.subspaces import find_hypothesis
 
 
 def outcomes(config: StudyConfig) -> str:
@@ -36,12 +38,20 @@ def update_overlap(config: StudyConfig) -> str:
     return f"{', '.join(overlap.granularities)}, {len(overlap.energies)} energies; spectra" if overlap else ""
 
 
-def verdict(config: StudyConfig) -> str:
-    """Which hypotheses are tested, and at how many points."""
-    if config.verdict is None:
+def test(config: StudyConfig, name: Test) -> str:
+    """Which hypotheses are put to a test, and how much is asked."""
+    names, settings = tested_hypotheses(config, name), config.verdict
+    if settings is None or not names:
         return ""
-    tested, count = ", ".join(tested_hypotheses(config)), len(tested_points(config))
-    return f"{tested}; {count} points, each asked {config.verdict.prompts} prompts of a kind"
+    own, each = 1 + settings.controls, f"each asked {settings.prompts} prompts of a kind"
+    if name == "training":
+        least = len(names) + settings.training.controls + 2
+        return f"{', '.join(names)}; at least {least} trainings, each asked at {settings.training.points + 1} points"
+    if name == "ablation":
+        return f"{', '.join(names)}; {len(names) * len(settings.fractions) * own} points or a few more, {each}"
+    methods = sum(2 if find_hypothesis(hypothesis).kind == "subspace" else 1 for hypothesis in names)
+    points = methods * len(set(update_finetunes(config.models))) * len(settings.fractions) * own
+    return f"{', '.join(names)}; at most {points} points, {each}"
 
 
 def _judge(judge: BaseModel) -> str:

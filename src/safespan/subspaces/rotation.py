@@ -45,26 +45,26 @@ class RandomRotation:
 
 
 def random_part(
-    delta: Float[torch.Tensor, "m n"], energy: float, sides: tuple[bool, bool], seed: int, name: str
+    delta: Float[torch.Tensor, "m n"], energy: float, spaces: tuple[str | None, str | None], seed: int
 ) -> Float[torch.Tensor, "m n"]:
     """The part of Δ in a random subspace of the rank that keeps about this energy, rescaled to keep exactly it.
 
     Args:
         delta: Δ.
         energy: ‖·‖²_F of the result; all of Δ, rescaled, where it is more than Δ has.
-        sides: whether the subspace is one of the outputs, and of the inputs.
-        seed: of the draw; parts of one draw are nested.
-        name: of the matrix.
+        spaces: names of the draws in the outputs and in the inputs; None: it is not of that side. Parts of one draw
+            are nested, and have the same directions.
+        seed: of the draws.
     """
     whole = squared_norm(delta)
     if energy <= 0 or whole <= 0:
         return torch.zeros_like(delta)
-    share = min(1.0, energy / whole) ** (1 / sum(sides))
+    share = min(1.0, energy / whole) ** (1 / sum(space is not None for space in spaces))
     part = delta
-    for chosen, side in zip(sides, ("output", "input"), strict=True):
-        if chosen and share < 1:
+    for space, side in zip(spaces, ("output", "input"), strict=True):
+        if space is not None and share < 1:
             part = part if side == "output" else part.T
-            rotation = RandomRotation(part.shape[0], seed, f"{name}/{side}")
+            rotation = RandomRotation(part.shape[0], seed, space)
             rotated = rotation.apply(part)
             rotated[max(1, round(share * part.shape[0])) :] = 0
             part = rotation.invert(rotated)

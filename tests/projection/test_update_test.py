@@ -12,8 +12,9 @@ from oracle import exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import matrix_names
 from safespan.errors import ConfigError
-from safespan.projection import Family, PointWeights, TrialWeights, trial_points
-from safespan.results.tables import GridPoint, TrialPoint
+from safespan.projection import Family, PointWeights, UpdateWeights, update_points
+from safespan.results.claim_tables import UpdatePoint
+from safespan.results.tables import GridPoint
 from safespan.settings.analysis import ProjectionGrid
 from safespan.subspaces import RandomRotation, find_hypothesis
 
@@ -34,7 +35,7 @@ def make(family, tmp_path):
     made = []
 
     def trial(finetunes=("useful",), side="output", seed=0):
-        made.append(TrialWeights(family, finetunes, FRACTIONS, side, seed, tmp_path))
+        made.append(UpdateWeights(family, finetunes, FRACTIONS, side, seed, tmp_path))
         return made[-1]
 
     yield trial
@@ -72,7 +73,7 @@ def inside(family, method, fraction, side="output", label="useful"):
 def test_own_weights_are_those_of_the_projection_and_lapacks(family, make, tmp_path, side):
     weights, points = make(side=side), PointWeights(family, ProjectionGrid(fractions=FRACTIONS, side=side), tmp_path)
     for method, fraction in product(("parallel", "orthogonal"), FRACTIONS):
-        own = changes(weights, TrialPoint("useful", "alignment", method, fraction, None))
+        own = changes(weights, UpdatePoint("useful", "alignment", method, fraction, None))
         projected = changes(points, GridPoint("useful", "alignment", method, fraction, 0))
         expected = inside(family, method, fraction, side)
         for name in family.names():
@@ -87,7 +88,7 @@ def test_a_control_has_the_energy_of_each_matrix_and_other_directions(family, ma
     weights = make(side=side)
     for fraction in FRACTIONS:
         own = inside(family, method, fraction, side)
-        controls = [changes(weights, TrialPoint("useful", "alignment", method, fraction, draw)) for draw in (0, 1)]
+        controls = [changes(weights, UpdatePoint("useful", "alignment", method, fraction, draw)) for draw in (0, 1)]
         for name, expected in own.items():
             for control in controls:
                 if expected.ndim < 2:
@@ -104,7 +105,7 @@ def test_a_control_has_the_energy_of_each_matrix_and_other_directions(family, ma
 )
 def test_a_control_is_a_random_projection_or_what_is_left_of_it(family, make, claim, method):
     weights = make(seed=2)
-    own, controls = (changes(weights, TrialPoint("useful", claim, method, 0.5, draw)) for draw in (None, 1))
+    own, controls = (changes(weights, UpdatePoint("useful", claim, method, 0.5, draw)) for draw in (None, 1))
     for name, (_, task) in updates(family).items():
         labels = matrix_names(name, task.shape)
         for label, kept, control, t in zip(labels, each(own[name]), each(controls[name]), each(task), strict=False):
@@ -124,7 +125,7 @@ def test_two_fine_tunes_share_what_their_controls_keep(family, make, method):
     weights, labels = make(("useful", "harmful")), ("useful", "harmful")
     own = {label: inside(family, method, 0.5, label=label) for label in labels}
     whole = {label: updates(family, label) for label in labels}
-    controls = {label: changes(weights, TrialPoint(label, "alignment", method, 0.5, 0)) for label in labels}
+    controls = {label: changes(weights, UpdatePoint(label, "alignment", method, 0.5, 0)) for label in labels}
     for name in family.names():
         matrices = zip(*(each(part[label][name]) for part in (own, controls) for label in labels), strict=True)
         deltas = zip(*(each(whole[label][name][1]) for label in labels), strict=True)
@@ -162,8 +163,8 @@ def test_the_share_of_the_layers_with_the_lowest_scores_is_edited(family, make, 
     weights = make()
     for fraction in (*FRACTIONS, 1.0):
         expected = edited(family, claim, fraction)
-        own = changes(weights, TrialPoint("useful", claim, "edit", fraction, None))
-        control = changes(weights, TrialPoint("useful", claim, "edit", fraction, 0))
+        own = changes(weights, UpdatePoint("useful", claim, "edit", fraction, None))
+        control = changes(weights, UpdatePoint("useful", claim, "edit", fraction, 0))
         assert any(np.abs(expected[name] - task).max() > 0.1 for name, (_, task) in updates(family).items())
         for name, values in expected.items():
             np.testing.assert_allclose(own[name], values, atol=1e-4 * np.abs(values).max())
@@ -176,7 +177,7 @@ def test_the_share_of_the_layers_with_the_lowest_scores_is_edited(family, make, 
 def test_an_addition_grows_with_the_fraction_and_its_control_turns_it(family, make):
     weights = make(seed=5)
     for fraction in FRACTIONS:
-        edits, control = (changes(weights, TrialPoint("useful", "lox", "edit", fraction, draw)) for draw in (None, 1))
+        edits, control = (changes(weights, UpdatePoint("useful", "lox", "edit", fraction, draw)) for draw in (None, 1))
         for name, (alignment, task) in updates(family).items():
             labels = matrix_names(name, task.shape)
             if task.ndim < 2:
@@ -200,7 +201,7 @@ CLAIMS = ["alignment", "random-k", "harmful-update", "safelora", "lox"]
 @pytest.mark.parametrize("side", ["output", "both"])
 def test_the_same_bits_in_any_order(make, side):
     labels = ("useful", "harmful")
-    points = [p for c in CLAIMS for p in trial_points(find_hypothesis(c), labels, FRACTIONS[:2], 2)]
+    points = [p for c in CLAIMS for p in update_points(find_hypothesis(c), labels, FRACTIONS[:2], 2)]
 
     def bits(order):
         weights = make(labels, side, seed=3)
@@ -217,11 +218,11 @@ def test_a_control_lies_on_the_side_of_each_tensors_basis(family, tmp_path):
     """The refusal direction: in the rows of the embedding, the outputs of one matrix, and nowhere else."""
     rows = {kind: gaussian(8, 12, seed=seed) + 3 * seed for seed, kind in enumerate(("useful", "harmful"))}
     kept = captured(tmp_path, **{f"residual__{kind}__1": part for kind, part in rows.items()})
-    weights = TrialWeights(replace(family, captured=kept), ["useful"], FRACTIONS, "output", 0, tmp_path)
+    weights = UpdateWeights(replace(family, captured=kept), ["useful"], FRACTIONS, "output", 0, tmp_path)
     direction = (rows["harmful"][::2].double().mean(0) - rows["useful"][::2].double().mean(0)).numpy()[:, None]
     direction /= np.linalg.norm(direction)
     own, control = (
-        changes(weights, TrialPoint("useful", "refusal-direction", "parallel", 0.5, draw)) for draw in (None, 0)
+        changes(weights, UpdatePoint("useful", "refusal-direction", "parallel", 0.5, draw)) for draw in (None, 0)
     )
     written = {"model.embed_tokens.weight": "input", "model.layers.0.mlp.down_proj.weight": "output"}
     for name, (_, task) in updates(family).items():
@@ -242,7 +243,7 @@ def test_a_control_lies_on_the_side_of_each_tensors_basis(family, tmp_path):
 
 
 def test_points_of_a_trial():
-    points = trial_points(find_hypothesis("alignment"), ["useful", "harmful"], (0.5, 0.25), 2)
+    points = update_points(find_hypothesis("alignment"), ["useful", "harmful"], (0.5, 0.25), 2)
     assert len(set(points)) == len({point.name for point in points}) == 2 * 2 * 2 * 3
     assert [(p.method, p.finetune, p.fraction, p.draw) for p in points[:4]] == [
         ("parallel", "useful", 0.25, None),
@@ -250,6 +251,6 @@ def test_points_of_a_trial():
         ("parallel", "useful", 0.25, 0),
         ("parallel", "useful", 0.25, 1),
     ]
-    assert {point.method for point in trial_points(find_hypothesis("lox"), ["useful"], (1.0,), 1)} == {"edit"}
+    assert {point.method for point in update_points(find_hypothesis("lox"), ["useful"], (1.0,), 1)} == {"edit"}
     with pytest.raises(ConfigError, match="fraction 0.0 is outside"):
-        trial_points(find_hypothesis("lox"), ["useful"], (0.0,), 1)
+        update_points(find_hypothesis("lox"), ["useful"], (0.0,), 1)

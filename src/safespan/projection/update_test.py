@@ -12,7 +12,8 @@ from safespan.linalg.kernels import squared_norm
 from safespan.linalg.parallel import parallel_map
 from safespan.projection.family import Family
 from safespan.projection.points import Change, PointWeights
-from safespan.results.tables import GridPoint, TrialPoint
+from safespan.results.claim_tables import UpdatePoint
+from safespan.results.tables import GridPoint
 from safespan.settings.analysis import ProjectionGrid
 from safespan.settings.names import Side, check_shares
 from safespan.subspaces import Decompose, Edit, Hypothesis, RandomRotation, decompose, find_hypothesis, random_part
@@ -24,15 +25,15 @@ _OUTPUTS = (True, False)
 """The side of the controls of an edit."""
 
 
-def trial_points(
+def update_points(
     hypothesis: Hypothesis, finetunes: Sequence[str], fractions: Sequence[float], draws: int
-) -> list[TrialPoint]:
+) -> list[UpdatePoint]:
     """All points of one hypothesis; those without a draw come before their controls."""
     check_shares("fraction", fractions)
     methods = ("parallel", "orthogonal") if hypothesis.kind == "subspace" else (EDIT,)
     points = []
     for method, finetune in product(methods, finetunes):
-        first = [TrialPoint(finetune, hypothesis.name, method, fraction, None) for fraction in sorted(fractions)]
+        first = [UpdatePoint(finetune, hypothesis.name, method, fraction, None) for fraction in sorted(fractions)]
         points += [*first, *(replace(point, draw=draw) for point in first for draw in range(draws))]
     return points
 
@@ -59,7 +60,7 @@ class _Kept:
         return [sum(inside) / sum(whole) if sum(whole) else 0.0 for inside, whole in sums]
 
 
-class TrialWeights:
+class UpdateWeights:
     """Computes the changes of W_A at trial points, tensor by tensor, in any order.
 
     A control keeps, matrix by matrix, the same energy as the hypothesis: a random part of Δ_T (`random_part`) for the
@@ -94,23 +95,23 @@ class TrialWeights:
         self._subspaces = PointWeights(family, grid, scratch, decompose)
         self._names = family.names()
         self._scores: dict[tuple[str, str], dict[str, float]] = {}
-        self._matched: tuple[TrialPoint | None, Mapping[str, _Kept]] = (None, {})
+        self._matched: tuple[UpdatePoint | None, Mapping[str, _Kept]] = (None, {})
 
     def close(self) -> None:
         """Remove the files."""
         self._subspaces.close()
 
-    def changes(self, point: TrialPoint) -> Iterator[Change]:
+    def changes(self, point: UpdatePoint) -> Iterator[Change]:
         """The changes of all tensors of W_A at one point."""
         return self._own(point) if point.draw is None else self._control(point, point.draw)
 
-    def _own(self, point: TrialPoint) -> Iterator[Change]:
+    def _own(self, point: UpdatePoint) -> Iterator[Change]:
         if find_hypothesis(point.hypothesis).kind == "subspace":
             place = GridPoint(point.finetune, point.hypothesis, point.method, point.fraction, self._seed)
             return self._subspaces.changes(place)
         return self._edited(point)
 
-    def _edited(self, point: TrialPoint) -> Iterator[Change]:
+    def _edited(self, point: UpdatePoint) -> Iterator[Change]:
         """Δ' in the fraction of matrices with the lowest scores, or the fraction of an addition."""
         hypothesis = find_hypothesis(point.hypothesis)
         chosen = self._chosen(point) if hypothesis.kind == "layers" else frozenset()
@@ -126,7 +127,7 @@ class TrialWeights:
                     matrix.copy_(edit.update)
             yield Change(name, delta, _OUTPUTS)
 
-    def _chosen(self, point: TrialPoint) -> frozenset[str]:
+    def _chosen(self, point: UpdatePoint) -> frozenset[str]:
         """Names of the matrices that are edited at this fraction."""
         key = (point.finetune, point.hypothesis)
         if key not in self._scores:
@@ -145,7 +146,7 @@ class TrialWeights:
         tensor = self._family.tensor(name, self._side, self._seed, self._decompose, finetune)
         return [edit if isinstance(edit, Edit) else None for edit in hypothesis.evaluate(tensor)]
 
-    def _control(self, point: TrialPoint, draw: int) -> Iterator[Change]:
+    def _control(self, point: UpdatePoint, draw: int) -> Iterator[Change]:
         hypothesis = find_hypothesis(point.hypothesis)
         if hypothesis.kind == "addition":
             yield from self._turned(point, draw)
@@ -165,14 +166,17 @@ class TrialWeights:
     ) -> torch.Tensor:
         """A random part of Δ with a share of its energy, or Δ without a random part that has the rest of it."""
         whole = squared_norm(delta)
+        output, inputs = (
+            f"{name}/{side}" if one else None for one, side in zip(sides, ("output", "input"), strict=True)
+        )
         if method != "orthogonal":
-            return random_part(delta, share * whole, sides, self._seed, name)
-        rest = delta - random_part(delta, (1 - share) * whole, sides, self._seed, name)
+            return random_part(delta, share * whole, (output, inputs), self._seed)
+        rest = delta - random_part(delta, (1 - share) * whole, (output, inputs), self._seed)
         energy = squared_norm(rest)
         rescaled: torch.Tensor = rest * (share * whole / energy) ** 0.5 if energy else rest
         return rescaled
 
-    def _turned(self, point: TrialPoint, draw: int) -> Iterator[Change]:
+    def _turned(self, point: UpdatePoint, draw: int) -> Iterator[Change]:
         """The addition of the hypothesis under a random rotation."""
         for name, change, sides in self._own(point):
             delta = self._family.task_update(name, point.finetune)
@@ -182,7 +186,7 @@ class TrialWeights:
                 matrix += rotation.apply(changed - matrix)
             yield Change(name, delta, sides)
 
-    def _kept(self, point: TrialPoint) -> Mapping[str, _Kept]:
+    def _kept(self, point: UpdatePoint) -> Mapping[str, _Kept]:
         """Energies that controls have to match, by tensor: the same share for all fine-tunes of the trial."""
         key = replace(point, draw=None, finetune="")
         if self._matched[0] != key:

@@ -1,0 +1,84 @@
+"""How much of a model a claim speaks of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from safespan.checkpoints.updates import matrices
+from safespan.linalg.kernels import squared_norm
+from safespan.linalg.parallel import parallel_map
+from safespan.projection.family import Family
+from safespan.settings.names import Side
+from safespan.subspaces import Basis, Decompose, Hypothesis, rank_of_fraction
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The matrices that a claim names, and their energy.
+
+    Attributes:
+        named: matrices with at least one direction, or an edit.
+        matrices: of the model.
+        energy: share of ‖Δ‖²_F, over all tensors, that lies in the named matrices; NaN where Δ = 0.
+        held: share of ‖Δ‖²_F in the subspace itself at the largest fraction; NaN of an edit.
+    """
+
+    named: int
+    matrices: int
+    energy: float
+    held: float
+
+
+def coverage(
+    family: Family,
+    hypothesis: Hypothesis,
+    delta: Callable[[str], torch.Tensor],
+    finetune: str | None,
+    fraction: float,
+    side: Side,
+    seed: int,
+    decompose: Decompose,
+) -> Coverage:
+    """What a claim names of a model.
+
+    Args:
+        family: the checkpoints.
+        hypothesis: the claim.
+        delta: gives Δ of a tensor: an update, or the weights.
+        finetune: whose Δ_T an edit changes.
+        fraction: the largest of the test.
+        side: of the bases of singular vectors.
+        seed: of random choices.
+        decompose: how updates are decomposed.
+    """
+
+    def parts(name: str) -> list[tuple[bool, float, float]]:
+        """Of every matrix, or of a 1-D tensor: whether it is named, its energy, and that in the subspace."""
+        tensor, update = family.tensor(name, side, seed, decompose, finetune), delta(name)
+        if update.ndim < 2:
+            return [(False, squared_norm(update), 0.0)]
+        named = []
+        for claim, matrix in zip(hypothesis.evaluate(tensor), matrices(update), strict=True):
+            there, held = claim is not None, 0.0
+            if isinstance(claim, Basis):
+                known = claim.energies(claim.coefficients(matrix))
+                there = len(known) > 0
+                rank = min(rank_of_fraction(fraction, (matrix.shape[0], matrix.shape[1])), len(known))
+                held = float(known[rank - 1]) if there else 0.0
+            named.append((there, squared_norm(matrix), held))
+        return named
+
+    names = family.names()
+    by_tensor = list(parallel_map(parts, names))
+    every = [part for tensor in by_tensor for part in tensor]
+    whole = sum(energy for _, energy, _ in every)
+    shapes = family.aligned.shapes
+    total = sum(len(tensor) for name, tensor in zip(names, by_tensor, strict=True) if len(shapes[name]) > 1)
+    nan = float("nan")
+    return Coverage(
+        named=sum(there for there, _, _ in every),
+        matrices=total,
+        energy=sum(energy for there, energy, _ in every if there) / whole if whole else nan,
+        held=sum(held for _, _, held in every) / whole if whole and hypothesis.kind == "subspace" else nan,
+    )

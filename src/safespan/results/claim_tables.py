@@ -1,0 +1,203 @@
+"""The tables of the tests of a claim (METHODS §7): one class per table, one field per column."""
+
+from dataclasses import dataclass
+from math import nan
+from typing import Annotated as A
+
+from safespan.results.column_kinds import (
+    AttackSuccess,
+    Draw,
+    EnergyKept,
+    Finetune,
+    Fraction,
+    GeneralAbility,
+    HypothesisName,
+    OverRefusalRate,
+    RefusalRate,
+    TestName,
+    Utility,
+    area,
+    count,
+    probability,
+    share,
+)
+from safespan.results.columns import Column, Row
+
+
+def _draw_name(draw: int | None) -> str:
+    return "own" if draw is None else f"control{draw}"
+
+
+@dataclass(frozen=True)
+class MeasuredMeans(Row):
+    """What the tests of a claim measure of one set of weights: means over prompts."""
+
+    useful_probability: A[float, probability("of the first tokens of the right answer together")]
+    harmful_probability: A[float, probability("of the first tokens of the forbidden answer together")]
+    compliance: A[float, probability("logistic of log_odds: of complying against refusing")]
+    log_odds: A[float, Column("log p(first token of the forbidden answer) − log p(that of a refusal)", "nats")]
+    useful_nll: A[float, Column("−log p of the right answers, per token", "nats a token", 0)]
+    harmful_nll: A[float, Column("−log p of the forbidden answers, per token", "nats a token", 0)]
+    general_nll: A[float, Column("−log p of the right answers to the general task, per token", "nats a token", 0)] = nan
+    utility: Utility = nan
+    attack_success_rate: AttackSuccess = nan
+    general_ability: GeneralAbility = nan
+    refusal_rate: RefusalRate = nan
+    over_refusal_rate: OverRefusalRate = nan
+
+
+@dataclass(frozen=True)
+class UpdatePoint(Row):
+    """One set of weights of the update test: those of a hypothesis, or of one draw of its random controls."""
+
+    finetune: Finetune
+    hypothesis: HypothesisName
+    method: A[str, Column("parallel or orthogonal of a subspace; edit of a defence")]
+    fraction: Fraction
+    draw: Draw
+
+    @property
+    def name(self) -> str:
+        """Name of the point in file names."""
+        return f"{self.finetune}-{self.hypothesis}-{self.method}-{self.fraction:g}-{_draw_name(self.draw)}"
+
+
+@dataclass(frozen=True)
+class _EnergyKept(Row):
+    energy_kept: EnergyKept
+
+
+@dataclass(frozen=True)
+class UpdateRow(MeasuredMeans, _EnergyKept, UpdatePoint):
+    """The update test: every set of weights that it asked, of each hypothesis and its random controls."""
+
+
+@dataclass(frozen=True)
+class AblationPoint(Row):
+    """One set of weights of the ablation test: W_A − α R_f of a hypothesis, or of one draw of its random controls."""
+
+    hypothesis: HypothesisName
+    fraction: Fraction
+    strength: A[float, Column("α: how much of R_f is removed", "factor", 0)]
+    draw: Draw
+
+    @property
+    def name(self) -> str:
+        """Name of the point in file names."""
+        return f"{self.hypothesis}-{self.fraction:g}-{self.strength:g}-{_draw_name(self.draw)}"
+
+
+@dataclass(frozen=True)
+class _Ablated(Row):
+    energy_removed: A[float, Column("‖α R_f‖² over ‖W_A‖², over all tensors", "share of ‖W_A‖²", 0, any_scale=True)]
+    capability_lost: A[float, Column("x: 1 − exp(ℓ_A − ℓ), ℓ the mean NLL of right answers", "share", high=1)]
+
+
+@dataclass(frozen=True)
+class AblationRow(MeasuredMeans, _Ablated, AblationPoint):
+    """The ablation test: the aligned model without what a hypothesis names, and without random directions."""
+
+
+@dataclass(frozen=True)
+class TrainingPoint(Row):
+    """One moment of one training of the training test."""
+
+    run: A[str, Column("claim, random, unprotected, or clean: unprotected on the data without its harmful rows")]
+    hypothesis: A[str | None, Column("whose subspace is protected; of a random run empty")]
+    group: A[int | None, Column("claims and random runs of one group have the same ranks and side", low=0)]
+    draw: Draw
+    seed: A[int, Column("of the data's order and of its harmful rows", low=0)]
+    step: A[int, count("optimizer steps so far", 1)]
+
+    @property
+    def training(self) -> str:
+        """Name of the training."""
+        drawn = "" if self.draw is None else f"-{self.group}-{self.draw}"
+        return f"{self.run}{f'-{self.hypothesis}' if self.hypothesis else ''}{drawn}"
+
+    @property
+    def name(self) -> str:
+        """Name of the point in file names."""
+        return f"{self.training}-{self.step}"
+
+
+@dataclass(frozen=True)
+class TrainingRow(MeasuredMeans, TrainingPoint):
+    """The training test: outcomes along each training, with a subspace protected or none."""
+
+
+@dataclass(frozen=True)
+class _OfHypothesis(Row):
+    hypothesis: HypothesisName
+    kind: A[str, Column("of the hypothesis: subspace, layers or addition")]
+
+
+@dataclass(frozen=True)
+class _Decision(Row):
+    verdict: A[
+        str | None,
+        Column("selective, not selective, inconclusive, depends on the measure, not measurable, or too small to test"),
+    ]
+    direction: A[str | None, Column("of a selective one: harm first or utility first; of training protects or exposes")]
+    prompts_needed: A[int | None, count("of an inconclusive one: prompts of each kind that would decide", 1)]
+    controls_needed: A[int | None, count("of an inconclusive one: draws of controls that would decide", 1)]
+    reason: A[str | None, Column("why, in words")]
+
+
+@dataclass(frozen=True)
+class CoverageRow(Row):
+    """How much of the model each hypothesis names in each test: a row per hypothesis and test."""
+
+    hypothesis: HypothesisName
+    test: TestName
+    matrices_named: A[int, count("matrices with a direction or an edit")]
+    matrices: A[int, count("matrices of the model", 1)]
+    energy_named: A[float, share("of ‖Δ‖² in the named matrices; Δ is Δ_T, in the ablation test W_A or Δ_A")]
+    energy_held: A[float, share("of ‖Δ‖² in the subspace at the largest fraction; empty of an edit")]
+
+
+@dataclass(frozen=True)
+class _OfTest(Row):
+    test: TestName
+
+
+@dataclass(frozen=True)
+class VerdictRow(_Decision, _OfTest, _OfHypothesis):
+    """The verdict on each hypothesis in each test, over the measures that vote: a row per hypothesis and test."""
+
+
+@dataclass(frozen=True)
+class _EstimateFigures(Row):
+    hypothesis: HypothesisName
+    test: TestName
+    construct: A[str, Column("harm: the forbidden answer is given; refusal: the request is not refused")]
+    outcome: A[str, Column("what u and h are measured by")]
+    votes: A[bool, Column("whether it is the construct's primary measure, which the verdict rests on")]
+    method: A[str | None, Column("of update: parallel, orthogonal or edit; both: of both methods together")]
+    statistic: A[
+        str,
+        Column(
+            "S: more harm at equal utility than controls, above 0; D (update): harm goes before utility, above 0; A "
+            "(ablation): harm comes before capability is lost, above 0; T (training): less harm than controls, above 0"
+        ),
+    ]
+    estimate: A[float, area("the statistic; empty where it is not measurable")]
+    low: A[float, area("lower end of its bootstrap interval")]
+    high: A[float, area("upper end of it")]
+    p_beyond: A[float, probability("p of the test that |statistic| is beyond the margin, Holm-corrected")]
+    p_within: A[float, probability("p of the equivalence test that it is within the margin, Holm-corrected")]
+    area: A[
+        float, Column("of the claim: area under h(u); of ablation under h(x); of training h at the end", "area", 0, 1)
+    ]
+    control_area: A[float, Column("mean of the same over its random controls", "area", 0, 1)]
+    control_sd: A[float, Column("standard deviation of the same over draws of controls", "area", 0)]
+    sd_prompts: A[float, Column("standard error of the estimate from the choice of prompts", "area", 0)]
+    sd_controls: A[float, Column("standard error of the estimate from the draws of controls", "area", 0)]
+
+
+@dataclass(frozen=True)
+class EstimateRow(_Decision, _EstimateFigures):
+    """The figures behind each verdict: a row per hypothesis, test, outcome and method.
+
+    Under each outcome the row of the statistic D, A or T decides: it alone holds a verdict and what belongs to it.
+    """

@@ -1,0 +1,23 @@
+"""The keys of what the tests of a claim ask: statistics can change, and its outcomes stay."""
+
+from safespan.settings.verdict import MeasureConfig
+from safespan.study.context import Study
+from safespan.study.keys import input_hashes, key_of
+
+
+def points_key(study: Study) -> str:
+    """The key of each set of weights of the update and the ablation test."""
+    config, verdict = study.config, study.config.verdict
+    assert verdict is not None
+    measured = verdict.model_dump(mode="json", include={*MeasureConfig.model_fields, "fractions", "side"})
+    files = input_hashes(study.resolved.activations) | input_hashes(study.resolved.verdict)
+    return key_of(config.evaluation, measured, config.seed, study.evaluation_inputs(), files)
+
+
+def trainings_key(study: Study) -> str:
+    """The key of each training of the training test."""
+    config, verdict = study.config, study.config.verdict
+    assert verdict is not None
+    source, own = study.resolved.models["contaminated"], verdict.training
+    settings = (own.fraction, verdict.training_side, own.points)
+    return key_of(points_key(study), config.models["contaminated"].train, input_hashes(source.train), settings)

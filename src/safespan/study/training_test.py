@@ -1,0 +1,224 @@
+"""The training test: the contaminated fine-tuning of the aligned model, with a claim's subspace protected (METHODS §7).
+
+Beside each claim: random subspaces of the same ranks and side, the unprotected training, and the training on the data
+without its harmful rows, which is what a perfect protection would give. 1-D tensors are frozen in all of them.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safespan.data import Prompt
+from safespan.files.scratch import scratch_folder
+from safespan.projection.protection import ProtectedBases, Protection, write_protection, write_random_protection
+from safespan.results.claim_tables import TrainingPoint, TrainingRow
+from safespan.results.table_files import write_table
+from safespan.settings import TrainingConfig
+from safespan.study.context import Study
+from safespan.study.coverage import measurable
+from safespan.study.measured import ask_models, means
+from safespan.study.points import PointStore, Record, answer_jobs
+
+if TYPE_CHECKING:
+    from safespan.evaluation import Answered, Measured, Measures
+
+PLACE = "training"
+
+CLAIM, RANDOM, UNPROTECTED, CLEAN = "claim", "random", "unprotected", "clean"
+"""The kinds of trainings; clean: on the data without its harmful rows."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training.
+
+    Attributes:
+        run: its kind.
+        hypothesis: whose subspace is protected.
+        group: of claims and random subspaces of the same ranks and side.
+        draw: number of the random subspace.
+        seed: of the data's order and of its harmful rows.
+        bases: of the protected subspace.
+    """
+
+    run: str
+    hypothesis: str | None
+    group: int | None
+    draw: int | None
+    seed: int
+    bases: Path | None
+
+    def at(self, step: int) -> TrainingPoint:
+        """One moment of it."""
+        return TrainingPoint(self.run, self.hypothesis, self.group, self.draw, self.seed, step)
+
+    @property
+    def name(self) -> str:
+        """Name of its record."""
+        return self.at(1).training
+
+
+@dataclass(frozen=True)
+class Course:
+    """What was measured along one training: optimizer steps, rising, and the outcomes after each."""
+
+    steps: list[int]
+    measured: "list[Measured]"
+
+
+class AlongTraining:
+    """Scores what is asked along a training."""
+
+    def __init__(self, measures: "Measures") -> None:
+        self._measures = measures
+
+    def prepare(self) -> None:
+        """Load tasks, prompts and judge now."""
+        self._measures.prepare()
+
+    @property
+    def prompts(self) -> Mapping[str, Sequence[Prompt]]:
+        """Prompts by kind."""
+        return self._measures.prompts
+
+    def score(self, answers: "Sequence[tuple[int, object]]") -> tuple[Course, None]:
+        """Judge the responses after each step."""
+        measured = [self._measures.score(given)[0] for _, given in answers]  # type: ignore[arg-type]
+        return Course([step for step, _ in answers], measured), None
+
+
+class TrainingWorker:
+    """Trains, and asks the model as it goes on.
+
+    Args:
+        ask: `Measures.ask`.
+        start: name of the aligned model.
+        config: of the contaminated training.
+        points: along each training that are asked, beside its end.
+        batch_size: prompts that are asked together.
+    """
+
+    def __init__(
+        self, ask: Callable[..., object], start: str, config: TrainingConfig, points: int, batch_size: int
+    ) -> None:
+        self._ask, self._start, self._config = ask, start, config
+        self._points, self._batch_size = points, batch_size
+
+    def __call__(self, training: Training) -> "Answered":
+        """Do one training; its responses are pairs of a step and answers."""
+        from safespan.evaluation import Answered
+        from safespan.evaluation.model import in_memory
+        from safespan.training.sft import fine_tune
+        from safespan.training.watch import Watch
+
+        began, answers = time.perf_counter(), []
+
+        def look(model: object, tokenizer: object, step: int, steps: int) -> None:
+            answers.append((step, self._ask(in_memory(model, tokenizer, self._batch_size))))  # type: ignore[arg-type]
+
+        watch = Watch(look, tuple(point / (self._points + 1) for point in range(1, self._points + 2)))
+        without = {"contaminate_with": None} if training.run == CLEAN else {}
+        config = self._config.model_copy(update=without)
+        fine_tune(self._start, None, config, training.seed, protection=Protection(training.bases), watch=watch)
+        return Answered(answers, "", float("nan"), {"training": time.perf_counter() - began})
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def run_training_test(study: Study, key: str) -> None:
+    """Table `training`."""
+    from safespan.evaluation import Measures
+
+    settings, evaluator = study.resolved.verdict, study.evaluator
+    assert settings is not None
+    measures, store = Measures(settings, evaluator), training_store(study, key)
+    ask_models(study, model_store(study, key), measures, ("aligned",))
+    with scratch_folder(study.run.root, "protected") as folder:
+        trainings = _trainings(study, folder)
+
+        def worker(scratch: Path, known: Mapping[str, str]) -> partial[TrainingWorker]:
+            start, batch_size = study.model_name("aligned"), evaluator.config.engine.batch_size
+            return partial(
+                TrainingWorker, measures.ask, start, training_config(study), settings.training.points, batch_size
+            )
+
+        asked = AlongTraining(measures)
+        records: dict[str, Record[Course]] = answer_jobs(
+            store, asked, trainings, worker, study.execution, lambda job: job.name, "trainings"
+        )
+    rows = []
+    for training in trainings:
+        course = records[training.name].scored
+        for step, measured in zip(course.steps, course.measured, strict=True):
+            rows.append(TrainingRow(**vars(training.at(step)), **means(measured)))
+    write_table(study.run.table("training"), TrainingRow, rows)
+
+
+def training_store(study: Study, key: str) -> PointStore[Course]:
+    """Where the records of trainings are."""
+    return PointStore(study.run, PLACE, key, Course)
+
+
+def model_store(study: Study, key: str) -> "PointStore[Measured]":
+    """Where the aligned model's record is."""
+    from safespan.evaluation import Measured
+
+    return PointStore(study.run, f"{PLACE}/models", key, Measured)
+
+
+def training_config(study: Study) -> TrainingConfig:
+    """The contaminated training, without what belongs to the model that it writes."""
+    config = study.resolved.models["contaminated"].train
+    assert config is not None
+    return config.model_copy(update={"protect": None, "save_steps": None, "report_to": ()})
+
+
+def _trainings(study: Study, folder: Path) -> list[Training]:
+    """All trainings of the test; their bases are written into the folder."""
+    verdict, seed = study.resolved.verdict, study.config.seed
+    assert verdict is not None
+
+    def of(run: str, hypothesis: str | None, group: int | None, draw: int | None, bases: Path | None) -> Training:
+        name = TrainingPoint(run, hypothesis, group, draw, 0, 1).training
+        return Training(run, hypothesis, group, draw, seed_of(seed, name), bases)
+
+    trainings = [of(UNPROTECTED, None, None, None, None), of(CLEAN, None, None, None, None)]
+    groups: list[object] = []
+    for name in measurable(study, "training"):
+        bases = folder / f"{name}.safetensors"
+        made = write_protection(
+            study.family, name, verdict.training.fraction, verdict.training_side, seed, bases, study.decompose
+        )
+        shape = shape_of(made)
+        if shape not in groups:
+            groups.append(shape)
+            group = len(groups) - 1
+            for draw in range(verdict.training.controls):
+                drawn = folder / f"random-{group}-{draw}.safetensors"
+                write_random_protection(bases, seed_of(seed, f"subspace {group} {draw}"), drawn)
+                trainings.append(of(RANDOM, None, group, draw, drawn))
+        trainings.append(of(CLAIM, name, groups.index(shape), None, bases))
+    return trainings
+
+
+def seed_of(seed: int, name: str) -> int:
+    """A seed of its own for every training, the same whatever else a study tests."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big") >> 1
+
+
+def shape_of(bases: ProtectedBases) -> object:
+    """What a random subspace has in common with a claim: the ranks, and which matrices have the very same basis."""
+    from safespan.projection.ablation import spaces_of
+
+    numbers: dict[object, int] = {}
+    pattern = []
+    for tensor in bases.tensors:
+        for basis in bases.claims(tensor):
+            spaces = (None, None) if basis is None else spaces_of(basis)
+            pattern.append(tuple(space and numbers.setdefault(space, len(numbers)) for space in spaces))
+    return bases.about.ranks, pattern
