@@ -284,7 +284,7 @@ def _write(
         ranks[tensor] = Ranks(*([None if p is None else p.shape[1] for p in columns] for columns in known.values()))
     text = json.dumps(asdict(replace(about, ranks=ranks)))
     with atomic_path(out) as part:
-        save_file(tensors, part, metadata={"format": "pt", _ABOUT: text})
+        save_file(tensors, part, metadata={_ABOUT: text})  # one field: several are written in any order
     return ProtectedBases(out)
 
 
