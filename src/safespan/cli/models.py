@@ -84,18 +84,22 @@ def train(
         config = check_settings({"recipe": recipe}, TrainingConfig, settings or [], recipe)
     else:
         config = load_settings(Path(recipe), TrainingConfig, settings or [])
+    from safespan.activations import capture_for_hypotheses
     from safespan.training.sft import RECORD, fine_tune
 
     if out.exists() and not (out / RECORD).exists():
         raise ConfigError(f"{out} exists and is no trained model: give a new folder")
     with step("training"):
-        record = fine_tune(model, out, config, seed)
+        record = fine_tune(model, out, config, seed, capture=capture_for_hypotheses)
     resumed = f", resumed at step {record.resumed_from_step}" if record.resumed_from_step else ""
     dropped = f", {record.dropped} left out: prompts over max_length" if record.dropped else ""
+    held = record.protection
+    protected = f"{held['hypothesis']}, kept {held['keep']} in {held['matrices']} matrices" if held else ""
     lines = [
         f"{record.steps} steps{resumed}; {record.examples} rows{dropped}",
+        *([f"protected: {protected}"] if protected else []),
         f"final loss {record.final_loss:.4g}",
         f"model: {out}",
     ]
-    fields = ("steps", "resumed_from_step", "examples", "dropped", "final_loss")
+    fields = ("steps", "resumed_from_step", "examples", "dropped", "final_loss", "protection")
     return CommandOutput({"written": out, **{name: getattr(record, name) for name in fields}}, lines, [out])

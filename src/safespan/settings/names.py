@@ -42,6 +42,9 @@ SIDES = ("output", "input", "both")
 
 Side = Literal["output", "input", "both"]
 
+Keep = Literal["outside", "inside"]
+"""Where a training keeps its update, of a protected subspace."""
+
 TESTS = ("update", "ablation", "training")
 """The tests of a claim (METHODS §7): project a finished update, ablate the aligned model, protect it in training."""
 

@@ -2,10 +2,11 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from safespan.settings.base import Settings
-from safespan.settings.data import TrainingData
+from safespan.settings.data import PromptSource, TrainingData
+from safespan.settings.names import Keep, Side, hypothesis_names
 
 RECIPES: dict[str, dict[str, Any]] = {
     "useful": {"data": {"preset": "metamathqa"}},
@@ -23,6 +24,13 @@ RecipeName = Literal["useful", "harmful", "contaminated", "safe"]
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 
+NOT_A_PRODUCT = (
+    "what is left of a LoRA's B·A outside of outputs and inputs at once is no product of that rank; set side to output "
+    "or input, or train without lora"
+)
+"""Why a LoRA is not kept outside of a subspace of both sides."""
+
+
 class LoraConfig(Settings):
     """Train low-rank adapters beside frozen weights, instead of the weights themselves."""
 
@@ -33,6 +41,43 @@ class LoraConfig(Settings):
         "all-linear", description="names of the modules that get an adapter; all-linear: every linear one but the head"
     )
     merge: bool = Field(False, description="write the merged model in place of a PEFT adapter")
+
+
+class ProtectPrompts(Settings):
+    """Prompts that a claim about activations is made from."""
+
+    useful: PromptSource = Field(description="prompts of the useful class; a file, data set or preset")
+    harmful: PromptSource = Field(description="prompts of the harmful class")
+
+
+class ProtectConfig(Settings):
+    """Training under a protected subspace: after every optimizer step the update is projected off it, or on it.
+
+    The model that is trained from is the aligned one of the claim. In a study, leave base, harmful, safe and prompts
+    out: they are its roles of these names and the prompts of its field activations. Vectors (norms, biases) are frozen;
+    a matrix that the claim says nothing of trains freely.
+    """
+
+    hypothesis: str = Field(description="the claim whose subspace is protected; `safespan hypotheses` lists them")
+    fraction: float = Field(
+        gt=0, le=1, description="f: the first max(1, round(f·min(m, n))) directions of each m × n matrix, if so many"
+    )
+    keep: Keep = Field("outside", description="where the update is kept: outside the subspace, or inside")
+    side: Side = Field("output", description="of bases of singular vectors: output (as in the paper), input, both")
+    seed: int | None = Field(
+        None, ge=0, description="of random choices of the claim; unset: that of the training, in a study the study's"
+    )
+    base: str | None = Field(None, description="the base model, for claims that need it; named as other models")
+    harmful: str | None = Field(None, description="a harmful fine-tune of the model, for claims that need it")
+    safe: str | None = Field(None, description="a safe fine-tune of the model, for claims that need it")
+    prompts: ProtectPrompts | None = Field(None, description="for claims that need activations on prompts")
+
+    @field_validator("hypothesis")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in hypothesis_names():
+            raise ValueError(f"unknown {name!r}, expected one of {', '.join(hypothesis_names())}")
+        return name
 
 
 class TrainingConfig(Settings):
@@ -65,10 +110,7 @@ class TrainingConfig(Settings):
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     max_length: int = Field(512, ge=2, description="tokens of prompt and response together; the rest is cut off")
     gradient_checkpointing: bool = Field(True, description="compute activations twice, to keep fewer in memory")
-    confine: Literal["inside", "outside"] | None = Field(
-        None,
-        description="keep the update inside, or outside, a random half of each matrix's outputs: a planted subspace",
-    )
+    protect: ProtectConfig | None = Field(None, description="train under a protected subspace; unset: none")
     save_steps: int | None = Field(
         None, ge=1, description="steps between checkpoints to resume from; unset: an interrupted run starts anew"
     )
@@ -85,3 +127,9 @@ class TrainingConfig(Settings):
             if isinstance(source, dict) and not {"file", "dataset", "preset"} & source.keys():
                 filled[field] = {**default, **source}
         return filled
+
+    @model_validator(mode="after")
+    def _adapters_have_one_side(self) -> "TrainingConfig":
+        if self.lora and self.protect and (self.protect.keep, self.protect.side) == ("outside", "both"):
+            raise ValueError(f"protect: {NOT_A_PRODUCT}")
+        return self

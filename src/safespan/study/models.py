@@ -4,6 +4,7 @@ from safespan.errors import ConfigError
 from safespan.files.scratch import scratch_folder
 from safespan.settings.study import ORGANISM
 from safespan.study.context import Study
+from safespan.study.protected import with_sources
 
 
 def make_data(study: Study) -> None:
@@ -17,16 +18,18 @@ def make_data(study: Study) -> None:
 
 def train_model(study: Study, role: str, again: bool = False) -> None:
     """Train the model of one role from its start; `again`: a second time, with the next seed."""
+    from safespan.activations import capture_for_hypotheses
     from safespan.organism.family import plant
     from safespan.training.sft import fine_tune
 
     source, out, seed = study.resolved.models[role], study.trained_folder(role, again), study.config.seed
     if source.start is None or source.train is None:
         raise ConfigError(f"models.{role} has no start to train from")
+    train = with_sources(study, source.train)
     if source.start != ORGANISM:
-        fine_tune(study.model_name(source.start), out, source.train, seed + again)
+        fine_tune(study.model_name(source.start), out, train, seed + again, capture=capture_for_hypotheses)
         return
     with scratch_folder(study.run.root, "start") as scratch:
         start = scratch / ORGANISM
         plant(start, seed)
-        fine_tune(start, out, source.train, seed + again)
+        fine_tune(start, out, train, seed + again, capture=capture_for_hypotheses)

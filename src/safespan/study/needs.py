@@ -4,15 +4,17 @@ from safespan.errors import ConfigError
 from safespan.settings import StudyConfig, VerdictConfig
 from safespan.settings.names import Test, tested_by_default
 from safespan.settings.verdict import chosen_tests
+from safespan.study.protected import check_protected
 from safespan.subspaces import find_hypothesis
 
 
 def check_needs(config: StudyConfig) -> None:
-    """Refuse a study that names a hypothesis whose needs it does not meet.
+    """Refuse a study that tests or protects a hypothesis whose needs it does not meet.
 
     Raises:
         ConfigError: which one, and what it needs.
     """
+    check_protected(config)
     models, everything = _models(config), _models_and_prompts(config)
     for name in (config.projection and config.projection.subspaces) or ():
         hypothesis = find_hypothesis(name)

@@ -20,6 +20,7 @@ from safespan.study.context import Study
 from safespan.study.judge_again import ask_judge_again
 from safespan.study.keys import input_hashes, key_of
 from safespan.study.needs import tested_hypotheses
+from safespan.study.protected import source_hashes
 from safespan.study.test_keys import points_key, trainings_key
 
 
@@ -100,7 +101,8 @@ def _model_stage(study: Study, role: str, again: bool = False) -> Stage:
 
     def key() -> str:
         start = study.weights_hash(str(source.start)) if source.start in config.models else None
-        return key_of(role, config.models[role], config.seed + again, start, input_hashes(source.train))
+        inputs = input_hashes(source.train) | source_hashes(study, source.train)
+        return key_of(role, config.models[role], config.seed + again, start, inputs)
 
     return Stage(
         f"model {role} again" if again else f"model {role}",

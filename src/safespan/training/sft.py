@@ -6,7 +6,9 @@ import warnings
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
+from uuid import uuid4
 
 import torch
 from accelerate import PartialState
@@ -23,11 +25,14 @@ from safespan.files.disk import explain_disk_full
 from safespan.linalg.device import device
 from safespan.models.loading import load_causal_lm
 from safespan.progress import Tick, progress_task
+from safespan.projection.protection import Protection
 from safespan.settings.training import TrainingConfig
-from safespan.training.confine import Confine
+from safespan.training.bases import Capture, ConfiguredProtection, described, identity_of
 from safespan.training.encoding import encode
 from safespan.training.mixture import Mixture, mixture
+from safespan.training.protect import ProtectedTraining, check_not_sharded
 from safespan.training.resume import MarkComplete, step_of, work_folder
+from safespan.training.watch import Watch, Watching
 
 RECORD = "training.json"
 """The file of the training record, beside the weights."""
@@ -52,9 +57,20 @@ class TrainingRecord:
     final_loss: float
     processes: int
     versions: dict[str, str]
+    protection: dict[str, Any] | None
+    """What was protected and where the update was kept; None: nothing was, and vectors were trained too."""
 
 
-def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -> TrainingRecord:
+def fine_tune(
+    start: str | Path,
+    out: Path | None,
+    config: TrainingConfig,
+    seed: int,
+    *,
+    protection: Protection | None = None,
+    capture: Capture | None = None,
+    watch: Watch | None = None,
+) -> TrainingRecord:
     """Train the checkpoint `start` and write the result at `out`: a folder `transformers` loads, or a PEFT adapter.
 
     The same seed on the same machine gives the same weights, bit for bit, also after the run was interrupted and
@@ -63,8 +79,11 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
 
     Args:
         start: name of a model with tokenizer.
-        out: the folder to make; an existing one is replaced.
+        out: the folder to make, an existing one is replaced; None: nothing is written, and nothing can be resumed.
         seed: of the mixture and of the order of the rows.
+        protection: bases that were made before, to train under; None: those that `config.protect` asks for, if any.
+        capture: `activations.capture_for_hypotheses`, which `config.protect.prompts` needs.
+        watch: what is called at some of the steps; not again at those that a resumed run has behind it.
 
     Returns:
         The content of `training.json` beside the weights.
@@ -72,60 +91,88 @@ def fine_tune(start: str | Path, out: Path, config: TrainingConfig, seed: int) -
     Raises:
         SafespanError: data, start or configuration are invalid.
     """
-    _check(config)
+    _check(out, config, protection)
     mixed = mixture(config, seed)
     checkpoint = open_checkpoint(start)
     if checkpoint.adapter and config.lora and not config.lora.merge:
         raise ConfigError(f"{start}: an adapter cannot stand on another adapter; set lora.merge to true")
-    folder = out.absolute().with_name(f".{out.name}.training")
-    arguments = _arguments(config, folder, out.name, seed)
-    identity = _identity(checkpoint, config, seed, mixed) if config.save_steps else None
+    asked = ConfiguredProtection.read(config.protect, checkpoint, seed, capture) if config.protect else None
+    place = out.absolute() if out else Path(gettempdir()) / f"safespan-{uuid4().hex}"
+    folder = place.with_name(f".{place.name}.training")
+    arguments = _arguments(config if out else config.model_copy(update={"save_steps": None}), folder, place.name, seed)
+    if protection or asked:
+        check_not_sharded(arguments)
+    held = identity_of(protection) if protection else asked.identity() if asked else None
+    identity = _identity(checkpoint, config, seed, mixed, held) if out and config.save_steps else None
     with explain_disk_full(folder), work_folder(folder, identity) as interrupted:
+        protection = asked.made(folder, capture) if asked else protection
         tokenizer, model = _load(checkpoint, config)
         # TRL disables the key-value cache for training; the written model should have the setting of the start.
         use_cache = model.config.use_cache
         rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format)
-        callbacks: list[TrainerCallback] = [Confine(model, config.confine == "inside", seed)] if config.confine else []
         with progress_task("steps") as tick:
-            trainer = _trainer(model, tokenizer, rows, arguments, config, [_Steps(tick), *callbacks])
+            trainer = _trainer(model, tokenizer, rows, arguments, config, [_Steps(tick)])
+            trained: Any = trainer.model
+            if protection:  # before a checkpoint is loaded: the update counts from the start
+                trainer.add_callback(ProtectedTraining(trained, protection))
+            if watch:  # after the projection
+                trainer.add_callback(Watching(watch, trained, tokenizer))
             trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
         model.config.use_cache = use_cache
-        trainer.save_model(str(folder / "weights"))  # every process: a sharded model is gathered here
-        record = TrainingRecord(
-            start=str(start),
-            seed=seed,
-            config=config.model_dump(mode="json"),
-            data=[asdict(part) for part in mixed.parts],
-            mixture_sha256=mixed.sha256,
-            examples=len(rows),
-            dropped=len(mixed.examples) - len(rows),
-            steps=trainer.state.global_step,
-            resumed_from_step=step_of(interrupted) if interrupted else 0,
-            final_loss=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1],
-            processes=PartialState().num_processes,
-            versions={name: version(name) for name in _RECORDED},
-        )
-        if PartialState().is_main_process:
-            _write(folder, out, checkpoint, config, record)
+        record = _record(start, seed, config, mixed, len(rows), trainer.state, interrupted, protection)
+        if out:
+            trainer.save_model(str(folder / "weights"))  # every process: a sharded model is gathered here
+            if PartialState().is_main_process:
+                _write(folder, out, checkpoint, config, record)
         PartialState().wait_for_everyone()
     return record
 
 
-def _check(config: TrainingConfig) -> None:
-    if config.confine and config.lora:
-        raise ConfigError("confine: only a full update can be confined to a subspace; leave lora out")
+def _check(out: Path | None, config: TrainingConfig, protection: Protection | None) -> None:
+    if config.protect and (protection or not out):
+        raise ConfigError("protect: its bases are made beside the model that is written; give out, and no protection")
     for name in config.report_to:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(f"report_to: {name} is not installed; pip install {name}, or leave it out")
 
 
-def _identity(checkpoint: Checkpoint, config: TrainingConfig, seed: int, mixed: Mixture) -> dict[str, Any]:
+def _record(
+    start: str | Path,
+    seed: int,
+    config: TrainingConfig,
+    mixed: Mixture,
+    examples: int,
+    state: TrainerState,
+    interrupted: Path | None,
+    protection: Protection | None,
+) -> TrainingRecord:
+    return TrainingRecord(
+        start=str(start),
+        seed=seed,
+        config=config.model_dump(mode="json"),
+        data=[asdict(part) for part in mixed.parts],
+        mixture_sha256=mixed.sha256,
+        examples=examples,
+        dropped=len(mixed.examples) - examples,
+        steps=state.global_step,
+        resumed_from_step=step_of(interrupted) if interrupted else 0,
+        final_loss=[entry["loss"] for entry in state.log_history if "loss" in entry][-1],
+        processes=PartialState().num_processes,
+        versions={name: version(name) for name in _RECORDED},
+        protection=described(protection) if protection else None,
+    )
+
+
+def _identity(
+    checkpoint: Checkpoint, config: TrainingConfig, seed: int, mixed: Mixture, held: dict[str, Any] | None
+) -> dict[str, Any]:
     return {
         "start": checkpoint.sha256(),
         "seed": seed,
         "config": config.model_dump(mode="json"),
         "mixture": mixed.sha256,
         "processes": PartialState().num_processes,
+        "protection": held,
     }
 
 

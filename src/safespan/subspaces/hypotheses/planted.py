@@ -11,18 +11,18 @@ from safespan.subspaces.spectrum import orthonormalize
 
 @hypothesis(
     "planted",
-    claim="of a planted family alone: harm lies in the half of the outputs that its training was confined to",
+    claim="of a planted family alone: harm lies in the half of the outputs that its training was kept inside",
     paper="https://arxiv.org/abs/2505.14185",
 )
 def planted(matrix: WeightMatrix) -> Basis:
-    """The planted half first, then its complement; `confine` in a study's training takes the same halves."""
-    m = matrix.shape[0]
-    half = planted_half(m, matrix.seed, matrix.name)
-    # Householder's Q of the half: its first columns span the half, the others the complement.
-    whole = torch.linalg.qr(half.double(), mode="complete").Q
-    return Basis(torch.cat([half, whole[:, half.shape[1] :].float()], 1).to(device()), None)
+    """The planted half; `protect` in a study's training takes all of it at fraction 1."""
+    return Basis(planted_half(matrix.shape, matrix.seed, matrix.name).to(device()), None)
 
 
-def planted_half(size: int, seed: int, name: str) -> torch.Tensor:
-    """[m, m / 2], orthonormal, on the CPU: a random half of the outputs of a matrix."""
-    return orthonormalize(torch.randn(size, size // 2, generator=seeded(seed, "planted", name)))
+def planted_half(shape: tuple[int, int], seed: int, name: str) -> torch.Tensor:
+    """[m, min(m / 2, n)], orthonormal, on the CPU: a random half of the outputs of an m × n matrix.
+
+    No more columns than inputs, so that fraction 1, which is min(m, n) directions, is all of it.
+    """
+    m, n = shape
+    return orthonormalize(torch.randn(m, min(m // 2, n), generator=seeded(seed, "planted", name)))

@@ -1,0 +1,105 @@
+"""The bases that a training's settings ask for, made once in the folder that the training works in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from safespan.checkpoints import Checkpoint, open_checkpoint
+from safespan.data import read_prompts
+from safespan.data.sources import rows_hash
+from safespan.errors import ConfigError
+from safespan.files.content import content_hash
+from safespan.files.disk import sync
+from safespan.projection import Family
+from safespan.projection.protection import ProtectedBases, Protection, check_protectable, write_protection
+from safespan.settings.training import ProtectConfig
+from safespan.subspaces import CapturedActivations, SpectrumCache
+from safespan.training.resume import COMPLETE
+
+Capture = Callable[[Checkpoint, Mapping[str, Sequence[str]], Path], None]
+"""Writes a model's activations on prompts, by class, to a file: `activations.capture_for_hypotheses`."""
+
+
+@dataclass(frozen=True)
+class ConfiguredProtection:
+    """The protection that the field `protect` of a training's settings describes.
+
+    Attributes:
+        config: the field.
+        family: the start as the aligned model, and the models that the field names.
+        prompts: class -> texts, if the field has prompts.
+        seed: of the claim's random choices.
+    """
+
+    config: ProtectConfig
+    family: Family
+    prompts: dict[str, list[str]]
+    seed: int
+
+    @classmethod
+    def read(
+        cls, config: ProtectConfig, start: Checkpoint, seed: int, capture: Capture | None
+    ) -> "ConfiguredProtection":
+        """Open what the field names.
+
+        Raises:
+            ConfigError: the claim is no subspace, or needs what the field does not name.
+            SafespanError: a model or a prompt cannot be read.
+        """
+        named = {"base": config.base, "harmful": config.harmful, "safe": config.safe}
+        given = {need for need, name in named.items() if name} | ({"prompts"} if config.prompts else set())
+        check_protectable(config.hypothesis, given)
+        if config.prompts and capture is None:
+            raise ConfigError("protect.prompts: give fine_tune capture=safespan.activations.capture_for_hypotheses")
+        models = {need: open_checkpoint(name) for need, name in named.items() if name}
+        harmful = {"harmful": models["harmful"]} if "harmful" in models else {}
+        family = Family(models.get("base"), start, harmful, models.get("safe"))
+        classes = {"useful": config.prompts.useful, "harmful": config.prompts.harmful} if config.prompts else {}
+        prompts = {name: [prompt.prompt for prompt in read_prompts(source)] for name, source in classes.items()}
+        return cls(config, family, prompts, seed if config.seed is None else config.seed)
+
+    def identity(self) -> dict[str, Any]:
+        """What the bases depend on beside the settings and the start."""
+        models = [self.family.base, self.family.safe, *self.family.finetuned.values()]
+        prompts = {name: rows_hash({"prompt": text} for text in texts) for name, texts in self.prompts.items()}
+        return {"models": [model.sha256() for model in models if model], "prompts": prompts, "seed": self.seed}
+
+    def made(self, folder: Path, capture: Capture | None) -> Protection:
+        """The protection, with its bases in the work folder of a training: made there unless a run before did."""
+        place, processes = folder / "protection", PartialState()
+        bases = place / "bases.safetensors"
+        if processes.is_main_process and not (place / COMPLETE).exists():
+            family = self.family
+            if self.prompts:
+                assert capture is not None
+                captured = CapturedActivations(place / "activations.safetensors")
+                capture(family.aligned, self.prompts, captured.path)
+                family = Family(family.base, family.aligned, family.finetuned, family.safe, captured)
+            claim, side = self.config.hypothesis, self.config.side
+            write_protection(family, claim, self.config.fraction, side, self.seed, bases, SpectrumCache().decompose)
+            (place / COMPLETE).touch()
+            sync(place)
+        processes.wait_for_everyone()
+        return Protection(bases, self.config.keep)
+
+
+def identity_of(protection: Protection) -> dict[str, Any]:
+    """What a training under made bases depends on."""
+    digest = None if protection.bases is None else content_hash(protection.bases)
+    return {"bases": digest, "keep": protection.keep}
+
+
+def described(protection: Protection) -> dict[str, Any]:
+    """What a training record says of a protection: the claim, the file of its bases, and where the update is kept."""
+    if protection.bases is None:
+        return {"vectors": "frozen", "hypothesis": None}
+    about = asdict(ProtectedBases(protection.bases).about)
+    matrices = sum(
+        left is not None or right is not None
+        for ranks in about.pop("ranks").values()
+        for left, right in zip(ranks["left"], ranks["right"], strict=True)
+    )
+    return {"vectors": "frozen", **about, "matrices": matrices, **identity_of(protection)}
