@@ -18,16 +18,16 @@ class Coverage:
     """The matrices that a claim names, and their energy.
 
     Attributes:
-        named: matrices with at least one direction, or an edit.
+        matrices_named: matrices with at least one direction, or an edit.
         matrices: of the model.
-        energy: share of ‖Δ‖²_F, over all tensors, that lies in the named matrices; NaN where Δ = 0.
-        held: share of ‖Δ‖²_F in the subspace itself at the largest fraction; NaN of an edit.
+        energy_named: share of ‖Δ‖²_F, over all tensors, that lies in the named matrices; NaN where Δ = 0.
+        energy_held: share of ‖Δ‖²_F in the subspace itself at the largest fraction; NaN of an edit.
     """
 
-    named: int
+    matrices_named: int
     matrices: int
-    energy: float
-    held: float
+    energy_named: float
+    energy_held: float
 
 
 def coverage(
@@ -77,8 +77,8 @@ def coverage(
     total = sum(len(tensor) for name, tensor in zip(names, by_tensor, strict=True) if len(shapes[name]) > 1)
     nan = float("nan")
     return Coverage(
-        named=sum(there for there, _, _ in every),
+        matrices_named=sum(there for there, _, _ in every),
         matrices=total,
-        energy=sum(energy for there, energy, _ in every if there) / whole if whole else nan,
-        held=sum(held for _, _, held in every) / whole if whole and hypothesis.kind == "subspace" else nan,
+        energy_named=sum(energy for there, energy, _ in every if there) / whole if whole else nan,
+        energy_held=sum(held for _, _, held in every) / whole if whole and hypothesis.kind == "subspace" else nan,
     )

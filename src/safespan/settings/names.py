@@ -45,10 +45,10 @@ Side = Literal["output", "input", "both"]
 Keep = Literal["outside", "inside"]
 """Where a training keeps its update, of a protected subspace."""
 
-TESTS = ("update", "ablation", "training")
-"""The tests of a claim (METHODS §7): project a finished update, ablate the aligned model, protect it in training."""
-
 Test = Literal["update", "ablation", "training"]
+
+TESTS: tuple[Test, ...] = ("update", "ablation", "training")
+"""The tests of a claim (METHODS §7): project a finished update, ablate the aligned model, protect it in training."""
 
 GRANULARITIES = ("tensor", "layer")
 """Units whose updates are compared (METHODS §3)."""

@@ -104,9 +104,13 @@ class StudyConfig(Settings):
             self._check_verdict(self.verdict)
 
     def _check_verdict(self, verdict: VerdictConfig) -> None:
-        settings = {"verdict": verdict, "verdict.ablation": verdict.ablation, "verdict.training": verdict.training}
-        for field, part in settings.items():
-            _check_names(f"{field}.hypotheses", part.hypotheses or (), hypothesis_names())
+        named = {
+            "verdict": verdict.hypotheses,
+            "verdict.ablation": verdict.ablation.hypotheses,
+            "verdict.training": verdict.training.hypotheses,
+        }
+        for field, names in named.items():
+            _check_names(f"{field}.hypotheses", names or (), hypothesis_names())
         check_shares("verdict.fractions", verdict.fractions)
         if self.evaluation.utility is None or self.evaluation.harmfulness is None:
             raise ValueError("verdict: needs evaluation.utility and evaluation.harmfulness to measure u and h by")

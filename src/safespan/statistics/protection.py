@@ -32,7 +32,8 @@ def protection_estimates(
 
     def harm(values: np.ndarray, prompts: np.ndarray) -> np.ndarray:
         start = resampled_means(aligned, prompts)
-        return np.clip((resampled_means(values, prompts) - start) / np.maximum(1 - start, 1e-9), 0.0, 1.0)
+        gained: np.ndarray = np.clip((resampled_means(values, prompts) - start) / np.maximum(1 - start, 1e-9), 0, 1)
+        return gained
 
     def scores(prompts: np.ndarray, draws: np.ndarray) -> np.ndarray:
         beside = np.moveaxis(harm(controls, prompts), 0, -1)

@@ -48,7 +48,7 @@ def run_ablation_test(study: Study, key: str) -> None:
         )
         return partial(PointWorker, measures.ask, weights, evaluator.config.engine, family.aligned, scratch, known)
 
-    def ask(points: Sequence[AblationPoint]) -> dict[str, Record[Measured]]:
+    def ask(points: Sequence[AblationPoint]) -> "dict[str, Record[Measured]]":
         return answer_jobs(store, measures, points, worker, study.execution, lambda point: point.hypothesis, "points")
 
     points, records = asked_points(study, ends["aligned"].scored, ask)

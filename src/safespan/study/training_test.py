@@ -6,13 +6,12 @@ without its harmful rows, which is what a perfect protection would give. 1-D ten
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from safespan.data import Prompt
 from safespan.files.scratch import scratch_folder
 from safespan.projection.protection import ProtectedBases, Protection, write_protection, write_random_protection
 from safespan.results.claim_tables import TrainingPoint, TrainingRow
@@ -24,7 +23,7 @@ from safespan.study.measured import ask_models, means
 from safespan.study.points import PointStore, Record, answer_jobs
 
 if TYPE_CHECKING:
-    from safespan.evaluation import Answered, Measured, Measures
+    from safespan.evaluation import Answered, Course, Measured
 
 PLACE = "training"
 
@@ -60,35 +59,6 @@ class Training:
     def name(self) -> str:
         """Name of its record."""
         return self.at(1).training
-
-
-@dataclass(frozen=True)
-class Course:
-    """What was measured along one training: optimizer steps, rising, and the outcomes after each."""
-
-    steps: list[int]
-    measured: "list[Measured]"
-
-
-class AlongTraining:
-    """Scores what is asked along a training."""
-
-    def __init__(self, measures: "Measures") -> None:
-        self._measures = measures
-
-    def prepare(self) -> None:
-        """Load tasks, prompts and judge now."""
-        self._measures.prepare()
-
-    @property
-    def prompts(self) -> Mapping[str, Sequence[Prompt]]:
-        """Prompts by kind."""
-        return self._measures.prompts
-
-    def score(self, answers: "Sequence[tuple[int, object]]") -> tuple[Course, None]:
-        """Judge the responses after each step."""
-        measured = [self._measures.score(given)[0] for _, given in answers]  # type: ignore[arg-type]
-        return Course([step for step, _ in answers], measured), None
 
 
 class TrainingWorker:
@@ -132,7 +102,7 @@ class TrainingWorker:
 
 def run_training_test(study: Study, key: str) -> None:
     """Table `training`."""
-    from safespan.evaluation import Measures
+    from safespan.evaluation import AlongTraining, Measures
 
     settings, evaluator = study.resolved.verdict, study.evaluator
     assert settings is not None
@@ -148,7 +118,7 @@ def run_training_test(study: Study, key: str) -> None:
             )
 
         asked = AlongTraining(measures)
-        records: dict[str, Record[Course]] = answer_jobs(
+        records: dict[str, Record[Any]] = answer_jobs(
             store, asked, trainings, worker, study.execution, lambda job: job.name, "trainings"
         )
     rows = []
@@ -159,8 +129,10 @@ def run_training_test(study: Study, key: str) -> None:
     write_table(study.run.table("training"), TrainingRow, rows)
 
 
-def training_store(study: Study, key: str) -> PointStore[Course]:
+def training_store(study: Study, key: str) -> "PointStore[Course]":
     """Where the records of trainings are."""
+    from safespan.evaluation import Course
+
     return PointStore(study.run, PLACE, key, Course)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from safespan.results.claim_tables import EstimateRow, VerdictRow
 from safespan.settings import VerdictConfig
@@ -70,7 +71,7 @@ def verdict_tables(settings: VerdictConfig, tested: Sequence[Tested]) -> tuple[l
 def _estimate_row(hypothesis: str, test: str, outcome: str, estimate: Estimate, verdict: Verdict) -> EstimateRow:
     """The statistic that decides has the verdict in its row."""
     decides = estimate.statistic in DIRECTIONS
-    decided: Mapping[str, object] = asdict(verdict) if decides else dict.fromkeys(vars(verdict))
+    decided: Mapping[str, Any] = asdict(verdict) if decides else dict.fromkeys(vars(verdict))
     figures = {name: value for name, value in vars(estimate).items() if name not in ("method", "value", "statistic")}
     method = "both" if estimate.statistic == SEPARATION else estimate.method or None
     return EstimateRow(
