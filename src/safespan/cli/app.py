@@ -13,6 +13,8 @@ from safespan.progress import is_main_process
 from safespan.settings import ExecutionConfig
 from safespan.settings.model_names import FORMS, check_model_name
 from safespan.settings.names import ENGINES, check_choices
+from safespan.settings.reading import read_fields
+from safespan.settings.training import RECIPES
 
 Work = Callable[..., CommandOutput]
 
@@ -135,3 +137,8 @@ def prompt_files(options: list[str]) -> dict[str, str]:
     if set(files) != {"useful", "harmful"}:
         raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
     return files
+
+
+def recipe_fields(recipe: str) -> dict[str, Any]:
+    """The fields of a training: those of the paper's recipe of that name, or of a YAML file."""
+    return {"recipe": recipe} if recipe in RECIPES else read_fields(Path(recipe))

@@ -5,16 +5,15 @@ from typing import Annotated
 
 import typer
 
-from safespan.cli.app import EvaluationFile, Model, Settings, command, file_option, model_option
+from safespan.cli.app import EvaluationFile, Model, Settings, command, file_option, model_option, recipe_fields
 from safespan.cli.output import CommandOutput, outcome_lines
 from safespan.errors import ConfigError
 from safespan.files.atomic import write_json, write_jsonl
 from safespan.files.locks import exclusive_lock
 from safespan.progress import step
-from safespan.settings import PAPER, EvaluationConfig, TrainingConfig, check_settings, load_settings
+from safespan.settings import PAPER, EvaluationConfig, TrainingConfig, check_settings
 from safespan.settings.judges import JudgeFile
 from safespan.settings.reading import read_fields
-from safespan.settings.training import RECIPES
 
 
 @command()
@@ -80,10 +79,7 @@ def train(
 
     On many GPUs: accelerate launch --config_file examples/accelerate/fsdp.yaml -m safespan train …
     """
-    if recipe in RECIPES:
-        config = check_settings({"recipe": recipe}, TrainingConfig, settings or [], recipe)
-    else:
-        config = load_settings(Path(recipe), TrainingConfig, settings or [])
+    config = check_settings(recipe_fields(recipe), TrainingConfig, settings or [], recipe)
     from safespan.activations import capture_for_hypotheses
     from safespan.training.sft import RECORD, fine_tune
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from safespan.cli.app import EvaluationFile, Model, Settings, app, command, model_option, prompt_files
+from safespan.cli.app import EvaluationFile, Model, Settings, app, command, model_option, prompt_files, recipe_fields
 from safespan.cli.output import CommandOutput
+from safespan.errors import ConfigError
 from safespan.settings import PAPER, ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
-from safespan.settings.names import check_choices, hypothesis_names
+from safespan.settings.names import TESTS, check_choices, hypothesis_names
 from safespan.settings.reading import read_fields
 
 OptionalModel = Annotated[str | None, model_option("named in the same ways")]
@@ -101,15 +102,28 @@ def hypotheses() -> None:
 @command("test")
 def run_test(
     hypothesis: Annotated[list[str], typer.Option(help="name, as `safespan hypotheses` lists it; repeatable")],
-    base: Model,
     aligned: Model,
     execution: ExecutionConfig,
+    base: Annotated[str | None, model_option("named in the same ways, for claims about the alignment update")] = None,
     useful: OptionalModel = None,
     harmful: OptionalModel = None,
     contaminated: Annotated[
         str | None, model_option("fine-tune on useful and some harmful data: u and h of one model, if given")
     ] = None,
     safe: OptionalModel = None,
+    tests: Annotated[
+        str | None,
+        typer.Option(
+            help="of update, ablation, training, with commas between",
+            show_default="update if there is a fine-tune, and ablation",
+        ),
+    ] = None,
+    training: Annotated[
+        str | None,
+        typer.Option(
+            help="in place of --contaminated, for the training test: `contaminated`, the paper's recipe, or a YAML file"
+        ),
+    ] = None,
     prompts: Annotated[
         list[str] | None,
         typer.Option(help="useful=FILE and harmful=FILE, for hypotheses that need activations: .txt, .jsonl or .csv"),
@@ -118,17 +132,29 @@ def run_test(
     out: Annotated[Path, typer.Option(help="run folder")] = Path("runs/test"),
     settings: Settings = None,
 ) -> CommandOutput:
-    """Test claimed safety subspaces on your own models, against random controls of the same energy."""
+    """Test claimed safety subspaces on your own models, against random controls of the same energy.
+
+    Three tests: project a finished update (needs a fine-tune), remove the subspace from the aligned model, protect it
+    in a contaminated training. A claim about directions needs no other model than the aligned one for the second.
+    """
     check_choices("hypothesis", hypothesis, hypothesis_names())
     roles = {"base": base, "aligned": aligned, "useful": useful, "harmful": harmful, "contaminated": contaminated}
-    models = {role: {"model": model} for role, model in roles.items() if model}
+    models: dict[str, Any] = {role: {"model": model} for role, model in roles.items() if model}
+    if training:
+        if contaminated:
+            raise ConfigError("--training and --contaminated both give the contaminated model: give one of them")
+        models["contaminated"] = {"start": "aligned", "train": recipe_fields(training)}
+    verdict: dict[str, Any] = {"hypotheses": hypothesis}
+    if tests:
+        verdict["tests"] = [name.strip() for name in tests.split(",")]
+        check_choices("test", verdict["tests"], TESTS)
     study: dict[str, Any] = {
         "name": f"Test of {', '.join(hypothesis)}",
         "models": {**models, "safe": {"model": safe}} if safe else models,
         "evaluation": read_fields(config) if config else PAPER,
         "projection": None,
         "overlap": None,
-        "verdict": {"hypotheses": hypothesis},
+        "verdict": verdict,
         "execution": execution.model_dump(exclude_unset=True),
     }
     if prompts:
