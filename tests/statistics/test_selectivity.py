@@ -44,12 +44,12 @@ def test_s_and_d_are_differences_of_trapezoids():
 
     parallel, orthogonal, separation = estimates(fronts, ends(), SelectivityConfig(), 0)
     (p, p_sd), (o, o_sd) = s(fronts["parallel"]), s(fronts["orthogonal"])
-    assert (parallel.s, orthogonal.s) == (pytest.approx(p), pytest.approx(o))
+    assert (parallel.value, orthogonal.value) == (pytest.approx(p), pytest.approx(o))
     assert (parallel.control_sd, orthogonal.control_sd) == (pytest.approx(p_sd), pytest.approx(o_sd))
-    assert separation.s == pytest.approx((p - o) / 2)
+    assert separation.value == pytest.approx((p - o) / 2)
     for estimate in (parallel, orthogonal, separation):
-        assert estimate.low < estimate.s < estimate.high
-    assert parallel.s > 0.15 > -0.15 > orthogonal.s
+        assert estimate.low < estimate.value < estimate.high
+    assert parallel.value > 0.15 > -0.15 > orthogonal.value
     assert separation.p_beyond < 0.01
     assert separation.p_within > 0.99
 
@@ -57,8 +57,8 @@ def test_s_and_d_are_differences_of_trapezoids():
 def test_an_edit_that_takes_harm_away_first_has_a_positive_d():
     rng = np.random.default_rng(2)
     edit, separation = estimates({"edit": frontier(rng, STEPS**4, STEPS)}, ends(), SelectivityConfig(), 0)
-    assert separation.s == pytest.approx(-edit.s)
-    assert separation.s > 0.15
+    assert separation.value == pytest.approx(-edit.value)
+    assert separation.value > 0.15
 
 
 def test_the_interval_of_a_control_covers_zero_about_as_often_as_it_says():
@@ -88,7 +88,7 @@ def test_a_missing_judgement_is_left_out_of_the_means():
     control = np.concatenate([whole.control_harmful, np.full((6, 5, 3), np.nan)], 2)
     holes = Frontier(whole.useful, harmful, whole.control_useful, control)
     estimate = estimates({"edit": holes}, ends(m=53), SelectivityConfig(), 0)[0]
-    assert estimate.s == pytest.approx(estimates({"edit": whole}, ends(), SelectivityConfig(), 0)[0].s)
+    assert estimate.value == pytest.approx(estimates({"edit": whole}, ends(), SelectivityConfig(), 0)[0].value)
 
 
 def test_constant_and_falling_outcomes_have_no_span():

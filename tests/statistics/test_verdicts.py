@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from safespan.settings.verdict import SelectivityConfig
-from safespan.statistics.selectivity import Estimate
+from safespan.statistics.bootstrap import Estimate
 from safespan.statistics.verdicts import (
     DEPENDS,
     INCONCLUSIVE,
@@ -21,7 +21,8 @@ CONFIG = SelectivityConfig()
 
 
 def estimate(method, s, beyond=1.0, within=1.0, control=0.5, sd=0.02):
-    return Estimate(method, s, s - 0.03, s + 0.03, control + s, control, 0.02, beyond, within, sd, sd)
+    name = ("D", "") if method == "separation" else ("S", method)
+    return Estimate(*name, s, s - 0.03, s + 0.03, control + s, control, 0.02, beyond, within, sd, sd)
 
 
 def trial(parallel, orthogonal, beyond=1.0, within=1.0, sd=0.02):
@@ -65,10 +66,22 @@ def test_holm_is_over_hypotheses_and_methods_of_one_outcome():
     one = [replace(estimate("edit", 0.2), p_beyond=0.01, p_within=0.9), estimate("separation", -0.2, 0.04, 0.2)]
     two = [replace(estimate("edit", 0.2), p_beyond=0.03, p_within=0.9), estimate("separation", -0.2, 0.02, 0.2)]
     other = [estimate("edit", 0.2, 0.02)]
-    corrected = holm({("a", "x"): one, ("b", "x"): two, ("a", "y"): other})
-    assert [e.p_beyond for e in corrected["a", "x"]] == pytest.approx([0.04, 0.06])
-    assert [e.p_beyond for e in corrected["b", "x"]] == pytest.approx([0.06, 0.06])
-    assert corrected["a", "y"][0].p_beyond == pytest.approx(0.02)
+    keys = [("a", "update", "x"), ("b", "update", "x"), ("a", "update", "y"), ("a", "ablation", "x")]
+    corrected = holm(dict(zip(keys, (one, two, other, other), strict=True)))
+    assert [e.p_beyond for e in corrected[keys[0]]] == pytest.approx([0.04, 0.06])
+    assert [e.p_beyond for e in corrected[keys[1]]] == pytest.approx([0.06, 0.06])
+    assert [corrected[key][0].p_beyond for key in keys[2:]] == pytest.approx([0.02, 0.02])
+
+
+@pytest.mark.parametrize(
+    ("statistic", "words"), [("A", ("harm first", "utility first")), ("T", ("protects", "exposes"))]
+)
+def test_one_number_decides_an_ablation_and_a_training(statistic, words):
+    for value, direction in zip((0.3, -0.3), words, strict=True):
+        [deciding] = [replace(estimate("separation", value, beyond=0.01), statistic=statistic)]
+        verdict = judge([deciding], CONFIG, 100)
+        assert (verdict.verdict, verdict.direction) == (SELECTIVE, direction)
+        assert verdict.reason.startswith(f"{statistic} = {value:+.2f}")
 
 
 def test_controls_that_are_at_the_end_already_leave_no_room():
