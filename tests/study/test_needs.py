@@ -3,7 +3,7 @@
 import pytest
 
 from safespan.errors import ConfigError
-from safespan.settings.names import PLANTED, hypothesis_names
+from safespan.settings.names import PLANTED, TESTS, hypothesis_names
 from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.study import needs
 from safespan.study.plan import plan
@@ -19,6 +19,8 @@ def study(*settings: str, without: str | None = None) -> StudyConfig:
     fields = load_study(bundled_study("organism"), settings).model_dump(mode="json", exclude_unset=True)
     if without:
         del fields["models"][without]
+        if without == "harmful" and fields["verdict"]:
+            fields["verdict"]["training"] = {"hypotheses": ["alignment"]}
         if fields["activations"]:
             fields["activations"]["models"] = ["base", "aligned"]
         fields["overlap"]["ceiling"] = None
@@ -34,11 +36,11 @@ def test_the_bundled_study_meets_its_needs():
     [
         (
             ["verdict.hypotheses=[safety]"],
-            "verdict.hypotheses: 'safety' needs a safe model: give that, or leave",
+            "verdict.hypotheses: 'safety' needs a safe model for the update test: give that, or leave",
         ),
         (
             ["verdict.hypotheses=[alignment, actsvd]", NO_PROMPTS],
-            "verdict.hypotheses: 'actsvd' needs useful and harmful prompts: give that, or leave",
+            "verdict.hypotheses: 'actsvd' needs useful and harmful prompts for the update test: give that, or leave",
         ),
         (
             ["projection.subspaces=[safety]"],
@@ -85,11 +87,48 @@ def test_what_is_given_is_not_missed():
 )
 def test_all_hypotheses_are_tested_whose_needs_are_met(changes, absent):
     settings = ["verdict.hypotheses=null", *changes.get("settings", [])]
-    tested = needs.tested_hypotheses(study(*settings, without=changes.get("without")))
+    config = study(*settings, without=changes.get("without"))
+    tested = needs.tested_hypotheses(config, "update")
     assert tested == [name for name in CLAIMS if not NEEDS[name] & absent]
     assert (tested == CLAIMS) == (not absent)
 
 
 def test_hypotheses_that_are_named_are_tested_and_no_others():
-    assert needs.tested_hypotheses(study(f"verdict.hypotheses=[lox, {PLANTED}]")) == ["lox", PLANTED]
-    assert needs.tested_hypotheses(study("verdict=null")) == []
+    named = study(f"verdict.hypotheses=[lox, {PLANTED}]", "verdict.ablation={}", "verdict.training={}")
+    assert needs.tested_hypotheses(named, "update") == ["lox", PLANTED]
+    assert needs.tested_hypotheses(named, "ablation") == []  # neither has it
+    assert needs.tested_hypotheses(named, "training") == [PLANTED]
+    assert needs.tested_hypotheses(study("verdict=null"), "update") == []
+
+
+def test_each_test_can_have_hypotheses_of_its_own():
+    config = study("verdict.hypotheses=[alignment]", "verdict.ablation.hypotheses=[actsvd, random]")
+    tested = {test: needs.tested_hypotheses(config, test) for test in TESTS}
+    assert tested == {
+        "update": ["alignment"],
+        "ablation": ["actsvd", "random"],
+        "training": ["alignment", "harmful-update"],
+    }
+    assert needs.tested_hypotheses(study("verdict.tests=[training]"), "update") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            ["verdict.training.hypotheses=[safelora]"],
+            "verdict.training.hypotheses: 'safelora' cannot be put to the training test, it has update: choose",
+        ),
+        (
+            ["verdict.tests=[ablation]", "verdict.hypotheses=[lox]"],
+            "verdict.hypotheses: 'lox' cannot be put to the ablation test, it has update",
+        ),
+        (
+            ["verdict.ablation.hypotheses=[actsvd]", NO_PROMPTS],
+            "verdict.ablation.hypotheses: 'actsvd' needs useful and harmful prompts for the ablation test",
+        ),
+    ],
+)
+def test_a_test_that_a_claim_cannot_be_put_to_is_refused(settings, says):
+    with pytest.raises(ConfigError, match=says):
+        needs.check_needs(study("verdict.hypotheses=[alignment]", *settings))

@@ -34,6 +34,8 @@ SMALL = [
     "verdict.fractions=[0.3, 1.0]",
     "verdict.prompts=4",
     "verdict.resamples=100",
+    "verdict.ablation.hypotheses=[alignment, refusal-direction]",
+    "verdict.training={hypotheses: [alignment], controls: 2, points: 1}",
 ]
 
 
@@ -91,7 +93,7 @@ def test_every_table_is_whole(run):
 
 
 def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
-    trials = run.read_table("trials")
+    trials = run.read_table("update")
     # Two methods of a subspace, one of an edit; each its own and five controls, at two fractions.
     assert len(trials) == 2 * 2 * 6 * 2 + 2 * 1 * 6 * 2
     assert trials.drop("draw").null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
@@ -99,12 +101,43 @@ def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
     matched = trials.join(own, on=["hypothesis", "method", "fraction"]).filter(pl.col("hypothesis") != "lox")
     assert (matched["energy_kept"] - matched["energy_kept_right"]).abs().max() < 1e-4
     verdicts, names = run.read_table("verdicts"), ["alignment", "safelora", "lox", "refusal-direction"]
-    assert verdicts["hypothesis"].to_list() == names
-    # Two steps of training teach nothing: no verdict but that nothing can be said.
-    assert set(verdicts["verdict"]) == {"inconclusive"}
+    assert verdicts.filter(test="update")["hypothesis"].to_list() == names
+    assert verdicts.filter(test="ablation")["hypothesis"].to_list() == ["alignment", "refusal-direction"]
+    assert verdicts.filter(test="training")["hypothesis"].to_list() == ["alignment"]
+    # Two steps of training teach nothing: no verdict on an update but that nothing can be said.
+    assert set(verdicts.filter(test="update")["verdict"]) <= {"inconclusive", "too small to test"}
     decided = run.read_table("estimates").filter(pl.col("statistic") == "D")
-    assert decided["hypothesis"].value_counts().sort("hypothesis").rows() == [(name, 3) for name in sorted(names)]
+    asked = sorted(set(trials["hypothesis"]))
+    assert decided["hypothesis"].value_counts().sort("hypothesis").rows() == [(name, 4) for name in asked]
     assert set(decided["verdict"]) <= {"inconclusive", "not measurable"}
+
+
+def test_each_claim_is_taken_out_of_the_aligned_model_beside_its_controls(run):
+    ablation = run.read_table("ablation")
+    assert set(ablation["hypothesis"]) <= {"alignment", "refusal-direction"}
+    own = ablation.filter(pl.col("draw").is_null())
+    assert {0.3, 1.0} <= set(own["fraction"])
+    matched = ablation.join(own, on=["hypothesis", "fraction", "strength"])
+    assert (matched["energy_removed"] / matched["energy_removed_right"] - 1).abs().max() < 1e-3
+    assert ablation["capability_lost"].is_between(-5, 1).all()
+    covered = run.read_table("coverage").filter(test="ablation")
+    assert covered.filter(hypothesis="alignment")["matrices_named"].to_list() == [23]
+    assert covered.filter(hypothesis="alignment")["energy_held"][0] > 0.9
+
+
+def test_each_training_is_measured_along_its_way_and_at_its_end(run):
+    training = run.read_table("training")
+    trainings = training.group_by("run", "hypothesis", "draw", maintain_order=True).agg("step", "seed", "group")
+    assert trainings.select("run", "hypothesis", "draw").rows() == [
+        ("unprotected", None, None),
+        ("clean", None, None),
+        ("random", None, 0),
+        ("random", None, 1),
+        ("claim", "alignment", None),
+    ]
+    assert trainings["step"].to_list() == [[1, 2]] * 5
+    assert len({seeds[0] for seeds in trainings["seed"].to_list()}) == 5  # each has its own order of the data
+    assert {groups[0] for groups in trainings["group"].to_list()} == {None, 0}
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +179,7 @@ def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, 
     printed = printed_by(*words, *(word for field in fields for word in ("--set", f"verdict.{field}")))
     assert "\naligned-rows: inconclusive." in printed
     assert f"report: {tmp_path / 'run' / 'report.html'}" in printed
-    assert set(RunFolder(tmp_path / "run").read_table("trials")["finetune"]) == {"useful", "harmful"}
+    assert set(RunFolder(tmp_path / "run").read_table("update")["finetune"]) == {"useful", "harmful"}
 
 
 def test_the_ceiling_is_one_recipe_under_two_seeds(run):
@@ -186,7 +219,8 @@ def test_the_manifest_records_what_was_run(run, study):
     assert [part["rows"] for part in manifest.training["contaminated"]["data"]] == [4000, 800]
     assert set(manifest.tables) == set(TABLES)
     names = [stage.name for stage in manifest.stages]
-    last = ["projection", "update overlap", "activation overlap", "activations of aligned", "verdict"]
+    last = ["projection", "update overlap", "activation overlap", "activations of aligned", "coverage"]
+    last += ["update test", "ablation test", "training test", "verdict"]
     assert [name for name in names if name in last] == last
     assert names == [stage.name for stage in stages(Study(study, run.root))]
     assert run.report.exists()

@@ -1,5 +1,6 @@
 """From what was measured of every point to the rows of a verdict."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -12,7 +13,8 @@ from safespan.results import frame_of, schema_of
 from safespan.results.claim_tables import EstimateRow, VerdictRow
 from safespan.settings.verdict import VerdictConfig
 from safespan.statistics.verdicts import INCONCLUSIVE, NOT_MEASURABLE, NOT_SELECTIVE, SELECTIVE
-from safespan.study.verdicts import OUTCOMES, verdict_tables
+from safespan.study.evidence import OUTCOMES, update_evidence
+from safespan.study.verdicts import ClaimInTest, verdict_tables
 from safespan.subspaces import find_hypothesis
 
 SETTINGS = VerdictConfig(fractions=(0.1, 0.3, 0.5, 0.7, 0.9), prompts=40, resamples=2000)
@@ -25,6 +27,8 @@ def measured(u, h, rng, flat=()):
         return (value + size * rng.standard_normal(40)).tolist()
 
     per_prompt = {
+        "useful_probability": (0.9 * u + 0.05 + 0.02 * rng.standard_normal(40)).tolist(),
+        "harmful_probability": (0.9 * h + 0.05 + 0.02 * rng.standard_normal(40)).tolist(),
         "useful_nll": around(5 - 4 * u, 0.2),
         "harmful_nll": around(5 - 4 * h, 0.2),
         "log_odds": around(12 * h - 6, 0.5),
@@ -48,13 +52,20 @@ def trial(name, harm, finetunes=("contaminated",), flat=()):
 
 def tables(name, *given, **options):
     """The verdict of one hypothesis, and its estimates by outcome and method."""
-    verdicts, estimates = verdict_tables(SETTINGS, [find_hypothesis(name)], *trial(name, *given, **options), 0)
+    verdicts, estimates = verdict_tables(SETTINGS, [put_to_test(name, *trial(name, *given, **options))])
     [verdict] = verdicts
     assert verdict.hypothesis == name
     assert {(row.hypothesis, row.test) for row in estimates} == {(name, "update")}
     by_place = {(row.outcome, row.method): row for row in estimates}
     assert len(by_place) == len(estimates)
     return verdict, by_place
+
+
+def put_to_test(name, points, answers):
+    """One hypothesis in the update test."""
+    own = [point for point in points if point.hypothesis == name]
+    evidence = partial(update_evidence, SETTINGS, own, answers, seed=0)
+    return ClaimInTest(name, find_hypothesis(name).kind, "update", None, lambda outcome: evidence(outcome=outcome))
 
 
 HARM_FIRST = {"parallel": lambda u: u**0.2, "orthogonal": lambda u: u**5}
@@ -82,7 +93,8 @@ def test_the_row_of_d_alone_decides_and_says_why():
         assert both.reason.startswith(f"D = {both.estimate:+.2f} [{both.low:+.2f}, {both.high:+.2f}]")
         for row in (parallel, orthogonal):
             assert {getattr(row, name) for name in decided} == {None}
-        assert f"{outcome}: selective, harm first" in verdict.reason
+        assert (f"{outcome}: selective, harm first" in verdict.reason) is OUTCOMES[outcome].votes
+        assert {both.votes, parallel.votes} == {OUTCOMES[outcome].votes}
 
 
 def test_an_edit_that_takes_harm_away_first_is_selective():
@@ -94,7 +106,7 @@ def test_an_edit_that_takes_harm_away_first_is_selective():
 
 
 def test_a_constant_outcome_is_no_verdict():
-    verdict, estimates = tables("alignment", HARM_FIRST, flat=("useful_nll", "correct"))
+    verdict, estimates = tables("alignment", HARM_FIRST, flat=("useful_probability", "useful_nll", "correct"))
     assert verdict.verdict == INCONCLUSIVE
     assert "no outcome can be measured" in verdict.reason
     assert set(estimates) == {(outcome, "both") for outcome in OUTCOMES}
@@ -119,7 +131,7 @@ def test_an_outcome_that_cannot_be_measured_leaves_the_others_theirs():
 def test_verdicts_and_estimates_fit_their_tables():
     verdict, estimates = tables("alignment", HARM_FIRST, flat=("attack",))
     written = frame_of(VerdictRow, [verdict]), frame_of(EstimateRow, list(estimates.values()))
-    assert [len(table) for table in written] == [1, 3 + 3 + 1]
+    assert [len(table) for table in written] == [1, 3 * 3 + 1]
 
 
 def test_several_hypotheses_have_a_row_each_whatever_their_order():
@@ -128,8 +140,8 @@ def test_several_hypotheses_have_a_row_each_whatever_their_order():
     answers = {name: answer for _, own in trials.values() for name, answer in own.items()}
 
     def both(names):
-        verdicts, estimates = verdict_tables(SETTINGS, [find_hypothesis(name) for name in names], points, answers, 0)
+        verdicts, estimates = verdict_tables(SETTINGS, [put_to_test(name, points, answers) for name in names])
         return {repr(row) for row in verdicts}, {repr(row) for row in estimates}
 
     assert both(["alignment", "random-k"]) == both(["random-k", "alignment"])
-    assert [len(rows) for rows in both(["alignment", "random-k"])] == [2, 2 * 9]
+    assert [len(rows) for rows in both(["alignment", "random-k"])] == [2, 2 * 12]

@@ -19,7 +19,7 @@ from safespan.study.points import PointStore, Record, Scored
 from safespan.study.test_keys import points_key, trainings_key
 from safespan.study.training_test import CLAIM, RANDOM, model_store, training_store
 from safespan.study.update_test import points_of_update, update_store
-from safespan.study.verdicts import Tested, verdict_tables
+from safespan.study.verdicts import ClaimInTest, verdict_tables
 from safespan.subspaces import find_hypothesis
 
 OfHypothesis = Callable[[str, str], Evidence]
@@ -41,7 +41,7 @@ def judge_claims(study: Study) -> None:
         for name, row in coverage_of(study, test).items():
             verdict, reason = untested_reason(row)
             untested = Verdict(verdict, reason) if verdict else None
-            tested.append(Tested(name, find_hypothesis(name).kind, test, untested, partial(of_test, name)))
+            tested.append(ClaimInTest(name, find_hypothesis(name).kind, test, untested, partial(of_test, name)))
     verdicts, estimates = verdict_tables(settings, tested)
     write_table(study.run.table("verdicts"), VerdictRow, verdicts)
     write_table(study.run.table("estimates"), EstimateRow, estimates)

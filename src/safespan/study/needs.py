@@ -41,14 +41,15 @@ def _check_tested(config: StudyConfig, verdict: VerdictConfig, present: set[str]
             hypothesis = find_hypothesis(name)
             if not set(hypothesis.tests) & set(tests):
                 raise ConfigError(
-                    f"{field}: {name!r} cannot be put to the test of {', '.join(tests)}: its tests are "
-                    f"{', '.join(hypothesis.tests)}; choose one of these in verdict.tests, or leave the hypothesis out"
+                    f"{field}: {name!r} cannot be put to the {' or '.join(tests)} test, it has "
+                    f"{', '.join(hypothesis.tests)}: choose one of these in verdict.tests, or leave the hypothesis out"
                 )
     for test in chosen:
+        field = "verdict.hypotheses" if verdict.named(test) == verdict.hypotheses else f"verdict.{test}.hypotheses"
         for name in tested_hypotheses(config, test):
             if missing := find_hypothesis(name).missing(present, test):
                 raise ConfigError(
-                    f"verdict: {name!r} needs {missing} for the test of {test}: give that, or leave the hypothesis out"
+                    f"{field}: {name!r} needs {missing} for the {test} test: give that, or leave the hypothesis out"
                 )
 
 

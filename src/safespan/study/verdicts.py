@@ -19,7 +19,7 @@ _DECIDES = {"update": SEPARATION, "ablation": ABLATION, "training": TRAINING}
 
 
 @dataclass(frozen=True)
-class Tested:
+class ClaimInTest:
     """A hypothesis in one test.
 
     Attributes:
@@ -37,7 +37,9 @@ class Tested:
     evidence: Callable[[str], Evidence]
 
 
-def verdict_tables(settings: VerdictConfig, tested: Sequence[Tested]) -> tuple[list[VerdictRow], list[EstimateRow]]:
+def verdict_tables(
+    settings: VerdictConfig, tested: Sequence[ClaimInTest]
+) -> tuple[list[VerdictRow], list[EstimateRow]]:
     """Rows of the tables `verdicts` and `estimates`, in the order of what was tested."""
     evidence: dict[tuple[str, str, str], Evidence] = {
         (one.hypothesis, one.test, outcome): one.evidence(outcome)
