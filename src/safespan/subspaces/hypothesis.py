@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 
+from safespan.checkpoints.adapter import Factors
 from safespan.checkpoints.updates import matrices, matrix_names
 from safespan.errors import ConfigError, HypothesisError
 from safespan.settings.names import TESTS, Side, Test, check_choices
-from safespan.subspaces.captured import CapturedActivations
+from safespan.subspaces.captured import CapturedActivations, RefusalCandidate
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
 
@@ -97,6 +98,15 @@ class WeightMatrix:
             spectra[key] = self._tensor.decompose(matrix if side == "output" else matrix.T)
         return spectra[key]
 
+    def factors(self, update: str) -> Factors | None:
+        """B [m, r] and A [r, n] with Δ = B·A, the scaling shared equally, of an update that an adapter makes.
+
+        None for any other update, and where the adapter leaves this matrix as it is.
+        """
+        self._check(_GIVEN_BY.get(update))
+        given = self._tensor.factors.get(update)
+        return given() if given and len(self._tensor.shape) == 2 else None
+
     def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
         """Inputs of this matrix at the last token of each `useful` or `harmful` prompt (needs prompts).
 
@@ -107,6 +117,10 @@ class WeightMatrix:
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
         """The residual stream after each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
         return self._captured.residual_stream(prompts)
+
+    def refusal_candidates(self) -> dict[int, RefusalCandidate]:
+        """The difference of means of each early layer, and what it does to refusals (needs prompts)."""
+        return self._captured.refusal_candidates()
 
     @property
     def _captured(self) -> CapturedActivations:
@@ -225,6 +239,7 @@ class WeightTensor:
         seed: of random choices.
         decompose: how updates are decomposed.
         captured: activations on prompts, if there are any.
+        factors: readers of the factors of updates that adapters can make.
         spectra: decompositions so far, by update, number of the matrix and side.
     """
 
@@ -235,6 +250,7 @@ class WeightTensor:
     seed: int
     decompose: Decompose = decompose
     captured: CapturedActivations | None = None
+    factors: Mapping[str, Callable[[], Factors | None]] = field(default_factory=dict)
     _read: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
     spectra: dict[tuple[str, int, str], Spectrum] = field(default_factory=dict, init=False)
 
