@@ -93,9 +93,7 @@ def ablated(model: PreTrainedModel, direction: Float[torch.Tensor, " d"]) -> Ite
         along = direction.to(hidden)
         return hidden - (hidden @ along)[..., None] * along
 
-    def before(
-        _module: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def before(_module: object, args: Any, kwargs: Any) -> Any:
         if args:
             return (without(args[0]), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": without(kwargs["hidden_states"])}

@@ -67,8 +67,8 @@ def no_layer(candidates: Mapping[int, RefusalCandidate]) -> str:
     """Why no layer's direction can be taken, in one line; empty if one can."""
     if not candidates:
         return (
-            "refusal-direction names no matrix: of the prompts, too few harmful ones are refused, or too few useful "
-            "ones are answered; see verdict.refusals, the openings of refusals"
+            "refusal-direction names no matrix: the aligned model refuses fewer than two of the harmful prompts, or "
+            "answers fewer than two of the useful ones; verdict.refusals has to hold how its refusals begin"
         )
     layer = ranked(candidates)[0]
     best = candidates[layer]
