@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaF
 
 from oracle import exact
 from safespan.activations import refusal
+from safespan.activations.capture import decoder_blocks
 from safespan.activations.refusal import ablated, added, refusal_candidates, refusal_scores, refusal_tokens
 
 D, VOCABULARY = 16, 30
@@ -100,6 +101,22 @@ def test_ablation_by_hooks_is_that_of_projected_weights(architecture: str) -> No
             torch.testing.assert_close(model(ids).logits, expected, atol=1e-5, rtol=1e-5)
         assert (expected - plain).abs().max() > 0.1
         assert torch.equal(model(ids).logits, plain), "hooks must be gone"
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "bloom", "phi", "gemma2", "mixtral"])
+def test_the_direction_is_in_no_blocks_output(architecture: str) -> None:
+    model, outputs = tiny(architecture), []
+
+    def keep(_module: object, _given: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    with torch.no_grad(), ablated(model, unit(1)):
+        for block in decoder_blocks(model):
+            block.register_forward_hook(keep)
+        model(torch.arange(3, 15).view(2, 6))
+    assert len(outputs) == 5
+    for hidden in outputs:
+        assert (hidden @ unit(1)).abs().max() < 1e-5 * hidden.norm(dim=-1).max()
 
 
 @pytest.mark.parametrize("layer", [1, 4])

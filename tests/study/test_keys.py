@@ -94,7 +94,9 @@ def test_files_named_as_settings_are_change_no_key(run, study, tmp_path, monkeyp
 
 @pytest.mark.long
 def test_other_openings_of_refusals_change_what_reads_them_and_nothing_else(run, study, inputs):
-    others = load_study(inputs / "study.yaml", ["evaluation.harmfulness.judge=rules", "verdict.refusals=[sorry, never]"])
+    others = load_study(
+        inputs / "study.yaml", ["evaluation.harmfulness.judge=rules", "verdict.refusals=[sorry, never]"]
+    )
     before, after = ({s.name: s.key() for s in stages(Study(config, run.root))} for config in (study, others))
     assert [name for name in before if before[name] != after[name]] == ["activations of aligned", "verdict"]
 
