@@ -1,5 +1,6 @@
 """What hypotheses read of activations, against one plain forward pass a prompt."""
 
+import string
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.activations import capture, capture_for_hypotheses
 from safespan.activations import inputs as module
+from safespan.activations.capture import encode
+from safespan.activations.refusal import refusal_candidates
 from safespan.checkpoints import Checkpoint
 from safespan.errors import DataError
 from safespan.models.loading import load_causal_lm
 from safespan.subspaces import CapturedActivations
+from safespan.subspaces.hypotheses.refusal_direction import remark_on
 
 PROMPTS = {"useful": ["a b c d e f", "g", "h i", "a b c"], "harmful": ["z y x w v u t", "q", "r s"]}
 
@@ -81,6 +85,39 @@ def test_the_residual_stream_is_that_of_capture(tiny_model_folder: Path, tmp_pat
     for kind, prompts in PROMPTS.items():
         states = CapturedActivations(tmp_path / "out").residual_stream(kind)
         torch.testing.assert_close(states, capture(model, tokenizer, prompts), atol=1e-5, rtol=1e-5)
+
+
+LETTERS = list(string.ascii_lowercase)
+MANY = {"useful": LETTERS, "harmful": [f"{first} {second}" for first in LETTERS[::3] for second in LETTERS[::5]]}
+OPENINGS = LETTERS[13:]
+"""The model begins with one of these after some prompts of both kinds."""
+
+
+def test_candidates_for_the_refusal_direction_are_beside_them(
+    tiny_model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    capture_for_hypotheses(Checkpoint(tiny_model_folder), MANY, tmp_path / "out", refusals=OPENINGS)
+    captured = CapturedActivations(tmp_path / "out")
+    model, tokenizer = load_causal_lm(tiny_model_folder)
+    encoded = {kind: encode(tokenizer, texts, True) for kind, texts in MANY.items()}
+    streams = {kind: captured.residual_stream(kind) for kind in MANY}
+    tokens = tokenizer.convert_tokens_to_ids(OPENINGS)
+    expected, found = refusal_candidates(model, encoded, streams, tokens), captured.refusal_candidates()
+    assert list(found) == list(expected) == [1]
+    assert torch.equal(found[1].direction, expected[1].direction)
+    for score in ("bypass", "induce", "divergence"):
+        assert getattr(found[1], score) == getattr(expected[1], score)
+    assert caplog.messages == [f"refusal-direction: {remark_on(found)}"]
+    assert "no layer is within" in remark_on(found)
+
+
+def test_a_model_that_refuses_no_prompt_is_told_once(
+    tiny_model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS, tmp_path / "out", refusals=["cannot"])
+    assert CapturedActivations(tmp_path / "out").refusal_candidates() == {}
+    [message] = caplog.messages
+    assert "refuses fewer than two of the harmful prompts" in message
 
 
 def test_no_prompts_of_a_kind_leave_no_file(tiny_model_folder: Path, tmp_path: Path) -> None:

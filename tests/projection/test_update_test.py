@@ -24,10 +24,11 @@ SIDES = ["output", "input", "both"]
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory):
-    roles = ["base", "aligned", "useful", "harmful"]
+    roles = ["base", "aligned", "useful", "harmful", "safe"]
     folder = tmp_path_factory.mktemp("family")
     opened = {role: Checkpoint(save_checkpoint(folder / role, odd_weights(seed))) for seed, role in enumerate(roles)}
-    return Family(opened["base"], opened["aligned"], {"useful": opened["useful"], "harmful": opened["harmful"]})
+    finetuned = {"useful": opened["useful"], "harmful": opened["harmful"]}
+    return Family(opened["base"], opened["aligned"], finetuned, opened["safe"])
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_control_has_the_energy_of_each_matrix_and_other_directions(family, ma
 
 
 @pytest.mark.parametrize(
-    ("claim", "method"), [("alignment", "parallel"), ("alignment", "orthogonal"), ("safemerge", "edit")]
+    ("claim", "method"), [("alignment", "parallel"), ("alignment", "orthogonal"), ("safelora-projector", "edit")]
 )
 def test_a_control_is_a_random_projection_or_what_is_left_of_it(family, make, claim, method):
     weights = make(seed=2)
@@ -143,10 +144,12 @@ def edited(family, claim, fraction):
     """Δ' of every tensor: the matrices with the lowest cosines are edited."""
     edits, cosines = {}, {}
     for name, (alignment, task) in updates(family).items():
-        for label, a, t in zip(matrix_names(name, task.shape), each(alignment), each(task), strict=False):
+        safety = exact(family.safe.load(name)) - exact(family.aligned.load(name))
+        matrices = each(alignment), each(task), each(safety)
+        for label, a, t, s in zip(matrix_names(name, task.shape), *matrices, strict=False):
             mapped = c_of(a) @ t
             cosines[label] = (mapped * t).sum() / np.linalg.norm(mapped) / np.linalg.norm(t)
-            edits[label] = mapped if claim == "safelora" else t / 2
+            edits[label] = mapped if claim == "safelora" else 0.8 * t + 0.2 * s
     chosen = sorted(cosines, key=cosines.get)[: round(fraction * len(cosines))]
     assert len(cosines) == 7  # four matrices and three experts
     result = {}
@@ -216,11 +219,10 @@ def test_the_same_bits_in_any_order(make, side):
 
 def test_a_control_lies_on_the_side_of_each_tensors_basis(family, tmp_path):
     """The refusal direction: in the rows of the embedding, the outputs of one matrix, and nowhere else."""
-    rows = {kind: gaussian(8, 12, seed=seed) + 3 * seed for seed, kind in enumerate(("useful", "harmful"))}
-    kept = captured(tmp_path, **{f"residual__{kind}__1": part for kind, part in rows.items()})
+    found = 3 * gaussian(12)
+    kept = captured(tmp_path, refusal__direction__1=found, refusal__scores__1=torch.tensor([-5.0, 1.0, 0.01]).double())
     weights = UpdateWeights(replace(family, captured=kept), ["useful"], FRACTIONS, "output", 0, tmp_path)
-    direction = (rows["harmful"][::2].double().mean(0) - rows["useful"][::2].double().mean(0)).numpy()[:, None]
-    direction /= np.linalg.norm(direction)
+    direction = exact(found)[:, None] / np.linalg.norm(exact(found))
     own, control = (
         changes(weights, UpdatePoint("useful", "refusal-direction", "parallel", 0.5, draw)) for draw in (None, 0)
     )

@@ -92,6 +92,15 @@ def test_files_named_as_settings_are_change_no_key(run, study, tmp_path, monkeyp
     assert done_again(run, study)[0] == []
 
 
+@pytest.mark.long
+def test_other_openings_of_refusals_change_what_reads_them_and_nothing_else(run, study, inputs):
+    others = load_study(
+        inputs / "study.yaml", ["evaluation.harmfulness.judge=rules", "verdict.refusals=[sorry, never]"]
+    )
+    before, after = ({s.name: s.key() for s in stages(Study(config, run.root))} for config in (study, others))
+    assert [name for name in before if before[name] != after[name]] == ["activations of aligned", "verdict"]
+
+
 @pytest.fixture
 def evaluation(tmp_path):
     """An evaluation that names files in every way; and what it names."""

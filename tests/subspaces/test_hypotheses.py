@@ -1,5 +1,7 @@
 """Every claim against its paper's formula in float64 NumPy."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from safespan.projection.tensor import TensorProjection, directions
 from safespan.subspaces import Basis, WeightMatrix, find_hypothesis, hypothesis
 from safespan.subspaces.bases import seeded
 from safespan.subspaces.hypotheses.planted import planted_half
+from safespan.subspaces.hypotheses.refusal_direction import early_layers, remark_on
 
 SIZES = st.integers(1, 12)
 SIDES = ["output", "input", "both"]
@@ -85,11 +88,11 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
 @settings(max_examples=40)
 @given(SIZES, SIZES, st.integers(0, 99), st.sampled_from([1e-4, 1.0, 100.0]))
 def test_safe_lora_and_safemerge(m, n, seed, scale):
-    alignment, task = scale * gaussian(m, n, seed=seed), gaussian(m, n, seed=seed + 100)
+    alignment, task, safe = scale * gaussian(m, n, seed=seed), *(gaussian(m, n, seed=seed + i) for i in (100, 200))
     mapped = c_of(alignment) @ exact(task)
-    edit, merged = (claimed(claim, alignment=alignment, task=task) for claim in ("safelora", "safemerge"))
+    edit, merged = (claimed(c, alignment=alignment, task=task, safety=safe) for c in ("safelora", "safemerge"))
     np.testing.assert_allclose(exact(edit.update), mapped, atol=1e-5 * np.abs(mapped).max())
-    np.testing.assert_allclose(exact(merged.update), exact(task) / 2, rtol=1e-6)
+    np.testing.assert_allclose(exact(merged.update), 0.8 * exact(task) + 0.2 * exact(safe), atol=1e-6)
     assert edit.score == pytest.approx(cosine(exact(task), mapped), abs=1e-5)
     assert merged.score == pytest.approx(edit.score, abs=1e-12)
 
@@ -116,12 +119,12 @@ def test_lox_adds_five_quarters_of_the_six_leading_directions(shape):
 @pytest.mark.parametrize("claim", ["alignment", "random-k", "safelora", "safelora-projector", "safemerge", "lox"])
 def test_a_zero_alignment_update_says_nothing(claim):
     task = gaussian(5, 8)
-    nothing = claimed(claim, alignment=torch.zeros(5, 8), task=task)
+    nothing = claimed(claim, alignment=torch.zeros(5, 8), task=task, safety=task / 4)
     if isinstance(nothing, Basis):
         assert nothing.left.shape == (5, 0)
         return
-    expected = {"lox": task, "safemerge": task / 2}.get(claim, torch.zeros(5, 8))
-    assert torch.equal(nothing.update, expected)
+    expected = {"lox": task, "safemerge": 0.85 * task}.get(claim, torch.zeros(5, 8))
+    torch.testing.assert_close(nothing.update, expected, atol=1e-6, rtol=0)
     assert nothing.score == 0
 
 
@@ -149,98 +152,81 @@ def test_a_stack_of_experts_is_so_many_matrices(claim):
 # --- claims that read activations -------------------------------------------------------------------------------------
 
 LAYERS, D = 5, 8
+SCORES = {1: (-1.0, 2.0, 0.02), 2: (-3.0, 0.5, 0.09), 3: (-2.0, 1.0, 0.03), 4: (-9.0, -0.1, 0.05)}
+"""Layer -> bypass, induce, divergence: of those within the bounds, layer 2 leaves the fewest refusals."""
 
 
-def streams(harmful: dict, useful: dict) -> dict:
-    return {
-        f"residual__{kind}__{at}": rows[at] for kind, rows in (("harmful", harmful), ("useful", useful)) for at in rows
-    }
+def candidates(folder, scores=SCORES, **directions: torch.Tensor):
+    """A file of candidates; other directions than random ones by `layer_N`."""
+    known = {layer: directions.get(f"layer_{layer}", 3 * gaussian(D, seed=layer)) for layer in scores}
+    rows = {f"refusal__direction__{layer}": direction for layer, direction in known.items()}
+    rows |= {f"refusal__scores__{layer}": torch.tensor(measured).double() for layer, measured in scores.items()}
+    return captured(folder, **rows), {layer: exact(direction) for layer, direction in known.items()}
 
 
-@pytest.fixture
-def residual():
-    """Prompts that layer 3 tells apart best of the first four; layer 5 would do so better."""
-    useful = {layer: gaussian(10, D, seed=layer) for layer in range(1, LAYERS + 1)}
-    shifts = {1: 0.3, 2: 0.6, 3: 0.9, 4: 0.8, 5: 9.0}
-    away = {
-        layer: shift * torch.nn.functional.normalize(gaussian(D, seed=40 + layer), dim=0) * 2
-        for layer, shift in shifts.items()
-    }
-    harmful = {layer: gaussian(12, D, seed=20 + layer) + away[layer] for layer in useful}
-    return harmful, useful
-
-
-def difference_of_means(harmful: torch.Tensor, useful: torch.Tensor) -> tuple[np.ndarray, float, float]:
-    """Unit difference on the rows 0, 2, …; on the others the share of pairs in the right order, and d′."""
-    direction = exact(harmful)[::2].mean(0) - exact(useful)[::2].mean(0)
-    direction /= np.linalg.norm(direction)
-    high, low = exact(harmful)[1::2] @ direction, exact(useful)[1::2] @ direction
-    ordered = (high[:, None] > low).mean() + (high[:, None] == low).mean() / 2
-    return direction, ordered, (high.mean() - low.mean()) / np.sqrt((high.var(ddof=1) + low.var(ddof=1)) / 2)
-
-
-def test_the_refusal_direction_is_the_difference_of_means_of_the_best_early_layer(tmp_path, residual):
-    harmful, useful = residual
-    known = {layer: difference_of_means(harmful[layer], useful[layer]) for layer in harmful}
-    best = max(range(1, 5), key=lambda layer: known[layer][1:])
-    assert known[5][1:] > known[best][1:], "the last fifth of the layers must have something to lose"
-    kept = captured(tmp_path, **streams(*residual))
+def test_the_refusal_direction_is_of_the_layer_whose_ablation_leaves_the_fewest_refusals(tmp_path):
+    kept, known = candidates(tmp_path)
+    expected = known[2] / np.linalg.norm(known[2])
     for name, shape, side in ((WRITER, (D, 12), "left"), (EMBEDDING, (30, D), "right")):
         basis = claimed("refusal-direction", name=name, captured=kept, aligned=torch.zeros(shape))
-        columns = getattr(basis, side)
         assert getattr(basis, "right" if side == "left" else "left") is None
-        np.testing.assert_allclose(exact(columns)[:, 0], known[best][0], atol=1e-5)
+        np.testing.assert_allclose(exact(getattr(basis, side)), expected[:, None], atol=1e-6)
     for claim in ("refusal-direction", "refusal-directions"):
         assert claimed(claim, name=READER, captured=kept, aligned=torch.zeros(12, D)) is None
 
 
-def test_of_layers_that_tell_all_prompts_apart_the_clearest_is_taken(tmp_path, residual):
-    harmful, useful = residual
-    for layer, shift in ((1, 10.0), (2, 30.0), (3, 20.0)):
-        harmful[layer] = harmful[layer] + shift
-    known = {layer: difference_of_means(harmful[layer], useful[layer]) for layer in harmful}
-    assert [known[layer][1] for layer in (1, 2, 3)] == [1, 1, 1]
-    best = max((1, 2, 3), key=lambda layer: known[layer][2])
-    assert best != 1
-    basis = claimed(
-        "refusal-direction", name=WRITER, captured=captured(tmp_path, **streams(*residual)), aligned=torch.zeros(D, 12)
-    )
-    np.testing.assert_allclose(exact(basis.left)[:, 0], known[best][0], atol=1e-5)
+@pytest.mark.parametrize("at_the_bound", [(-3.0, 0.0, 0.09), (-3.0, 0.5, 0.1)])
+def test_a_layer_at_a_bound_of_the_paper_is_not_taken(tmp_path, at_the_bound):
+    kept, known = candidates(tmp_path, SCORES | {2: at_the_bound})
+    basis = claimed("refusal-direction", name=WRITER, captured=kept, aligned=torch.zeros(D, 12))
+    np.testing.assert_allclose(exact(basis.left)[:, 0], known[3] / np.linalg.norm(known[3]), atol=1e-6)
 
 
-def test_refusal_directions_span_the_differences_of_means_the_best_first(tmp_path, residual):
-    harmful, useful = residual
-    harmful[2], useful[2] = harmful[1], useful[1]  # adds nothing
-    known = {layer: difference_of_means(harmful[layer], useful[layer]) for layer in harmful}
-    order = sorted(range(1, 5), key=lambda layer: known[layer][1:], reverse=True)
-    basis = claimed(
-        "refusal-directions", name=WRITER, captured=captured(tmp_path, **streams(*residual)), aligned=torch.zeros(D, 12)
-    )
-    columns = exact(basis.left)
+def test_where_no_layer_is_within_the_bounds_the_fewest_refusals_decide_and_a_remark_says_so(tmp_path):
+    kept, known = candidates(tmp_path, {1: (-2.0, -0.5, 0.02), 2: (-4.0, 0.5, 0.3)})
+    given = {"name": WRITER, "captured": kept, "aligned": torch.zeros(D, 12)}
+    taken = exact(claimed("refusal-direction", **given).left)[:, 0]
+    np.testing.assert_allclose(taken, known[2] / np.linalg.norm(known[2]), atol=1e-6)
+    remark = find_hypothesis("refusal-direction").remark(kept)
+    assert "below 0.1; layer 2, whose ablation leaves the fewest refusals, is taken, with 0.5 and 0.3" in remark
+    assert "\n" not in remark
+    first = exact(claimed("refusal-directions", **given).left)[:, 0]
+    np.testing.assert_allclose(first, known[2] / np.linalg.norm(known[2]), atol=1e-6)
+
+
+def test_without_candidates_there_is_no_refusal_direction(tmp_path):
+    kept = captured(tmp_path, residual__useful__1=gaussian(4, D))
+    for claim in ("refusal-direction", "refusal-directions"):
+        assert claimed(claim, name=WRITER, captured=kept, aligned=torch.zeros(D, 12)) is None
+    assert "refuses fewer than two of the harmful prompts" in remark_on({})
+
+
+def test_refusal_directions_span_all_layers_those_within_the_bounds_first(tmp_path):
+    kept, known = candidates(tmp_path, layer_1=gaussian(D, seed=3) * 0.5)  # adds nothing to layer 3
+    columns = exact(claimed("refusal-directions", name=WRITER, captured=kept, aligned=torch.zeros(D, 12)).left)
     assert columns.shape == (D, 3)
-    for k, taken in ((1, order[:1]), (3, order)):
-        spanned = np.linalg.qr(np.stack([known[layer][0] for layer in taken if layer != 2], 1))[0]
+    for k, taken in ((1, [2]), (2, [2, 3]), (3, [2, 3, 4])):
+        spanned = np.linalg.qr(np.stack([known[layer] for layer in taken], 1))[0]
         np.testing.assert_allclose(projector(columns[:, :k]), projector(spanned), atol=1e-5)
 
 
-def test_a_difference_of_means_needs_prompts_to_hold_out(tmp_path, residual):
-    harmful, useful = residual
-    few = captured(tmp_path, **streams({1: harmful[1][:3]}, {1: useful[1]}))
-    with pytest.raises(HypothesisError, match=f"'refusal-direction', tensor {WRITER}: .*at least 4 prompts.*given 3"):
-        claimed("refusal-direction", name=WRITER, captured=few, aligned=torch.zeros(D, 12))
+def test_directions_come_from_the_layers_before_four_fifths_of_the_depth():
+    for total in range(1, 100):
+        expected = [layer for layer in range(1, total + 1) if Fraction(layer, total) < Fraction(4, 5)]
+        assert list(early_layers(total)) == expected
 
 
 @pytest.mark.parametrize("prompts", [3, 40])
 @pytest.mark.parametrize("shape", [(6, 15), (15, 6), (9, 9)])
 def test_actsvd_is_the_svd_of_the_outputs(tmp_path, shape, prompts):
     weight, inputs, delta = gaussian(*shape), gaussian(prompts, shape[1], seed=1), gaussian(*shape, seed=2)
-    kept = captured(tmp_path, inputs__harmful__w=inputs)
-    basis = claimed("actsvd", captured=kept, aligned=weight)
+    kept = captured(tmp_path, **{f"inputs__harmful__{READER}": inputs})
+    basis = claimed("actsvd", name=READER, captured=kept, aligned=weight)
     left = np.linalg.svd(exact(weight) @ exact(inputs).T, full_matrices=False)[0]
     for k in range(1, min(*shape, prompts) + 1):
         np.testing.assert_allclose(part(basis, delta, k), projector(left[:, :k]) @ exact(delta), atol=1e-5)
     # A fraction is one of min(m, n), and all there is where that is more than the prompts span.
-    projection = TensorProjection(delta, directions(tensor(captured=kept, aligned=weight), "actsvd"))
+    projection = TensorProjection(delta, directions(tensor(name=READER, captured=kept, aligned=weight), "actsvd"))
     half = min(round(min(shape) / 2), prompts)
     np.testing.assert_allclose(
         projection.parallel(0.5).double().numpy(), projector(left[:, :half]) @ exact(delta), atol=1e-5
@@ -256,7 +242,8 @@ def test_actsvd_orthogonal_leaves_out_what_utility_needs(tmp_path, shape):
     }
     basis = claimed(
         "actsvd-orthogonal",
-        captured=captured(tmp_path, **{f"inputs__{kind}__w": rows for kind, rows in inputs.items()}),
+        name=READER,
+        captured=captured(tmp_path, **{f"inputs__{kind}__{READER}": rows for kind, rows in inputs.items()}),
         aligned=weight,
     )
     useful, harmful = (exact(weight) @ exact(inputs[kind]).T for kind in ("useful", "harmful"))
@@ -290,7 +277,16 @@ def test_the_activation_null_space_comes_first(tmp_path, prompts):
 @pytest.mark.parametrize("claim", ["actsvd", "actsvd-orthogonal", "activation-null"])
 def test_a_matrix_whose_inputs_were_not_captured_has_no_claim(tmp_path, claim):
     kept = captured(tmp_path, inputs__useful__other=gaussian(4, 9), inputs__harmful__other=gaussian(4, 9))
-    assert claimed(claim, captured=kept, aligned=gaussian(6, 9)) is None
+    assert claimed(claim, name=READER, captured=kept, aligned=gaussian(6, 9)) is None
+
+
+@pytest.mark.parametrize("claim", ["actsvd", "actsvd-orthogonal"])
+@pytest.mark.parametrize("name", ["lm_head.weight", "embed_out.weight"])
+def test_actsvd_leaves_the_output_head_out(tmp_path, claim, name):
+    rows = {f"inputs__{kind}__{at}": gaussian(4, 9) for kind in ("useful", "harmful") for at in (name, READER)}
+    kept = captured(tmp_path, **rows)
+    assert claimed(claim, name=name, captured=kept, aligned=gaussian(6, 9)) is None
+    assert claimed(claim, name=READER, captured=kept, aligned=gaussian(6, 9)) is not None
 
 
 @settings(max_examples=30)
@@ -313,6 +309,8 @@ READS = {
     "spectrum": ("base", lambda matrix: matrix.spectrum("alignment")),
     "inputs": ("prompts", lambda matrix: matrix.inputs("useful")),
     "residual_stream": ("prompts", lambda matrix: matrix.residual_stream("useful")),
+    "refusal_candidates": ("prompts", lambda matrix: matrix.refusal_candidates()),
+    "factors": ("safe", lambda matrix: matrix.factors("safety")),
 }
 
 

@@ -1,5 +1,6 @@
 """Activations for hypotheses: the residual stream and the inputs of every linear layer, at the last token."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -8,25 +9,39 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from safespan.activations.capture import at_last_token, decoder_blocks, encode, last_token_states, pad
+from safespan.activations.refusal import refusal_candidates, refusal_tokens
 from safespan.checkpoints import Checkpoint
 from safespan.files.atomic import atomic_path
 from safespan.models.loading import load_causal_lm
 from safespan.progress import track
-from safespan.subspaces.captured import INPUTS, RESIDUAL
+from safespan.settings.verdict import REFUSALS
+from safespan.subspaces.captured import INPUTS, RESIDUAL, as_tensors
+from safespan.subspaces.hypotheses.refusal_direction import remark_on
+
+_log = logging.getLogger(__name__)
 
 
 def capture_for_hypotheses(
-    checkpoint: Checkpoint, prompts: Mapping[str, Sequence[str]], out: Path, batch_size: int = 32
+    checkpoint: Checkpoint,
+    prompts: Mapping[str, Sequence[str]],
+    out: Path,
+    batch_size: int = 32,
+    refusals: Sequence[str] = REFUSALS,
 ) -> None:
     """Capture the activations of a model on prompts, and write them for `CapturedActivations`.
 
-    For a class of N prompts and a weight of n columns, the file holds N × n numbers in float32.
+    For a class of N prompts and a weight of n columns, the file holds N × n numbers in float32. A warning is logged
+    where no layer has a refusal direction.
 
     Args:
-        prompts: kind -> texts; hypotheses ask for `useful` and `harmful`.
+        checkpoint: the aligned model.
+        prompts: the texts of the kinds `useful` and `harmful`.
+        out: the file.
+        batch_size: prompts run together.
+        refusals: openings of refusals; the first token counts.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -34,32 +49,43 @@ def capture_for_hypotheses(
     """
     model, tokenizer = load_causal_lm(checkpoint.folder, adapter=checkpoint.adapter)
     tensors: dict[str, torch.Tensor] = {}
-    for kind, texts in prompts.items():
-        tensors |= _captured(model, tokenizer, kind, texts, batch_size)
+    encoded = {kind: encode(tokenizer, prompts[kind], chat_template=True) for kind in ("useful", "harmful")}
+    streams: dict[str, dict[int, torch.Tensor]] = {}
+    for kind, sequences in encoded.items():
+        inputs, streams[kind] = _captured(model, sequences, tokenizer.padding_side, batch_size)
+        tensors |= {f"{INPUTS}/{kind}/{name}": rows for name, rows in inputs.items()}
+        tensors |= {f"{RESIDUAL}/{kind}/{layer}": rows for layer, rows in streams[kind].items()}
+    candidates = refusal_candidates(model, encoded, streams, refusal_tokens(tokenizer, refusals), batch_size)
+    if remark := remark_on(candidates):
+        _log.warning(f"refusal-direction: {remark}")
     with atomic_path(out) as part:
-        save_file(tensors, part)
+        save_file(tensors | as_tensors(candidates), part)
 
 
 def _captured(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: str, prompts: Sequence[str], batch_size: int
-) -> dict[str, torch.Tensor]:
+    model: PreTrainedModel, encoded: Sequence[Sequence[int]], padding_side: str, batch_size: int
+) -> tuple[dict[str, torch.Tensor], dict[int, torch.Tensor]]:
+    """Name of a weight -> its inputs, and layer -> the residual stream behind it, a row a prompt."""
     blocks = decoder_blocks(model)
     layers = range(1, len(blocks) + 1)
-    encoded = encode(tokenizer, prompts, chat_template=True)
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     kept: dict[str, list[torch.Tensor]] = defaultdict(list)
+    streams: dict[int, list[torch.Tensor]] = defaultdict(list)
 
     def keep(name: str, mask: torch.Tensor, _module: object, inputs: tuple[torch.Tensor, ...]) -> None:
         if inputs[0].ndim == 3:  # the inputs of routed experts are tokens without the dimension of prompts
-            kept[f"{INPUTS}/{kind}/{name}.weight"].append(at_last_token(inputs[0], mask))
+            kept[f"{name}.weight"].append(at_last_token(inputs[0], mask))
 
     starts = range(0, len(encoded), batch_size)
     for start in track("batches", starts, len(starts)):
-        ids, mask = pad(encoded[start : start + batch_size], tokenizer.padding_side)
+        ids, mask = pad(encoded[start : start + batch_size], padding_side)
         with ExitStack() as hooks:
             for name, module in linear:
                 hooks.enter_context(module.register_forward_pre_hook(partial(keep, name, mask)))
             states = last_token_states(model, blocks, layers, ids, mask)
         for layer, vectors in states.items():
-            kept[f"{RESIDUAL}/{kind}/{layer}"].append(vectors)
-    return {name: torch.cat(rows).contiguous() for name, rows in kept.items()}
+            streams[layer].append(vectors)
+    return (
+        {name: torch.cat(rows).contiguous() for name, rows in kept.items()},
+        {layer: torch.cat(rows).contiguous() for layer, rows in streams.items()},
+    )

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 
@@ -37,6 +39,9 @@ _REFUSED = {
 }
 _CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 """Initialisations that subtract their first B·A from the base, so that the adapter is not the whole update."""
+
+
+Factors = tuple[Float[torch.Tensor, "m r"], Float[torch.Tensor, "r n"]]
 
 
 class _Settings(BaseModel):
@@ -110,6 +115,20 @@ class AdaptedCheckpoint(Checkpoint):
         if not bool(torch.isfinite(delta).all()):
             raise CheckpointError(f"{self.adapter}: the update B·A of {name} is too large for float32")
         return delta
+
+    def factors(self, name: str) -> Factors | None:
+        """Two matrices [m, r] and [r, n] in float32 whose product is the update; None where it is not of that form.
+
+        They are B and A, or Aᵀ and Bᵀ where the base stores the transposed weight, each times the root of the scaling.
+        """
+        if name not in self._thin:
+            return None
+        module, a_key, b_key = self._thin[name]
+        right, left = self._read(a_key).float(), self._read(b_key).float()
+        scaling = self._scaling(module, right.shape[0])
+        root = abs(scaling) ** 0.5
+        left, right = root * left, math.copysign(root, scaling) * right
+        return (right.T, left.T) if self._transposed(a_key) else (left, right)
 
     @property
     def changed(self) -> frozenset[str]:

@@ -17,6 +17,11 @@ def layer_of(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
+def in_block(name: str) -> bool:
+    """Whether a tensor is of a transformer block, and not of the embedding, the final norm or the output head."""
+    return _BLOCK.search(name) is not None
+
+
 _PARENTS = re.compile(
     r"^(?:(?:self_attn|self_attention|attn|attention|mlp|ffn|feed_forward|block_sparse_moe)\.)+"
     r"(?!c_proj\b)(?=[^.]+(?:\.bias)?$|experts\.|shared_experts?\.)"  # in GPT-2, attention and MLP both have a c_proj

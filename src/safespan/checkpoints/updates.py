@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
+from safespan.checkpoints.adapter import Factors
 from safespan.errors import CheckpointError
 from safespan.linalg.device import device
 from safespan.linalg.kernels import squared_norm
@@ -67,7 +68,7 @@ def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
     Raises:
         CheckpointError: the tensor cannot be read, holds NaN or Inf, or differs by more than float32 can square.
     """
-    if isinstance(end, AdaptedCheckpoint) and start.adapter is None and start.folder.samefile(end.folder):
+    if isinstance(end, AdaptedCheckpoint) and _adapts(end, start):
         if name not in end.changed:
             return torch.zeros(end.shapes[name], device=device())
         if (delta := end.update(name)) is not None:
@@ -84,6 +85,21 @@ def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
             "such weights are broken"
         )
     return delta
+
+
+def update_factors(name: str, start: Checkpoint, end: Checkpoint) -> Factors | None:
+    """Two matrices [m, r] and [r, n] whose product is the update, on `linalg.device.device()`.
+
+    None unless `end` is `start` with an adapter that changes this tensor by B·A.
+    """
+    if not isinstance(end, AdaptedCheckpoint) or not _adapts(end, start):
+        return None
+    factors = end.factors(name)
+    return factors and (factors[0].to(device()), factors[1].to(device()))
+
+
+def _adapts(end: AdaptedCheckpoint, start: Checkpoint) -> bool:
+    return start.adapter is None and start.folder.samefile(end.folder)
 
 
 def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

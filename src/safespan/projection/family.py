@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from safespan.checkpoints import Checkpoint
-from safespan.checkpoints.updates import check_same_layout, update
+from safespan.checkpoints.updates import check_same_layout, update, update_factors
 from safespan.errors import ConfigError
 from safespan.linalg.device import device
 from safespan.settings.names import SUBSPACES, Side
@@ -83,5 +83,7 @@ class Family:
             load["alignment"] = partial(update, name, self.base, self.aligned)
         ends = {"safety": self.safe, "harmful": self.finetuned.get("harmful")}
         ends["task"] = self.finetuned[finetune] if finetune else None
-        load |= {kind: partial(update, name, self.aligned, end) for kind, end in ends.items() if end is not None}
-        return WeightTensor(name, self.aligned.shapes[name], load, side, seed, decompose, self.captured)
+        there = {kind: end for kind, end in ends.items() if end is not None}
+        load |= {kind: partial(update, name, self.aligned, end) for kind, end in there.items()}
+        factors = {kind: partial(update_factors, name, self.aligned, end) for kind, end in there.items()}
+        return WeightTensor(name, self.aligned.shapes[name], load, side, seed, decompose, self.captured, factors)

@@ -154,6 +154,7 @@ class CoverageRow(Row):
     matrices: A[int, count("matrices of the model", 1)]
     energy_named: A[float, share("of ‖Δ‖² in the named matrices; Δ is Δ_T, in the ablation test W_A or Δ_A")]
     energy_held: A[float, share("of ‖Δ‖² in the subspace at the largest fraction; empty of an edit")]
+    remark: A[str | None, Column("how the claim departs from its paper on this model")]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ HYPOTHESES = (
     "safelora-projector",
     "lox",
     "safemerge",
+    "safemerge-factors",
     "refusal-direction",
     "refusal-directions",
     "actsvd",

@@ -33,7 +33,8 @@ def measure_coverage(study: Study) -> None:
             fraction = verdict.training.fraction if training else max(verdict.fractions)
             side = verdict.training_side if training else verdict.side
             covered = coverage(family, hypothesis, delta, finetune, fraction, side, study.config.seed, study.decompose)
-            rows.append(CoverageRow(name, test, **vars(covered)))
+            remark = hypothesis.remark(family.captured) if hypothesis.remark and family.captured else None
+            rows.append(CoverageRow(name, test, **vars(covered), remark=remark or None))
     write_table(study.run.table("coverage"), CoverageRow, rows)
 
 

@@ -143,9 +143,12 @@ def capture_activations(study: Study) -> None:
     """Activations of the aligned model on the study's useful and harmful prompts, for the hypotheses that need them."""
     from safespan.activations import capture_for_hypotheses
 
-    settings = _activations(study)
+    settings, verdict = _activations(study), study.config.verdict
+    assert verdict is not None
     texts = {kind: [prompt.prompt for prompt in asked] for kind, asked in _prompts(settings).items()}
-    capture_for_hypotheses(study.checkpoint("aligned"), texts, study.run.captured, settings.batch_size)
+    capture_for_hypotheses(
+        study.checkpoint("aligned"), texts, study.run.captured, settings.batch_size, verdict.refusals
+    )
 
 
 def _activations(study: Study) -> ActivationsConfig:

@@ -35,14 +35,15 @@ def judge_claims(study: Study) -> None:
         "ablation": _of_ablation,
         "training": _of_training,
     }
-    tested = []
+    claims = []
     for test in chosen_tests(settings, study.config.models):
         of_test = evidence[test](study)
         for name, row in coverage_of(study, test).items():
             verdict, reason = untested_reason(row)
             untested = Verdict(verdict, reason) if verdict else None
-            tested.append(ClaimInTest(name, find_hypothesis(name).kind, test, untested, partial(of_test, name)))
-    verdicts, estimates = verdict_tables(settings, tested)
+            kind = find_hypothesis(name).kind
+            claims.append(ClaimInTest(name, kind, test, untested, partial(of_test, name), row.remark or ""))
+    verdicts, estimates = verdict_tables(settings, claims)
     write_table(study.run.table("verdicts"), VerdictRow, verdicts)
     write_table(study.run.table("estimates"), EstimateRow, estimates)
 

@@ -128,7 +128,12 @@ def _activation_stages(study: Study) -> list[Stage]:
         Stage(
             "activations of aligned",
             when=config.verdict is not None and config.activations is not None,
-            key=lambda: key_of(config.activations, study.weights_hash("aligned"), _prompt_hashes(study)),
+            key=lambda: key_of(
+                config.activations,
+                config.verdict and config.verdict.refusals,
+                study.weights_hash("aligned"),
+                _prompt_hashes(study),
+            ),
             outputs=(run.captured,),
             work=lambda key: experiments.capture_activations(study),
             summary="for the hypotheses that need them",

@@ -1,7 +1,7 @@
 """Verdicts on every claim in every test, and the estimates behind them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from safespan.results.claim_tables import EstimateRow, VerdictRow
@@ -28,6 +28,7 @@ class ClaimInTest:
         test: the test.
         untested: the verdict on it if it was not put to the test, with its reason; else None.
         evidence: gives what there is under an outcome.
+        remark: how the claim departs from its paper on this model; may be empty.
     """
 
     hypothesis: str
@@ -35,22 +36,23 @@ class ClaimInTest:
     test: Test
     untested: Verdict | None
     evidence: Callable[[str], Evidence]
+    remark: str = ""
 
 
 def verdict_tables(
-    settings: VerdictConfig, tested: Sequence[ClaimInTest]
+    settings: VerdictConfig, claims: Sequence[ClaimInTest]
 ) -> tuple[list[VerdictRow], list[EstimateRow]]:
     """Rows of the tables `verdicts` and `estimates`, in the order of what was tested."""
-    evidence: dict[tuple[str, str, str], Evidence] = {
+    evidence = {
         (one.hypothesis, one.test, outcome): one.evidence(outcome)
-        for one in tested
+        for one in claims
         if one.untested is None
         for outcome in OUTCOMES
     }
     adjusted = holm({key: estimated for key, (_, estimated) in evidence.items() if estimated})
     verdicts: list[VerdictRow] = []
     rows: list[EstimateRow] = []
-    for one in tested:
+    for one in claims:
         combined = one.untested
         if combined is None:
             voting: dict[str, Verdict] = {}
@@ -66,6 +68,7 @@ def verdict_tables(
                 nothing = [Estimate(_DECIDES[one.test], "", *[float("nan")] * 10)]
                 rows += [_estimate_row(*key, estimate, verdict) for estimate in adjusted.get(key, nothing)]
             combined = combine_verdicts(voting)
+        combined = replace(combined, reason="; ".join(filter(None, (combined.reason, one.remark))))
         verdicts.append(VerdictRow(one.hypothesis, one.kind, one.test, **asdict(combined)))
     return verdicts, rows
 

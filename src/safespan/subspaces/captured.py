@@ -1,5 +1,6 @@
 """Reading of captured activations, matrix by matrix."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,38 @@ from safetensors import safe_open
 
 from safespan.linalg.device import device
 
-INPUTS, RESIDUAL = "inputs", "residual"
-"""Prefixes of the tensors in the file: INPUTS/PROMPTS/TENSOR and RESIDUAL/PROMPTS/LAYER."""
+INPUTS, RESIDUAL, REFUSAL = "inputs", "residual", "refusal"
+"""Prefixes of the tensors in the file: INPUTS/PROMPTS/TENSOR, RESIDUAL/PROMPTS/LAYER, REFUSAL/(direction|scores)/LAYER.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class RefusalCandidate:
+    """A direction that may mediate refusal, with what it does to the model (`activations.refusal`).
+
+    A refusal score is the mean over prompts of the log-odds that a response begins as refusals do.
+
+    Attributes:
+        direction: [d], mean activation after one block on harmful prompts − that on useful prompts; not of unit length.
+        bypass: refusal score of harmful prompts with the direction ablated.
+        induce: refusal score of useful prompts with `direction` added after that block.
+        divergence: KL(plain ‖ ablated) of the next token on useful prompts, in nats.
+    """
+
+    direction: Float[torch.Tensor, " d"]
+    bypass: float
+    induce: float
+    divergence: float
+
+
+def as_tensors(candidates: Mapping[int, RefusalCandidate]) -> dict[str, torch.Tensor]:
+    """The tensors of the file that `CapturedActivations.refusal_candidates` reads."""
+    directions = {f"{REFUSAL}/direction/{layer}": known.direction for layer, known in candidates.items()}
+    scores = {
+        f"{REFUSAL}/scores/{layer}": torch.tensor([known.bypass, known.induce, known.divergence], dtype=torch.float64)
+        for layer, known in candidates.items()
+    }
+    return directions | scores
 
 
 @dataclass(frozen=True)
@@ -33,7 +64,14 @@ class CapturedActivations:
 
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
         """Layer ℓ = 1 … L -> the residual stream after block ℓ, one row per prompt of that class."""
-        start = f"{RESIDUAL}/{prompts}/"
+        return self._by_layer(f"{RESIDUAL}/{prompts}/")
+
+    def refusal_candidates(self) -> dict[int, RefusalCandidate]:
+        """Layer ℓ < 0.8 L -> its candidate for the refusal direction; empty if there were too few prompts for one."""
+        directions, scores = (self._by_layer(f"{REFUSAL}/{part}/") for part in ("direction", "scores"))
+        return {layer: RefusalCandidate(directions[layer], *scores[layer].tolist()) for layer in directions}
+
+    def _by_layer(self, start: str) -> dict[int, torch.Tensor]:
         layers = sorted(int(name.removeprefix(start)) for name in self._names if name.startswith(start))
         return {layer: self._read(f"{start}{layer}") for layer in layers}
 

@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 
+from safespan.checkpoints.adapter import Factors
 from safespan.checkpoints.updates import matrices, matrix_names
 from safespan.errors import ConfigError, HypothesisError
 from safespan.settings.names import TESTS, Side, Test, check_choices
-from safespan.subspaces.captured import CapturedActivations
+from safespan.subspaces.captured import CapturedActivations, RefusalCandidate
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
 
@@ -97,6 +98,15 @@ class WeightMatrix:
             spectra[key] = self._tensor.decompose(matrix if side == "output" else matrix.T)
         return spectra[key]
 
+    def factors(self, update: str) -> Factors | None:
+        """B [m, r] and A [r, n] with Δ = B·A, the scaling shared equally, of an update that an adapter makes.
+
+        None for any other update, and where the adapter leaves this matrix as it is.
+        """
+        self._check(_GIVEN_BY.get(update))
+        given = self._tensor.factors.get(update)
+        return given() if given and len(self._tensor.shape) == 2 else None
+
     def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
         """Inputs of this matrix at the last token of each `useful` or `harmful` prompt (needs prompts).
 
@@ -107,6 +117,10 @@ class WeightMatrix:
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
         """The residual stream after each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
         return self._captured.residual_stream(prompts)
+
+    def refusal_candidates(self) -> dict[int, RefusalCandidate]:
+        """The difference of means of each early layer, and what it does to refusals (needs prompts)."""
+        return self._captured.refusal_candidates()
 
     @property
     def _captured(self) -> CapturedActivations:
@@ -152,6 +166,7 @@ class Hypothesis:
         removes: of a `subspace`, what the ablation test removes along it; None: the claim has no such test.
         line: of a `subspace`, the update (`alignment`, `safety`, `harmful`) along which 1-D tensors are projected; None
             where the claim does not speak of 1-D tensors, whose part in the subspace is then zero.
+        remark: of captured activations -> how the claim departs from its paper on this model, in one line; or empty.
     """
 
     name: str
@@ -162,6 +177,7 @@ class Hypothesis:
     kind: Kind
     removes: Removal | None
     line: Line | None
+    remark: Callable[[CapturedActivations], str] | None = None
 
     @property
     def tests(self) -> tuple[Test, ...]:
@@ -204,13 +220,14 @@ def hypothesis(
     kind: Kind = "subspace",
     removes: Removal | None = None,
     line: Line | None = None,
+    remark: Callable[[CapturedActivations], str] | None = None,
 ) -> Callable[[Callable[[WeightMatrix], Claim]], Hypothesis]:
     """Decorator that makes a hypothesis of a function of one matrix; for the arguments see `Hypothesis`."""
     check_choices("need", needs, tuple(_NEEDS))
     check_choices("kind", [kind], ("subspace", "layers", "addition"))
     if kind != "subspace" and (removes or line):
         raise ConfigError(f"hypothesis {name!r} of kind {kind} edits an update: removes and line are of a subspace")
-    return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, removes, line)
+    return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, removes, line, remark)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +242,7 @@ class WeightTensor:
         seed: of random choices.
         decompose: how updates are decomposed.
         captured: activations on prompts, if there are any.
+        factors: readers of the factors of updates that adapters can make.
         spectra: decompositions so far, by update, number of the matrix and side.
     """
 
@@ -235,6 +253,7 @@ class WeightTensor:
     seed: int
     decompose: Decompose = decompose
     captured: CapturedActivations | None = None
+    factors: Mapping[str, Callable[[], Factors | None]] = field(default_factory=dict)
     _read: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
     spectra: dict[tuple[str, int, str], Spectrum] = field(default_factory=dict, init=False)
 

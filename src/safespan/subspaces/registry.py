@@ -7,7 +7,12 @@ from safespan.errors import HypothesisError
 from safespan.settings.names import check_choices, foreign_hypotheses, hypothesis_names
 from safespan.subspaces.hypothesis import Hypothesis
 
-_FILES = {"refusal-directions": "refusal_direction", "actsvd-orthogonal": "actsvd", "safelora-projector": "safelora"}
+_FILES = {
+    "refusal-directions": "refusal_direction",
+    "actsvd-orthogonal": "actsvd",
+    "safelora-projector": "safelora",
+    "safemerge-factors": "safemerge",
+}
 """Hypotheses that are a variant of another, in the other's module."""
 
 

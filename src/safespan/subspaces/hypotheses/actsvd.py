@@ -1,11 +1,13 @@
 """ActSVD (Wei et al.): the directions in which a layer's outputs on safety prompts are large."""
 
 import torch
+from jaxtyping import Float
 
+from safespan.checkpoints import in_block
 from safespan.linalg.kernels import product
 from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
 from safespan.subspaces.sides import Basis
-from safespan.subspaces.spectrum import Spectrum, decompose
+from safespan.subspaces.spectrum import decompose
 
 _UTILITY_ENERGY = 0.9
 """Share of the energy of the outputs on useful prompts that counts as utility."""
@@ -21,7 +23,7 @@ _UTILITY_ENERGY = 0.9
 def actsvd(matrix: WeightMatrix) -> Basis | None:
     """Left singular vectors of W_A X_safety, the largest first."""
     outputs = outputs_on(matrix, "harmful")
-    return None if outputs is None else Basis(outputs.left, None)
+    return None if outputs is None else Basis(decompose(outputs).left, None)
 
 
 @hypothesis(
@@ -33,15 +35,17 @@ def actsvd(matrix: WeightMatrix) -> Basis | None:
 )
 def actsvd_orthogonal(matrix: WeightMatrix) -> Basis | None:
     """Directions of (I − Π_utility) W_A X_safety; Π_utility holds 90 % of the energy on useful prompts."""
-    useful, inputs = outputs_on(matrix, "useful"), matrix.inputs("harmful")
-    if useful is None or inputs is None:
+    useful, harmful = outputs_on(matrix, "useful"), outputs_on(matrix, "harmful")
+    if useful is None or harmful is None:
         return None
-    utility = useful.left[:, : useful.rank_for_energy(_UTILITY_ENERGY)]
-    outputs = product(matrix.aligned, inputs.T)
-    return Basis(decompose(outputs - product(utility, product(utility.T, outputs))).left, None)
+    spectrum = decompose(useful)
+    utility = spectrum.left[:, : spectrum.rank_for_energy(_UTILITY_ENERGY)]
+    return Basis(decompose(harmful - product(utility, product(utility.T, harmful))).left, None)
 
 
-def outputs_on(matrix: WeightMatrix, prompts: str) -> Spectrum | None:
-    """The decomposition of W_A X, m × N; None where inputs were not captured."""
+def outputs_on(matrix: WeightMatrix, prompts: str) -> Float[torch.Tensor, "m N"] | None:
+    """W_A X; None outside the blocks (the paper leaves the output head out), and where inputs were not captured."""
+    if not in_block(matrix.name):
+        return None
     inputs: torch.Tensor | None = matrix.inputs(prompts)
-    return None if inputs is None else decompose(product(matrix.aligned, inputs.T))
+    return None if inputs is None else product(matrix.aligned, inputs.T)

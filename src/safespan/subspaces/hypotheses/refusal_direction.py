@@ -1,15 +1,48 @@
 """The refusal direction (Arditi et al.): refusal is mediated by one direction of the residual stream."""
 
+from collections.abc import Mapping
+
 import torch
 
 from safespan.checkpoints import writes_residual_stream
-from safespan.errors import HypothesisError
-from safespan.statistics.auroc import auroc
+from safespan.subspaces.captured import RefusalCandidate
 from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
 from safespan.subspaces.sides import Basis
 
-_DEPTH = 0.8
-"""Share of the layers that directions come from: the last ones are left out, as in the paper."""
+_INDUCE, _DIVERGENCE = 0.0, 0.1
+"""The paper's bounds (appendix C): refusals are induced above, and harmless answers kept below."""
+
+
+def early_layers(total: int) -> range:
+    """The layers ℓ < 0.8 L that directions come from: later ones are too close to the unembedding (appendix C)."""
+    return range(1, -(-4 * total // 5))
+
+
+def ranked(candidates: Mapping[int, RefusalCandidate]) -> list[int]:
+    """Layers, those within the bounds first; of each group, the fewest refusals after ablation first."""
+    return sorted(candidates, key=lambda layer: (not _allowed(candidates[layer]), candidates[layer].bypass))
+
+
+def remark_on(candidates: Mapping[int, RefusalCandidate]) -> str:
+    """What differs from the paper in the choice of the layer, in one line; empty if nothing does."""
+    if not candidates:
+        return (
+            "there is no direction: the aligned model refuses fewer than two of the harmful prompts, or "
+            "answers fewer than two of the useful ones; verdict.refusals has to hold how its refusals begin"
+        )
+    layer = ranked(candidates)[0]
+    best = candidates[layer]
+    if _allowed(best):
+        return ""
+    return (
+        f"no layer is within the paper's bounds, an induced refusal score above {_INDUCE:g} and a divergence below "
+        f"{_DIVERGENCE:g}; layer {layer}, whose ablation leaves the fewest refusals, is taken, with {best.induce:.3g} "
+        f"and {best.divergence:.3g}"
+    )
+
+
+def _allowed(candidate: RefusalCandidate) -> bool:
+    return candidate.induce > _INDUCE and candidate.divergence < _DIVERGENCE
 
 
 @hypothesis(
@@ -18,11 +51,18 @@ _DEPTH = 0.8
     paper="https://arxiv.org/abs/2406.11717",
     needs=["prompts"],
     removes="weights",
+    remark=lambda captured: remark_on(captured.refusal_candidates()),
 )
 def refusal_direction(matrix: WeightMatrix) -> Basis | None:
-    """r̂ of the layer that separates held-out prompts best, on the side of each matrix in the residual stream."""
-    direction, _ = max(directions(matrix).values(), key=lambda layer: layer[1])
-    return written(matrix, direction[:, None])
+    """r̂ of the layer whose ablation leaves the fewest refusals, on the side of each matrix in the residual stream.
+
+    Layers within the paper's bounds come first; where there is none, the remark says so.
+    """
+    candidates = matrix.refusal_candidates()
+    if not candidates:
+        return None
+    direction = candidates[ranked(candidates)[0]].direction
+    return written(matrix, direction[:, None] / direction.norm())
 
 
 @hypothesis(
@@ -33,45 +73,17 @@ def refusal_direction(matrix: WeightMatrix) -> Basis | None:
     removes="weights",
 )
 def refusal_directions(matrix: WeightMatrix) -> Basis | None:
-    """An orthonormal basis of the directions of all layers, the best layer's first."""
-    ranked = sorted(directions(matrix).values(), key=lambda layer: layer[1], reverse=True)
-    best_first = [direction.double() for direction, _ in ranked]
+    """An orthonormal basis of the directions of all early layers, the best layer's first."""
+    candidates = matrix.refusal_candidates()
+    if not candidates:
+        return None
+    best_first = [candidates[layer].direction.double() for layer in ranked(candidates)]
     left = best_first[0].new_empty(len(best_first[0]), 0)
     for direction in best_first:
         rest = direction - left @ (left.T @ direction)
-        if rest.norm() > 1e-3:  # else it is a combination of the others
+        if rest.norm() > 1e-3 * direction.norm():  # else it is a combination of the others
             left = torch.cat([left, rest[:, None] / rest.norm()], 1)
     return written(matrix, left.float())
-
-
-def directions(matrix: WeightMatrix) -> dict[int, tuple[torch.Tensor, tuple[float, float]]]:
-    """Layer -> unit difference of means on one half of the prompts, and how well it separates the other half.
-
-    The latter is its AUROC and, as many layers have an AUROC of 1, the distance of the means in standard deviations.
-    """
-    harmful, useful = (matrix.residual_stream(prompts) for prompts in ("harmful", "useful"))
-    last = max(1, int(_DEPTH * max(harmful)))
-    by_layer = {}
-    for layer in range(1, last + 1):
-        (train_h, test_h), (train_u, test_u) = halves(harmful[layer]), halves(useful[layer])
-        difference = train_h.mean(0) - train_u.mean(0)
-        direction = difference / difference.norm().clamp(min=1e-12)
-        high, low = test_h @ direction, test_u @ direction
-        spread = ((high.var() + low.var()) / 2).sqrt().clamp(min=1e-12)
-        area = float(auroc(high.cpu().numpy(), low.cpu().numpy()))
-        by_layer[layer] = direction, (area, float((high.mean() - low.mean()) / spread))
-    return by_layer
-
-
-def halves(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every other row, and the rest.
-
-    Raises:
-        HypothesisError: fewer than four rows.
-    """
-    if len(rows) < 4:
-        raise HypothesisError(f"a difference of means needs at least 4 prompts of each class, given {len(rows)}")
-    return rows[::2], rows[1::2]
 
 
 def written(matrix: WeightMatrix, directions: torch.Tensor) -> Basis | None:
