@@ -1,0 +1,161 @@
+"""Write docs/three-tests.md from the runs that benchmarks/verdict/three_tests.py made."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+import polars as pl
+from markdown_tables import table
+
+from safespan.files.atomic import write_text
+from safespan.results import RunFolder
+
+PAGE = Path(__file__).parents[1] / "three-tests.md"
+FIRST = "f0.5"
+VARIANTS = {
+    "f0.5": "f = 0.5, outputs",
+    "f0.9": "f = 0.9, outputs",
+    "f0.5-both": "f = 0.5, both sides",
+    "f0.9-both": "f = 0.9, both sides",
+}
+VERDICTS = (
+    "selective",
+    "not selective",
+    "inconclusive",
+    "depends on the measure",
+    "not measurable",
+    "too small to test",
+)
+
+HEADER = """# Three tests of a claim on {seeds} seeds
+
+A claim about a safety subspace can be true in three places, and each test asks about one
+([methods](methods.md)). This page has all three on the embedded family, made by `make three-tests` from {seeds} seeds: the
+demo's recipe, {controls} random controls of every claim, 100 prompts of each kind. Numbers are means over seeds, in
+brackets the lowest and the highest.
+
+"""
+
+
+def runs_of(runs: Path, variant: str) -> list[RunFolder]:
+    """The finished runs of one variant, by seed."""
+    folders = sorted(runs.glob(f"seed*-{variant}"), key=lambda folder: int(folder.name.split("-")[0][4:]))
+    return [RunFolder(folder) for folder in folders if RunFolder(folder).table("verdicts").exists()]
+
+
+def spread(values: Sequence[float], signed: bool = False) -> str:
+    """Mean and range of a figure over seeds."""
+    form = "+.2f" if signed else ".2f"
+    return f"{fmean(values):{form}} [{min(values):{form}}, {max(values):{form}}]" if values else "–"
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """How many seeds have which verdict."""
+    return ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in verdicts)
+
+
+def verdict_rows(runs: Sequence[RunFolder], test: str) -> Iterator[tuple[str, ...]]:
+    """Claim, verdicts over all measures, and the deciding statistic of each construct's primary measure."""
+    every = [(run.read_table("verdicts").filter(test=test), run.read_table("estimates")) for run in runs]
+    for name in dict.fromkeys(name for verdicts, _ in every for name in verdicts["hypothesis"]):
+        said = [verdict for verdicts, _ in every for verdict in verdicts.filter(hypothesis=name)["verdict"]]
+        cells = []
+        for construct in ("harm", "refusal"):
+            deciding = [
+                estimates.filter(
+                    pl.col("votes"), pl.col("statistic") != "S", hypothesis=name, test=test, construct=construct
+                )
+                for _, estimates in every
+            ]
+            cells.append(spread([float(x) for rows in deciding for x in rows["estimate"].drop_nulls()], signed=True))
+        yield name, counted(said), *cells
+
+
+def ablation_rows(runs: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
+    """What the largest ablation that keeps half of the capability does, beside its controls."""
+    tables = [run.read_table("ablation") for run in runs]
+    for name in dict.fromkeys(name for rows in tables for name in rows["hypothesis"]):
+        found: dict[str, list[float]] = {key: [] for key in ("refusal", "general", "random refusal", "random general")}
+        for rows in tables:
+            own = rows.filter(pl.col("draw").is_null(), pl.col("capability_lost") < 0.5, hypothesis=name)
+            if own.is_empty():
+                continue
+            point = own.sort("energy_removed").row(-1, named=True)
+            place = {key: point[key] for key in ("hypothesis", "fraction", "strength")}
+            beside = rows.filter(pl.col("draw").is_not_null(), **place)
+            found["refusal"].append(point["refusal_rate"])
+            found["general"].append(point["general_ability"])
+            if not beside.is_empty():
+                found["random refusal"].append(float(beside["refusal_rate"].mean()))  # type: ignore[arg-type]
+                found["random general"].append(float(beside["general_ability"].mean()))  # type: ignore[arg-type]
+        yield name, *(spread(values) for values in found.values())
+
+
+def training_rows(runs: Sequence[RunFolder], variant: str) -> Iterator[tuple[str, ...]]:
+    """Attack success, probability of the forbidden answer and utility at the end of every kind of training."""
+    ends = [
+        run.read_table("training").group_by("run", "hypothesis", "draw", maintain_order=True).last() for run in runs
+    ]
+    kinds = dict.fromkeys((run, name) for rows in ends for run, name in rows.select("run", "hypothesis").rows())
+    for run, name in kinds:
+        chosen = [rows.filter(pl.col("hypothesis").eq_missing(pl.lit(name)), run=run) for rows in ends]
+        words = {"claim": name, "random": "random subspaces", "clean": "without harmful rows"}.get(run, run)
+        figures = [
+            spread([float(x) for rows in chosen for x in rows[column].drop_nulls()])
+            for column in ("attack_success_rate", "harmful_probability", "utility")
+        ]
+        yield words, VARIANTS[variant], *figures
+
+
+def run_deviation(runs: Sequence[RunFolder]) -> str:
+    """The standard deviation of the end of the trainings with a random subspace, within seeds."""
+    within = []
+    for run in runs:
+        ends = run.read_table("training").filter(run="random").group_by("draw", maintain_order=True).last()
+        within.append(stdev(ends["harmful_probability"].to_list()))
+    return f"{fmean(within):.3f} on average, {max(within):.3f} at most"
+
+
+def page(runs: Path) -> str:
+    """The text of the page."""
+    first = runs_of(runs, FIRST)
+    verdict = ("claim", "verdicts", "harm (answer probability)", "refusal (log-odds)")
+    controls = first[0].read_manifest().config["verdict"]["training"]["controls"]
+    parts = [HEADER.format(seeds=len(first), controls=controls)]
+    parts += [
+        "## Update: a finished fine-tune, projected\n\nD: above 0, harm goes before utility along the claim.\n\n",
+        table(verdict, list(verdict_rows(first, "update"))),
+        "\n## Ablation: the aligned model without the claim's directions\n\n"
+        "A: above 0, harm comes before capability is lost, sooner than without random directions of the same energy.\n\n",
+        table(verdict, list(verdict_rows(first, "ablation"))),
+        "\nThe largest ablation that keeps half of the capability, and its controls: refusal rate, general ability.\n\n",
+        table(("claim", "refusal", "general", "refusal, controls", "general, controls"), list(ablation_rows(first))),
+        "\n## Training: the contaminated fine-tuning, with the claim protected\n\n"
+        "T: above 0, less harm at the end than with random subspaces protected.\n\n",
+    ]
+    for variant, words in VARIANTS.items():
+        known = runs_of(runs, variant)
+        if known:
+            parts += [f"{words}, {len(known)} seeds:\n\n", table(verdict, list(verdict_rows(known, "training"))), "\n"]
+    rows = [
+        row for variant in VARIANTS for row in training_rows(runs_of(runs, variant), variant) if runs_of(runs, variant)
+    ]
+    parts += [
+        "At the end of each training:\n\n",
+        table(("protected", "subspace", "attack success", "answer probability, harm", "utility"), rows),
+        f"\nThe probability of the forbidden answer at the end differs between trainings with a random subspace at f = 0.5 by "
+        f"a standard deviation of {run_deviation(first)}.\n",
+    ]
+    return "".join(parts)
+
+
+def main() -> None:
+    """Read the runs; write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs/three-tests"))
+    write_text(PAGE, page(parser.parse_args().runs))
+
+
+if __name__ == "__main__":
+    main()
