@@ -15,17 +15,8 @@ import yaml
 from safespan.settings.study import StudyConfig, bundled_study
 from safespan.study.run import run_study
 
-UPDATE = ("alignment", "safety", "random-k", "random", "harmful-update", "refusal-directions", "safelora", "actsvd")
-ABLATION = (
-    "alignment",
-    "safety",
-    "random-k",
-    "random",
-    "harmful-update",
-    "refusal-direction",
-    "refusal-directions",
-    "actsvd",
-)
+SUBSPACES = ("alignment", "safety", "random-k", "random", "harmful-update", "refusal-directions", "actsvd")
+UPDATE, ABLATION = (*SUBSPACES, "safelora"), (*SUBSPACES, "refusal-direction")
 TRAINING = ("alignment", "harmful-update", "random")
 VARIANTS = {"f0.5": (0.5, "output"), "f0.9": (0.9, "output"), "f0.5-both": (0.5, "both"), "f0.9-both": (0.9, "both")}
 """Name of a run -> fraction and side of its training test; the first one has the other tests too."""

@@ -31,8 +31,8 @@ VERDICTS = (
 HEADER = """# Three tests of a claim on {seeds} seeds
 
 A claim about a safety subspace can be true in three places, and each test asks about one
-([methods](methods.md)). This page has all three on the embedded family, made by `make three-tests` from {seeds} seeds: the
-demo's recipe, {controls} random controls of every claim, 100 prompts of each kind. Numbers are means over seeds, in
+([methods](methods.md)). This page has all three on the embedded family, made by `make three-tests` from {seeds} seeds:
+the demo's recipe, {controls} random controls of every claim, 100 prompts of each kind. Numbers are means over seeds, in
 brackets the lowest and the highest.
 
 """
@@ -127,9 +127,9 @@ def page(runs: Path) -> str:
         "## Update: a finished fine-tune, projected\n\nD: above 0, harm goes before utility along the claim.\n\n",
         table(verdict, list(verdict_rows(first, "update"))),
         "\n## Ablation: the aligned model without the claim's directions\n\n"
-        "A: above 0, harm comes before capability is lost, sooner than without random directions of the same energy.\n\n",
+        "A: above 0, harm comes before capability is lost, more than without random directions of the same energy.\n\n",
         table(verdict, list(verdict_rows(first, "ablation"))),
-        "\nThe largest ablation that keeps half of the capability, and its controls: refusal rate, general ability.\n\n",
+        "\nThe largest ablation that keeps half of the capability, and the mean of its controls.\n\n",
         table(("claim", "refusal", "general", "refusal, controls", "general, controls"), list(ablation_rows(first))),
         "\n## Training: the contaminated fine-tuning, with the claim protected\n\n"
         "T: above 0, less harm at the end than with random subspaces protected.\n\n",
@@ -144,8 +144,8 @@ def page(runs: Path) -> str:
     parts += [
         "At the end of each training:\n\n",
         table(("protected", "subspace", "attack success", "answer probability, harm", "utility"), rows),
-        f"\nThe probability of the forbidden answer at the end differs between trainings with a random subspace at f = 0.5 by "
-        f"a standard deviation of {run_deviation(first)}.\n",
+        "\nStandard deviation, over trainings with a random subspace at f = 0.5, of the probability of the forbidden "
+        f"answer at the end: {run_deviation(first)}.\n",
     ]
     return "".join(parts)
 
