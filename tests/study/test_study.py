@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from oracle import exact, mso
 from safespan.errors import ConfigError
 from safespan.results import TABLES, RunFolder, schema_of
+from safespan.settings.names import TESTS
 from safespan.settings.study import ROLES, bundled_study, load_study
 from safespan.study.context import Study
 from safespan.study.run import run_study
@@ -164,6 +165,9 @@ def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, 
         "harmfulness": {"prompts": str(run.data / "test" / "restricted.jsonl"), "limit": 8, "max_new_tokens": 4},
     }
     (tmp_path / "evaluation.yaml").write_text(json.dumps(evaluation))
+    rows = {"data": {"file": str(run.data / "train" / "useful.jsonl")}, "batch_size": 4, "accumulation_steps": 1}
+    contaminated = {**rows, "contaminate_with": {"file": str(run.data / "train" / "forbidden.jsonl")}, "max_steps": 2}
+    (tmp_path / "training.yaml").write_text(json.dumps(contaminated))
     words = [
         "test",
         "--hypothesis",
@@ -173,13 +177,17 @@ def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, 
         "--out",
         tmp_path / "run",
     ]
-    for role in ("base", "aligned", "useful", "harmful"):
+    words += ["--tests", "update,ablation,training", "--training", tmp_path / "training.yaml"]
+    for role in ("base", "aligned"):
         words += [f"--{role}", run.checkpoint(role)]
-    fields = ("prompts=4", "fractions=[0.5]", "resamples=100", "refusals=[sorry]")
+    fields = ("prompts=4", "fractions=[0.5]", "resamples=100", "refusals=[sorry]", "training={controls: 2, points: 1}")
     printed = printed_by(*words, *(word for field in fields for word in ("--set", f"verdict.{field}")))
-    assert "\naligned-rows: inconclusive." in printed
+    assert "aligned-rows" in printed
     assert f"report: {tmp_path / 'run' / 'report.html'}" in printed
-    assert set(RunFolder(tmp_path / "run").read_table("update")["finetune"]) == {"useful", "harmful"}
+    verdicts = RunFolder(tmp_path / "run").read_table("verdicts")
+    assert verdicts.select("hypothesis", "test").rows() == [("aligned-rows", test) for test in TESTS]
+    for test in TESTS:
+        assert "aligned-rows" in RunFolder(tmp_path / "run").read_table(test)["hypothesis"].to_list()
 
 
 def test_the_ceiling_is_one_recipe_under_two_seeds(run):

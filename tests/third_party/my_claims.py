@@ -10,6 +10,7 @@ from safespan.subspaces import Basis, WeightMatrix, hypothesis
     claim="safety lies in the outputs that alignment changed most",
     paper="https://example.org/my-paper",
     needs=["base"],
+    removes="alignment",
 )
 def aligned_rows(matrix: WeightMatrix) -> Basis | None:
     """Unit vectors of the outputs, by the norm of their row of Δ_A, the largest first."""
