@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig as PeftConfig
+from peft import get_peft_model
 from safetensors.torch import load_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from oracle import exact
 from safespan.activations import capture_for_hypotheses
@@ -231,6 +233,34 @@ def test_a_lora_lies_where_it_is_kept(
         [basis] = ProtectedBases(path).claims(name)
         assert np.abs(change).max() > 1e-4, name
         assert np.abs(wrong_part(basis, change, keep)).max() < 1e-7 + 2e-6 * np.abs(change).max(), name
+
+
+@pytest.mark.parametrize("keep", ["outside", "inside"])
+def test_a_module_that_is_trained_whole_beside_a_lora_is_projected_whole(tmp_path: Path, keep: str) -> None:
+    start = save_other_model(tmp_path / "start", "llama", 0)
+    bases = ProtectedBases(bases_of(start, tmp_path))
+    settings = PeftConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head", "norm"], init_lora_weights=False)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(start), settings)
+    with torch.no_grad():
+        model.base_model.model.model.layers[0].self_attn.q_proj.lora_B.default.weight.zero_()
+    head = model.base_model.model.lm_head.modules_to_save.default.weight
+    before = head.detach().clone()
+    callback = ProtectedTraining(model, Protection(bases.path, keep))
+    assert not any(parameter.requires_grad for parameter in model.parameters() if parameter.ndim == 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    callback.on_step_end()
+    [basis] = bases.claims("lm_head.weight")
+    change = exact(head.detach()) - exact(before)
+    assert np.abs(change).max() > 0.1
+    assert np.abs(wrong_part(basis, change, keep)).max() < 1e-5
+    layer = model.base_model.model.model.layers[0].self_attn.q_proj
+    [basis] = bases.claims("model.layers.0.self_attn.q_proj.weight")
+    update = exact(layer.get_delta_weight("default").detach())
+    assert np.abs(update).max() > 0.1
+    assert np.abs(wrong_part(basis, update, keep)).max() < 1e-5
 
 
 def test_a_full_gpt2_is_projected_as_it_is_stored(tmp_path: Path, config: TrainingConfig) -> None:
