@@ -263,6 +263,20 @@ def test_a_module_that_is_trained_whole_beside_a_lora_is_projected_whole(tmp_pat
     assert np.abs(wrong_part(basis, update, keep)).max() < 1e-5
 
 
+def test_a_lora_starts_where_it_is_kept(tmp_path: Path) -> None:
+    """A starts at random numbers: its first gradients are those of the part that is kept."""
+    start = save_other_model(tmp_path / "start", "llama", 0)
+    bases = ProtectedBases(bases_of(start, tmp_path, side="input"))
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(start), PeftConfig(r=2, target_modules=["q_proj"]))
+    layer = model.base_model.model.model.layers[0].self_attn.q_proj
+    before = exact(layer.lora_A.default.weight.detach())
+    ProtectedTraining(model, Protection(bases.path))
+    [basis] = bases.claims("model.layers.0.self_attn.q_proj.weight")
+    expected = before - before @ exact(basis.right) @ exact(basis.right).T
+    np.testing.assert_allclose(exact(layer.lora_A.default.weight.detach()), expected, atol=1e-6)
+    assert np.abs(before - expected).max() > 1e-2
+
+
 def test_a_full_gpt2_is_projected_as_it_is_stored(tmp_path: Path, config: TrainingConfig) -> None:
     start = save_other_model(tmp_path / "start", "gpt2", 0)
     path = bases_of(start, tmp_path, side="input")
