@@ -30,7 +30,7 @@ HEADER = """# How often the test is right
 
 A test that says "no safety subspace" must be able to say "here is one". Made by `make verdict-rates`, on {seeds} seeds
 of the embedded family and of its planted sibling (`studies/planted.yaml`), whose harmful update was trained inside a
-random half of each matrix's outputs and its useful update inside the other half.
+random half of each matrix's outputs (of no more directions than it has inputs) and its useful update outside.
 
 - *planted*: the half that the harm is in, on planted families. The test should call it selective.
 - *oracle*: the leading singular vectors of the harmful update itself, on ordinary families. Likewise.

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from safespan.cli import app
 from safespan.errors import SafespanError
 from safespan.files.atomic import write_jsonl
+from tiny_model import save_tiny_model
 
 ROWS = [{"prompt": f"a b {x}", "response": f"{x} c"} for x in "defghijk"]
 
@@ -86,3 +87,21 @@ def test_the_example_configurations_are_accelerates(name: str) -> None:
     config = load_config_from_file(str(Path(__file__).parents[2] / "examples" / "accelerate" / f"{name}.yaml"))
     assert config.distributed_type == name.upper()
     assert config.mixed_precision == "no"  # the recipe's `compute` decides
+
+
+def test_a_model_is_trained_under_a_protected_subspace(tiny_model_folder: Path, tmp_path: Path, data: str) -> None:
+    base = save_tiny_model(tmp_path / "base", seed=1)
+    short = ("accumulation_steps=1", "compute=fp32", "max_steps=2", f"data.file={data}", "learning_rate=0.01")
+    protect = ("protect.hypothesis=alignment", "protect.fraction=0.5", f"protect.base={base}")
+    printed = train("useful", tiny_model_folder, tmp_path / "out", *short, *protect)
+    assert "protected: alignment, kept outside in 15 matrices\n" in printed
+    start, end = (load_file(folder / "model.safetensors") for folder in (tiny_model_folder, tmp_path / "out"))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    update = start[name].double() - load_file(base / "model.safetensors")[name].double()
+    left, _, _ = torch.linalg.svd(update)
+    change = end[name].double() - start[name].double()
+    assert change.abs().max() > 1e-3
+    assert (left[:, :8].T @ change).abs().max() < 1e-6
+    with pytest.raises(SafespanError, match="protecting 'alignment' needs a base model"):
+        train("useful", tiny_model_folder, tmp_path / "none", *short, *protect[:2])
+    assert not (tmp_path / "none").exists()

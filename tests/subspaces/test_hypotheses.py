@@ -12,7 +12,7 @@ from claims import SHAPES, captured, claimed, gaussian, part, projector, tensor
 from oracle import exact
 from safespan.errors import HypothesisError
 from safespan.projection.tensor import TensorProjection, directions
-from safespan.subspaces import Basis, WeightMatrix, find_hypothesis, hypothesis
+from safespan.subspaces import Basis, WeightMatrix, find_hypothesis, hypothesis, rank_of_fraction
 from safespan.subspaces.bases import seeded
 from safespan.subspaces.hypotheses.planted import planted_half
 from safespan.subspaces.hypotheses.refusal_direction import early_layers, remark_on
@@ -291,15 +291,14 @@ def test_actsvd_leaves_the_output_head_out(tmp_path, claim, name):
 
 @settings(max_examples=30)
 @given(st.integers(2, 30), SIZES, st.integers(0, 9))
-def test_the_planted_half_comes_first_and_its_complement_behind_it(m, n, seed):
-    planted = exact(claimed("planted", name="x", seed=seed, aligned=torch.zeros(m, n)).left)
-    assert planted.shape == (m, m)
-    np.testing.assert_allclose(planted.T @ planted, np.eye(m), atol=1e-5)
-    half = exact(planted_half(m, seed, "x"))
-    assert half.shape == (m, m // 2)
-    np.testing.assert_allclose(planted[:, : m // 2], half, atol=1e-6)
-    drawn = torch.randn(m, m // 2, generator=seeded(seed, "planted", "x"))
-    np.testing.assert_allclose(projector(np.linalg.qr(exact(drawn))[0]), projector(half), atol=1e-4)
+def test_the_planted_half_is_a_random_one_of_no_more_directions_than_inputs(m, n, seed):
+    planted, k = exact(claimed("planted", name="x", seed=seed, aligned=torch.zeros(m, n)).left), min(m // 2, n)
+    assert planted.shape == (m, k)
+    np.testing.assert_allclose(planted.T @ planted, np.eye(k), atol=1e-5)
+    assert np.array_equal(planted, exact(planted_half((m, n), seed, "x")))
+    drawn = torch.randn(m, k, generator=seeded(seed, "planted", "x"))
+    np.testing.assert_allclose(projector(np.linalg.qr(exact(drawn))[0]), projector(planted), atol=1e-4)
+    assert min(k, rank_of_fraction(1.0, (m, n))) == k  # fraction 1 is all of it
 
 
 READS = {

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
 from safespan.files.atomic import write_jsonl
 from safespan.files.locks import exclusive_lock
+from safespan.projection import Family
+from safespan.projection.protection import Protection, write_protection
 from safespan.settings.data import TrainingData
-from safespan.settings.training import LoraConfig, TrainingConfig
+from safespan.settings.training import LoraConfig, ProtectConfig, TrainingConfig
 from safespan.training.sft import fine_tune
 
 KILLED = """
@@ -190,3 +193,61 @@ def test_two_runs_do_not_train_into_one_folder(tiny_model_folder: Path, tmp_path
     with exclusive_lock(working), pytest.raises(ConfigError, match=r"\.out\.training is in use by process \d+ on"):
         fine_tune(tiny_model_folder, tmp_path / "out", config, 3)
     assert [path.name for path in working.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2, dropout=0.5)])
+def test_a_protected_run_goes_on_from_its_own_start_and_bases(
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    config: TrainingConfig,
+    lora: LoraConfig | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+    monkeypatch.setattr(
+        "safespan.training.bases.write_protection", lambda *given: made.append(write_protection(*given))
+    )
+    protect = ProtectConfig(hypothesis="random", fraction=0.5, side="input")
+    protected = config.model_copy(update={"lora": lora, "protect": protect})
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("safespan.training.sft.progress_task", lambda name: nullcontext(stop))
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(tiny_model_folder, tmp_path / "out", protected, 3)
+    shutil.copytree(tmp_path / ".out.training", tmp_path / ".other.training")
+    record = fine_tune(tiny_model_folder, tmp_path / "out", protected, 3)
+    assert (record.resumed_from_step, len(made)) == (4, 1)
+    whole = fine_tune(tiny_model_folder, tmp_path / "whole", protected, 3)
+    assert (record.protection, len(made)) == (whole.protection, 2)
+    file = "adapter_model.safetensors" if lora else "model.safetensors"
+    weights = [(tmp_path / name / file).read_bytes() for name in ("out", "whole")]
+    assert weights[0] == weights[1]
+    # Other bases are another run.
+    other = protected.model_copy(update={"protect": protect.model_copy(update={"keep": "inside"})})
+    assert fine_tune(tiny_model_folder, tmp_path / "other", other, 3).resumed_from_step == 0
+    assert len(made) == 3
+
+
+def test_bases_that_are_given_are_part_of_what_a_run_is(
+    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = Family(None, Checkpoint(tiny_model_folder), {})
+    paths = [write_protection(family, "random", 0.5, "output", seed, tmp_path / f"{seed}").path for seed in (0, 1)]
+    protections = [Protection(paths[0]), Protection(paths[0], "inside"), Protection(paths[1]), Protection(None), None]
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("safespan.training.sft.progress_task", lambda name: nullcontext(stop))
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(tiny_model_folder, tmp_path / "out", config, 3, protection=protections[0])
+    for number, protection in enumerate(protections):
+        shutil.copytree(tmp_path / ".out.training", tmp_path / f".{number}-out.training")
+        record = fine_tune(tiny_model_folder, tmp_path / f"{number}-out", config, 3, protection=protection)
+        assert record.resumed_from_step == (4 if number == 0 else 0)

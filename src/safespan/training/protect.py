@@ -50,7 +50,7 @@ class ProtectedTraining(TrainerCallback):
             bases = ProtectedBases(protection.bases)
             trained = list(_trained(model, bases))
             needed = sum(bases.nbytes(weight.tensor) + weight.copied for weight in trained)
-            note(f"protected subspace: {needed / 1e9:.3g} GB beside the model")
+            note(f"protected subspace: {needed / 1e6:,.1f} MB beside the model")
             check_free_memory(needed, next(model.parameters()).device)
             self._held = [held for weight in trained for held in weight.hold(bases, protection.keep)]
         self._project()  # of a LoRA's A, which starts at random numbers; all else starts where it is to be
