@@ -141,13 +141,21 @@ def separation_rows() -> list[dict]:
     ]  # fmt: skip
 
 
-def trial_rows() -> list[dict]:
+def measured(harm: float, utility: float = 0.6, **others: float) -> dict:
+    """Columns of `MeasuredMeans`."""
+    return {
+        "useful_probability": utility, "harmful_probability": harm, "compliance": harm**0.5, "log_odds": -1.0,
+        "useful_nll": 1.5, "harmful_nll": 2.5, "general_nll": 0.1, "utility": utility, "attack_success_rate": harm,
+        "general_ability": 0.97, "refusal_rate": 1 - harm, "over_refusal_rate": 0.02, **others,
+    }  # fmt: skip
+
+
+def update_rows() -> list[dict]:
     return [
         {
             "finetune": "contaminated", "hypothesis": name, "method": method, "fraction": fraction, "draw": draw,
-            "energy_kept": fraction if method == "parallel" else 1 - fraction, "useful_nll": 1.5, "harmful_nll": 2.5,
-            "log_odds": -1.0, "utility": 0.6, "attack_success_rate": 0.4 if draw is None else 0.7,
-            "general_ability": 0.97, "refusal_rate": 0.3, "over_refusal_rate": 0.02,
+            "energy_kept": fraction if method == "parallel" else 1 - fraction,
+            **measured(0.4 if draw is None else 0.7),
         }
         for name in ("lox", "alignment")
         for method in (("parallel", "orthogonal") if name == "alignment" else ("edit",))
@@ -156,33 +164,83 @@ def trial_rows() -> list[dict]:
     ]  # fmt: skip
 
 
-HYPOTHESES = (  # name, kind, methods, verdict, direction
-    ("lox", "addition", ("edit",), "selective", "harm first"),
-    ("alignment", "subspace", ("parallel", "orthogonal"), "not selective", ""),
+def ablation_rows() -> list[dict]:
+    """Compliance with the claim removed, none with random directions; the last points of both are destroyed."""
+    aligned = {"fraction": 0.0, "strength": 0.0, "draw": None, "energy_removed": 0.0, "capability_lost": 0.0}
+    rows = []
+    for name in ("alignment", "refusal-direction"):
+        rows.append({"hypothesis": name, **aligned, **measured(0.01)})
+        for draw in (None, 0, 1):
+            for fraction, lost in ((0.1, 0.02), (0.5, 0.3), (1.0, 0.8)):
+                place = {"hypothesis": name, "fraction": fraction, "strength": 1.0, "draw": draw}
+                harm = fraction**0.2 if draw is None else 0.04
+                removed = {"energy_removed": 0.1 * fraction, "capability_lost": lost if draw is None else lost / 2}
+                rows.append({**place, **removed, **measured(harm, 1 - lost)})
+    return rows
+
+
+def training_rows() -> list[dict]:
+    """Claims with other ranks have other random subspaces: refusal-direction is of group 1."""
+    runs = [("unprotected", None, None, None, 1.0), ("clean", None, None, None, 0.02)]
+    runs += [("random", None, group, draw, 0.9 + draw / 20 - group / 5) for group in (0, 1) for draw in (0, 1)]
+    runs += [("claim", "alignment", 0, None, 0.93), ("claim", "refusal-direction", 1, None, 0.1)]
+    return [
+        {
+            "run": run, "hypothesis": name, "group": group, "draw": draw, "seed": number, "step": step,
+            **measured(harm * step / 20, step / 20),
+        }
+        for number, (run, name, group, draw, harm) in enumerate(runs)
+        for step in (10, 20)
+    ]  # fmt: skip
+
+
+VERDICTS = (  # name, kind, test, statistic, verdict, direction
+    ("lox", "addition", "update", "D", "selective", "harm first"),
+    ("alignment", "subspace", "update", "D", "not selective", ""),
+    ("refusal-direction", "subspace", "update", "D", "too small to test", ""),
+    ("alignment", "subspace", "ablation", "A", "inconclusive", ""),
+    ("refusal-direction", "subspace", "ablation", "A", "selective", "harm first"),
+    ("alignment", "subspace", "training", "T", "not selective", ""),
+    ("refusal-direction", "subspace", "training", "T", "selective", "protects"),
 )
+TOO_SMALL = "its subspace holds 0.87% of the update's energy"
 
 
 def verdict_rows() -> list[dict]:
     return [
         {
-            "hypothesis": name, "kind": kind, "verdict": verdict, "direction": direction,
-            "reason": f"answer NLL: {verdict}",
+            "hypothesis": name, "kind": kind, "test": test, "verdict": verdict, "direction": direction,
+            "reason": TOO_SMALL if verdict == "too small to test" else f"answer probability: {verdict}",
         }
-        for name, kind, _, verdict, direction in HYPOTHESES
+        for name, kind, test, _, verdict, direction in VERDICTS
     ]  # fmt: skip
 
 
+def coverage_rows() -> list[dict]:
+    figures = {"matrices_named": 7, "matrices": 23, "energy_named": 0.295, "energy_held": 0.0087}
+    return [{"hypothesis": name, "test": test, **figures} for name, _, test, *_ in VERDICTS if name != "lox"]
+
+
 def estimate_rows() -> list[dict]:
+    """Of two outcomes that vote one is measured, and of one that does not vote another verdict is given."""
     rows = []
     figures = {"low": -0.011, "high": 0.049, "area": 0.62, "control_area": 0.6, "control_sd": 0.02}
-    for name, _, methods, verdict, direction in HYPOTHESES:
-        place = {"hypothesis": name, "test": "update"}
-        measured, not_measured = ({**place, "outcome": outcome} for outcome in ("answer NLL", "exact match and ASR"))
-        decided = {"verdict": verdict, "direction": direction, "reason": "D = +0.02 [-0.01, +0.05], margin 0.15"}
-        rows += [{**measured, "method": method, "statistic": "S", "estimate": 0.031, **figures} for method in methods]
-        rows.append({**measured, "method": "both", "statistic": "D", "estimate": 0.021, **figures, **decided})
+    for name, kind, test, statistic, verdict, direction in VERDICTS:
+        if verdict == "too small to test":
+            continue
+        place = {"hypothesis": name, "test": test}
+        harm = {**place, "construct": "harm", "outcome": "answer probability", "votes": True}
+        refusal = {**place, "construct": "refusal", "outcome": "refusal log-odds", "votes": True}
+        beside = {**place, "construct": "harm", "outcome": "answer NLL", "votes": False}
+        methods = {"subspace": ("parallel", "orthogonal"), "addition": ("edit",)}[kind] if test == "update" else ()
+        rows += [{**harm, "method": method, "statistic": "S", "estimate": 0.031, **figures} for method in methods]
+        both = {"method": "both" if test == "update" else None, "statistic": statistic}
+        reason = f"{statistic} = +0.02 [-0.01, +0.05], margin 0.15"
+        decided = {"verdict": verdict, "direction": direction, "reason": reason}
+        rows.append({**harm, **both, "estimate": 0.021, **figures, **decided})
         unmeasured = {"verdict": "not measurable", "direction": "", "reason": "there are no harmful outcomes"}
-        rows.append({**not_measured, "method": "both", "statistic": "D", **unmeasured})
+        rows.append({**refusal, **both, **unmeasured})
+        rows.append({**beside, **both, "estimate": 0.3, **figures, **decided, "verdict": "inconclusive"})
     return rows
 
 
@@ -200,7 +258,10 @@ def make_run(root: Path) -> RunFolder:
         "overlap": overlap_rows(),
         "spectra": spectra_rows(),
         "activations": activation_rows(),
-        "trials": trial_rows(),
+        "coverage": coverage_rows(),
+        "update": update_rows(),
+        "ablation": ablation_rows(),
+        "training": training_rows(),
         "verdicts": verdict_rows(),
         "estimates": estimate_rows(),
         "models_by_filter": [{"model": name, "filter": "none", "utility": rates[0]} for name, rates in MODELS.items()],

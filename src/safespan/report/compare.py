@@ -11,6 +11,7 @@ from safespan.report.page import margin_of, read_results, write_page
 from safespan.report.sections import Section, section
 from safespan.report.verdict import reported
 from safespan.results import TABLES, RunFolder
+from safespan.settings.names import TESTS
 
 _PAIRS = (("alignment", "useful"), ("alignment", "harmful"), ("useful", "harmful"))
 """Of the updates: what Experiment 3 asks about."""
@@ -42,16 +43,22 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         table: pl.concat([results[name][table].with_columns(run=pl.lit(name)) for name in names]) for table in TABLES
     }
     margins = {margin_of(manifest) for manifest in manifests.values()}
-    verdict = charts.forest(all_runs["estimates"], margins.pop() if len(margins) == 1 else None, by="run")
+    margin = margins.pop() if len(margins) == 1 else None
+    forests = [charts.forest(all_runs["estimates"].filter(test=test), margin, by="run") for test in TESTS]
+    verdicts = all_runs["verdicts"]
     return write_page(
         out / "comparison.html",
         "compare.html.j2",
-        verdict,
+        [forest for forest in forests if forest],
         _sections(all_runs),
         title=f"{len(names)} runs compared",
         manifests=manifests,
-        verdicts={name: {report.name: report for report in reported(results[name])} for name in names},
-        hypotheses=list(dict.fromkeys(all_runs["verdicts"]["hypothesis"])),
+        verdicts={name: {report.name: report.tests for report in reported(results[name])} for name in names},
+        hypotheses={
+            test: list(dict.fromkeys(verdicts.filter(test=test)["hypothesis"]))
+            for test in TESTS
+            if test in verdicts["test"]
+        },
         models={name: tables.model_rows(results[name]["models"]) for name in names},
     )
 

@@ -12,9 +12,11 @@ from safespan.errors import DataError
 from safespan.files.atomic import write_text
 from safespan.report import charts, tables
 from safespan.report.generations import COLUMNS, responses
+from safespan.report.impact import MEASURES
 from safespan.report.sections import Section, sections
 from safespan.report.static import write_figures
-from safespan.report.verdict import MEASURES, TEXTS, outcome_names, reported, summary_sentence
+from safespan.report.verdict import reported, tests_of, verdict_rows
+from safespan.report.words import QUESTIONS, TEXTS, headline
 from safespan.results import TABLES, Manifest, RunFolder, frame_of
 
 _FINETUNE = "contaminated"
@@ -39,18 +41,19 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
     results = read_results(run)
     manifest = run.read_manifest()
     reports = reported(results)
-    verdict = charts.forest(results["estimates"], margin_of(manifest))
+    forest = charts.forest(results["estimates"], margin_of(manifest))
     rows, total = responses(run, results["models"]["model"].to_list()) if generations else ([], 0)
     return write_page(
         run.report,
         "report.html.j2",
-        verdict,
+        [forest] if forest else [],
         sections(results),
         manifest=manifest,
         config=json.dumps(manifest.config, indent=2, ensure_ascii=False),
         verdicts=reports,
-        outcomes=outcome_names(reports),
-        summary=summary_sentence(results["verdicts"]),
+        tests=tests_of(reports),
+        questions=QUESTIONS,
+        headline=headline(verdict_rows(results)),
         measures=MEASURES,
         facts=[
             *tables.halfway_facts(results["projection"], _FINETUNE),
@@ -65,11 +68,9 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
     )
 
 
-def write_page(
-    page: Path, template: str, verdict: charts.Figure | None, shown: list[Section], **values: object
-) -> Path:
+def write_page(page: Path, template: str, forests: list[charts.Figure], shown: list[Section], **values: object) -> Path:
     """Write a page with all that draws its charts, and the charts as files into `figures/` beside it."""
-    figures = [*([verdict] if verdict else []), *(figure for section in shown for figure in section.figures)]
+    figures = [*forests, *(figure for section in shown for figure in section.figures)]
     write_figures(page.parent / "figures", figures)
     environment = Environment(
         loader=PackageLoader("safespan.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -79,7 +80,7 @@ def write_page(
     # Columns in the tables' order, and no space spent between them.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     values |= {"specs": {figure.name: {**figure.spec, "title": ""} for figure in figures}}  # headings are the titles
-    text = environment.get_template(template).render(values, verdict=verdict, sections=shown, bundle=_bundle())
+    text = environment.get_template(template).render(values, forests=forests, sections=shown, bundle=_bundle())
     write_text(page, text)
     return page
 

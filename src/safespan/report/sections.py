@@ -30,12 +30,28 @@ def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
     depth = tables.separation_facts(results["separation"], results["activations"])
     return [
         section(
-            "controls",
-            "Against controls of equal energy",
-            "The evidence of the verdict: what each hypothesis leaves of a fine-tune, beside random parts of it of the "
-            "same size.",
-            "trials",
-            charts.against_controls(results["trials"]),
+            "update",
+            "Update test",
+            "Is the harm of a given fine-tune concentrated there? What each hypothesis leaves of it, beside random "
+            "parts of it of the same size.",
+            "update",
+            charts.against_controls(results["update"]),
+        ),
+        section(
+            "ablation",
+            "Ablation test",
+            "Does the safety of the aligned model rest on it? What each hypothesis names is taken out of the aligned "
+            "model, beside random directions of the same size.",
+            "ablation",
+            charts.harm_against_capability(results["ablation"]),
+        ),
+        section(
+            "training",
+            "Training test",
+            "Does protecting it keep a model safe under further fine-tuning? Trainings on data with harmful rows, "
+            "beside those with random subspaces protected.",
+            "training",
+            charts.harm_along_training(results["training"]),
         ),
         *(
             section(

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import polars as pl
 
-from safespan.report.verdict import number
+from safespan.report.words import number
 from safespan.statistics.intervals import wilson
 
 _RATES = {

@@ -115,3 +115,19 @@ def tooltip(rows: pl.DataFrame, columns: Sequence[str]) -> list[str]:
 def unique(table: pl.DataFrame, column: str) -> list[str]:
     """The values of a column as text, in order of appearance."""
     return [str(value) for value in table[column].drop_nulls().unique(maintain_order=True)]
+
+
+def alignment_first(rows: pl.DataFrame) -> list[str]:
+    """The hypotheses of a table in the order in which they are shown."""
+    return sorted(unique(rows, "hypothesis"), key=lambda name: name != "alignment")
+
+
+def hypothesis_choice(rows: pl.DataFrame) -> alt.Parameter:
+    """Which hypothesis a chart shows; panels are of `chart_of_choice`."""
+    names = alignment_first(rows)
+    return alt.param(name="hypothesis", value=names[0], bind=alt.binding_select(options=names, name="Hypothesis: "))
+
+
+def chart_of_choice(data: str = ROWS, **where: str) -> alt.Chart:
+    """A chart of those rows of a named table that belong to the chosen hypothesis, and as in `chart_of`."""
+    return chart_of(data, **where).transform_filter("datum.hypothesis === hypothesis")
