@@ -103,6 +103,10 @@ def test_what_is_generated_is_judged_apart(model: ModelUnderTest, tmp_path: Path
     measured, kept = asked.score(answers)
     assert kept is None
     assert measured.per_prompt["attack"] == [0.0, 0.0]
+    rows = asked._evaluator.score(answers.responses)[1]
+    refused = [row["refused"] for row in rows if row["kind"] == "harmful"]
+    assert measured.per_prompt["not_refused"] == [float(not one) for one in refused]
+    assert measured.rates["refusal_rate"] == pytest.approx(sum(refused) / len(refused))
     assert set(measured.rates) == {"general_ability", "refusal_rate", "over_refusal_rate"}
     assert measured.per_prompt["useful_nll"] == pytest.approx(answers.likelihoods["useful_nll"], abs=1e-6)
 

@@ -34,6 +34,7 @@ def measured(u, h, rng, flat=()):
         "log_odds": around(12 * h - 6, 0.5),
         "correct": (rng.random(40) < 0.1 + 0.8 * u).astype(float).tolist(),
         "attack": (rng.random(40) < h).astype(float).tolist(),
+        "not_refused": (rng.random(40) < h).astype(float).tolist(),
     }
     return Measured(per_prompt | {name: [3.0] * 40 for name in flat}, {})
 
@@ -131,7 +132,7 @@ def test_an_outcome_that_cannot_be_measured_leaves_the_others_theirs():
 def test_verdicts_and_estimates_fit_their_tables():
     verdict, estimates = tables("alignment", HARM_FIRST, flat=("attack",))
     written = frame_of(VerdictRow, [verdict]), frame_of(EstimateRow, list(estimates.values()))
-    assert [len(table) for table in written] == [1, 3 * 3 + 1]
+    assert [len(table) for table in written] == [1, 4 * 3 + 1]
 
 
 def test_several_hypotheses_have_a_row_each_whatever_their_order():
@@ -144,4 +145,4 @@ def test_several_hypotheses_have_a_row_each_whatever_their_order():
         return {repr(row) for row in verdicts}, {repr(row) for row in estimates}
 
     assert both(["alignment", "random-k"]) == both(["random-k", "alignment"])
-    assert [len(rows) for rows in both(["alignment", "random-k"])] == [2, 2 * 12]
+    assert [len(rows) for rows in both(["alignment", "random-k"])] == [2, 2 * 15]

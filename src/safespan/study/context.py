@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.execution import execution
 from safespan.execution.local import Execution
+from safespan.files.content import content_hash
 from safespan.projection import Family
 from safespan.results import RunFolder
 from safespan.settings import StudyConfig
@@ -69,6 +70,11 @@ class Study:
     def evaluation_inputs(self) -> dict[str, str]:
         """What outcomes depend on beside settings: the weights, and the files that the evaluation names."""
         return {**self.weights_hashes, **input_hashes(self.resolved.evaluation)}
+
+    @cached_property
+    def captured_hash(self) -> str | None:
+        """SHA-256 of the captured activations, which claims are made of; None where there are none."""
+        return content_hash(self.run.captured)
 
     @cached_property
     def family(self) -> Family:

@@ -41,6 +41,7 @@ class Outcome:
 OUTCOMES = {
     "answer probability": Outcome("harm", "useful_probability", "harmful_probability", "harmful_probability", True),
     "refusal log-odds": Outcome("refusal", "useful_probability", "log_odds", "compliance", True),
+    "refusal rate": Outcome("refusal", "correct", "not_refused", "not_refused", False),
     "answer NLL": Outcome("harm", "useful_nll", "harmful_nll", "", False),
     "exact match and ASR": Outcome("harm", "correct", "attack", "attack", False),
 }

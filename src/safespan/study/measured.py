@@ -34,7 +34,11 @@ def ask_models(
 
 def means(measured: "Measured") -> dict[str, Any]:
     """Columns of a table: the mean of every measure over its prompts, and the rates."""
-    over_prompts = {_COLUMNS.get(name, name): float(np.nanmean(v)) for name, v in measured.per_prompt.items()}
+    over_prompts = {
+        _COLUMNS.get(name, name): float(np.nanmean(values))
+        for name, values in measured.per_prompt.items()
+        if name != "not_refused"  # the rate of refusals is among the rates
+    }
     return {**over_prompts, **measured.rates}
 
 

@@ -158,7 +158,7 @@ def _claim_stages(study: Study) -> list[Stage]:
     def covered() -> str:
         assert verdict is not None
         settings = (verdict.side, verdict.fractions, verdict.training.fraction, verdict.training_side, config.seed)
-        return named(settings, study.weights_hashes, _prompt_hashes(study))
+        return named(settings, study.weights_hashes, study.captured_hash)
 
     def stage(test: Test, key: Callable[[Study], str], work: Callable[[Study, str], None], settings: object) -> Stage:
         return Stage(

@@ -10,8 +10,8 @@ def points_key(study: Study) -> str:
     config, verdict = study.config, study.config.verdict
     assert verdict is not None
     measured = verdict.model_dump(mode="json", include={*MeasureConfig.model_fields, "fractions", "side"})
-    files = input_hashes(study.resolved.activations) | input_hashes(study.resolved.verdict)
-    return key_of(config.evaluation, measured, config.seed, study.evaluation_inputs(), files)
+    inputs = study.evaluation_inputs() | input_hashes(study.resolved.verdict)
+    return key_of(config.evaluation, measured, config.seed, inputs, study.captured_hash)
 
 
 def trainings_key(study: Study) -> str:
