@@ -73,9 +73,9 @@ def fine_tune(
 ) -> TrainingRecord:
     """Train the checkpoint `start` and write the result at `out`: a folder `transformers` loads, or a PEFT adapter.
 
-    The same seed on the same machine gives the same weights, bit for bit, also after the run was interrupted and
-    resumed (`config.save_steps`). Weights are trained and written in fp32: rounding to bf16 would lose most of a
-    small update. Under `accelerate launch` every process calls this, and one of them writes.
+    The same seed on the same machine gives the same weights, bit for bit, also after an interruption and a resumption
+    (`config.save_steps`). Weights are trained and written in fp32: rounding to bf16 would lose most of a small update.
+    Under `accelerate launch` every process calls this, and one of them writes.
 
     Args:
         start: name of a model with tokenizer.
@@ -93,16 +93,13 @@ def fine_tune(
     """
     _check(out, config, protection)
     mixed = mixture(config, seed)
-    checkpoint = open_checkpoint(start)
-    if checkpoint.adapter and config.lora and not config.lora.merge:
-        raise ConfigError(f"{start}: an adapter cannot stand on another adapter; set lora.merge to true")
+    checkpoint = _open_start(start, config)
     asked = ConfiguredProtection.read(config.protect, checkpoint, seed, capture) if config.protect else None
-    place = out.absolute() if out else Path(gettempdir()) / f"safespan-{uuid4().hex}"
-    folder = place.with_name(f".{place.name}.training")
-    arguments = _arguments(config if out else config.model_copy(update={"save_steps": None}), folder, place.name, seed)
-    if protection or asked:
+    name, folder = _working_folder(out)
+    arguments = _arguments(config if out else config.model_copy(update={"save_steps": None}), folder, name, seed)
+    held = protection or asked
+    if held:
         check_not_sharded(arguments)
-    held = identity_of(protection) if protection else asked.identity() if asked else None
     identity = _identity(checkpoint, config, seed, mixed, held) if out and config.save_steps else None
     with explain_disk_full(folder), work_folder(folder, identity) as interrupted:
         protection = asked.made(folder, capture) if asked else protection
@@ -112,11 +109,7 @@ def fine_tune(
         rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format)
         with progress_task("steps") as tick:
             trainer = _trainer(model, tokenizer, rows, arguments, config, [_Steps(tick)])
-            trained: Any = trainer.model
-            if protection:  # before a checkpoint is loaded: the update counts from the start
-                trainer.add_callback(ProtectedTraining(trained, protection))
-            if watch:  # after the projection
-                trainer.add_callback(Watching(watch, trained, tokenizer))
+            _add_callbacks(trainer, tokenizer, protection, watch)
             trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
         model.config.use_cache = use_cache
         record = _record(start, seed, config, mixed, len(rows), trainer.state, interrupted, protection)
@@ -126,6 +119,19 @@ def fine_tune(
                 _write(folder, out, checkpoint, config, record)
         PartialState().wait_for_everyone()
     return record
+
+
+def _open_start(start: str | Path, config: TrainingConfig) -> Checkpoint:
+    checkpoint = open_checkpoint(start)
+    if checkpoint.adapter and config.lora and not config.lora.merge:
+        raise ConfigError(f"{start}: an adapter cannot stand on another adapter; set lora.merge to true")
+    return checkpoint
+
+
+def _working_folder(out: Path | None) -> tuple[str, Path]:
+    """The name of a run, and the folder that it works in: beside what is written, or a temporary one."""
+    place = out.absolute() if out else Path(gettempdir()) / f"safespan-{uuid4().hex}"
+    return place.name, place.with_name(f".{place.name}.training")
 
 
 def _check(out: Path | None, config: TrainingConfig, protection: Protection | None) -> None:
@@ -164,15 +170,20 @@ def _record(
 
 
 def _identity(
-    checkpoint: Checkpoint, config: TrainingConfig, seed: int, mixed: Mixture, held: dict[str, Any] | None
+    checkpoint: Checkpoint,
+    config: TrainingConfig,
+    seed: int,
+    mixed: Mixture,
+    held: Protection | ConfiguredProtection | None,
 ) -> dict[str, Any]:
+    protection = identity_of(held) if isinstance(held, Protection) else held and held.identity()
     return {
         "start": checkpoint.sha256(),
         "seed": seed,
         "config": config.model_dump(mode="json"),
         "mixture": mixed.sha256,
         "processes": PartialState().num_processes,
-        "protection": held,
+        "protection": protection,
     }
 
 
@@ -264,6 +275,17 @@ def _trainer(
         raise ConfigError(f"training cannot be set up: {' '.join(str(error).split())[:300]}") from error
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _add_callbacks(
+    trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, protection: Protection | None, watch: Watch | None
+) -> None:
+    """The projection and the watch, which sees what is projected, before a checkpoint is loaded to resume from."""
+    model: Any = trainer.model
+    if protection:
+        trainer.add_callback(ProtectedTraining(model, protection))
+    if watch:
+        trainer.add_callback(Watching(watch, model, tokenizer))
 
 
 def _write(folder: Path, out: Path, checkpoint: Checkpoint, config: TrainingConfig, record: TrainingRecord) -> None:
