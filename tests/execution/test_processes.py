@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from threading import Timer
 from typing import NamedTuple
 
 import psutil
@@ -19,7 +18,6 @@ import torch
 from rich.progress import Progress
 
 from safespan import progress
-from safespan.errors import ConfigError
 from safespan.execution import capacity, execution
 from safespan.execution.capacity import free_memory, room_for_workers
 from safespan.execution.processes import Processes
@@ -84,7 +82,9 @@ def where():
 
 def test_a_single_job_and_a_single_worker_need_no_process(tmp_path):
     engine = Processes(ExecutionConfig(workers=2, cpus_per_worker=3), lambda: 0)
-    assert results(engine, where) == [(os.getpid(), 3)]  # the threads of a process: as many jobs are left, the same bits
+    assert results(engine, where) == [
+        (os.getpid(), 3)
+    ]  # the threads of a process: as many jobs are left, the same bits
     alone = Processes(ExecutionConfig(workers=1, cpus_per_worker=3), lambda: 0)
     assert results(alone, where, where) == [(os.getpid(), torch.get_num_threads())] * 2
 

@@ -20,8 +20,8 @@ from safespan.errors import SafespanError
 from safespan.execution.jobs import HostedWorker
 from safespan.progress import Relay, show_by
 
-GRACE = 5.0
-"""Seconds that a process has to end after SIGTERM."""
+GRACE = 10.0
+"""Seconds that a process has to clean up and end after SIGTERM."""
 
 
 def main(descriptor: int) -> None:
