@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
+from safetensors.torch import load_file
 
 from faults.study import write_study
 from safespan.errors import DataError

@@ -73,8 +73,8 @@ class Workforce(Protocol[Process]):
     def dismiss(self, process: Process, /) -> None:
         """Close its worker, which gets no more jobs."""
 
-    def kill(self, process: Process, /) -> None:
-        """End it, whatever it does."""
+    def kill(self, processes: Sequence[Process], /) -> None:
+        """End them, whatever they do."""
 
 
 def divide(
@@ -116,8 +116,7 @@ def divide(
             begin(process, job)
             yield job, result
     finally:
-        for process in running:
-            among.kill(process)
+        among.kill(list(running))
 
 
 def next_job(waiting: list[Job], last: Job | None, running: Sequence[Job], group: Callable[[Job], Hashable]) -> Job:

@@ -2,9 +2,8 @@
 
 import logging
 import os
-import pickle
 import signal
-import subprocess
+import subprocess  # nosec B404
 import sys
 import time
 import warnings
@@ -18,6 +17,8 @@ from typing import Any
 from safespan.execution.capacity import room_for_workers
 from safespan.execution.jobs import WorkerDied, divide
 from safespan.execution.local import Job, Local, Worker
+from safespan.execution.messages import pack, unpack
+from safespan.execution.messages import pack, unpack
 from safespan.execution.worker_process import GRACE
 from safespan.linalg.device import threads
 from safespan.linalg.parallel import parallel_map
@@ -62,7 +63,7 @@ class Processes:
                 done = list(Local().run_jobs(make, jobs, group))
             yield from done
         else:
-            host = pickle.dumps(("host", make, cores, os.getcwd()))
+            host = pack("host", make, cores, os.getcwd())
             yield from divide(jobs, _Hosts(self._processes, host, cores), self.workers, group)
 
     def close(self) -> None:
@@ -116,8 +117,8 @@ class _Hosts:
             process.answer()
             process.hosts = False
 
-    def kill(self, process: "_Process") -> None:
-        _end([process])
+    def kill(self, processes: "Sequence[_Process]") -> None:
+        _end(processes)
 
 
 class _Process:
@@ -135,8 +136,8 @@ class _Process:
             descriptor = theirs.fileno()
             # Not by `multiprocessing`, whose processes import the main module: a script would run its study once more.
             main = f"from safespan.execution.worker_process import main; main({descriptor})"
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {main}"],
+            self.process = subprocess.Popen(  # nosec B603
+                [sys.executable, "-c", f"import sys; sys.path[:] = {list(map(str, sys.path))}; {main}"],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[descriptor],
                 env={**os.environ, **dict.fromkeys(_THREADS, str(cores))},
@@ -156,12 +157,12 @@ class _Process:
     def ask(self, request: str, *job: Any) -> None:
         """Have it do a job, or close its worker."""
         self._job = JobTask(*(one.name for one in job))
-        self.send(pickle.dumps((request, *job)))
+        self.send(pack(request, *job))
 
     def has_answered(self) -> bool:
         """Wait for one message; pass on what it tells of the work, unless it is the answer."""
         try:
-            kind, *content = pickle.loads(self.connection.recv_bytes())
+            kind, content = unpack(self.connection.recv_bytes())
         except (EOFError, OSError):
             kind, content = "failed", [WorkerDied(self._how_it_ended())]
         if kind in ("done", "failed"):

@@ -128,10 +128,11 @@ class _Actors:
     def dismiss(self, actor: Any) -> None:
         with suppress(self._ray.exceptions.RayActorError):  # it may be dead already
             self._result(actor.close.remote())
-        self.kill(actor)
+        self.kill([actor])
 
-    def kill(self, actor: Any) -> None:
-        self._ray.kill(actor)
+    def kill(self, actors: Sequence[Any]) -> None:
+        for actor in actors:
+            self._ray.kill(actor)
 
 
 def _single_threaded(work: Callable[[Item], Result], item: Item, folder: str) -> Result:

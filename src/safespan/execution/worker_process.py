@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import Any
 
 from safespan.errors import SafespanError
 from safespan.execution.jobs import HostedWorker
+from safespan.execution.messages import pack, unpack
 from safespan.progress import Relay, show_by
 
 GRACE = 10.0
@@ -25,7 +25,7 @@ GRACE = 10.0
 
 
 def main(descriptor: int) -> None:
-    """Do what the parent asks for until it ends this process, or has ended itself.
+    """Do what the parent asks for, until it ends this process or has itself ended.
 
     Args:
         descriptor: of this end of the connection.
@@ -39,20 +39,16 @@ def main(descriptor: int) -> None:
     hosted: HostedWorker | None = None
     while True:
         try:
-            request, *content = pickle.loads(asked.get())
-            result = None
+            request, content = unpack(asked.get())
             if request == "host":
                 hosted = HostedWorker(*content)
                 continue
-            assert hosted is not None
-            if request == "run":
-                result = hosted.run(*content)
-            else:
-                hosted.close()
-                hosted = None
-            answer = pickle.dumps(("done", result))
+            result = getattr(hosted, request)(*content)
+            if request == "close":
+                hosted = None  # so that the next worker finds its memory free
+            answer = pack("done", result)
         except Exception as error:
-            answer = pickle.dumps(("failed", _sendable(error)))
+            answer = pack("failed", _sendable(error))
         parent.send_bytes(answer)
 
 
@@ -83,10 +79,10 @@ class _Parent:
 
     def send(self, kind: str, *content: Any) -> None:
         """Tell the parent."""
-        self.send_bytes(pickle.dumps((kind, *content)))
+        self.send_bytes(pack(kind, *content))
 
     def send_bytes(self, message: bytes) -> None:
-        """Tell the parent what is pickled already; it may be gone."""
+        """Tell the parent, unless it is gone."""
         with self._lock:
             if not self._left:
                 try:
@@ -128,6 +124,9 @@ class _Stream(TextIOBase):
     def writable(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        return {"stdout": 1, "stderr": 2}[self._name]
+
     def write(self, text: str) -> int:
         self._parent.send("print", self._name, text)
         return len(text)
@@ -138,7 +137,7 @@ def _sendable(error: Exception) -> Exception:
     if not isinstance(error, SafespanError):
         error.add_note(f"In a worker process:\n{traceback.format_exc()}")
     try:
-        pickle.loads(pickle.dumps(error))
+        unpack(pack("failed", error))
     except Exception:
         kind = SafespanError if isinstance(error, SafespanError) else RuntimeError
         other = kind(str(error) or type(error).__name__)
