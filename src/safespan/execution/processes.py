@@ -18,7 +18,6 @@ from safespan.execution.capacity import room_for_workers
 from safespan.execution.jobs import WorkerDied, divide
 from safespan.execution.local import Job, Local, Worker
 from safespan.execution.messages import pack, unpack
-from safespan.execution.messages import pack, unpack
 from safespan.execution.worker_process import GRACE
 from safespan.linalg.device import threads
 from safespan.linalg.parallel import parallel_map
