@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Studies run in this process unless a test sets execution.workers: to start others takes longer than a tiny study.
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"
 
 import pytest
 import torch

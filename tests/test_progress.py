@@ -54,6 +54,52 @@ def test_tasks_are_nested_and_what_is_left_open_ends_with_the_outer():
         progress._display.reset(token)
 
 
+def test_jobs_of_other_processes_are_shown_side_by_side_by_the_task_that_each_ticked_last():
+    display = progress.Display(Progress(auto_refresh=False), print)
+    token = progress._display.set(display)
+
+    def shown_tasks():
+        return [(task.description, task.completed, task.total) for task in display.progress.tasks]
+
+    try:
+        with progress_task("models"):
+            useful, harmful = progress.JobTask("useful"), progress.JobTask("harmful")
+            useful.tick("rows", 5, 5)
+            harmful.tick("steps", 1, 9)
+            useful.tick("steps", 2, 9)
+            useful.tick("steps", 3, 9)
+            assert shown_tasks() == [("models", 0, None), ("harmful: steps", 1, 9), ("useful: steps", 3, 9)]
+            harmful.close()
+            harmful.close()
+            assert shown_tasks() == [("models", 0, None), ("useful: steps", 3, 9)]
+        assert shown_tasks() == []
+        useful.close()
+    finally:
+        progress._display.reset(token)
+
+
+def test_a_process_without_a_display_tells_of_the_task_that_is_ticked_but_not_too_often(monkeypatch):
+    told, now = [], [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    relay = progress.Relay(lambda *ticked: told.append(ticked), told.append)
+    token = progress._display.set(relay)
+    try:
+        with progress_task("points") as points:
+            with progress_task("prompts") as prompts:
+                prompts(1, 8)
+                prompts(2, 8)
+                now[0] += 1
+                prompts(3, 8)
+            now[0] += 1
+            points(1, 2)
+            note("a line")
+            now[0] += 1
+        points(2, 2)
+    finally:
+        progress._display.reset(token)
+    assert told == [("prompts", 1, 8), ("prompts", 3, 8), ("points", 1, 2), "a line"]
+
+
 def test_elsewhere_than_on_a_terminal_each_stage_is_a_line_and_long_ones_give_signs_of_life(monkeypatch):
     beat = Event()
 

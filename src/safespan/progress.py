@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -25,6 +25,9 @@ HEARTBEAT = 30.0
 
 _BRIEF = 0.7
 """Seconds that a task has to last before it is shown: shorter ones would flicker."""
+
+_PAUSE = 0.2
+"""Seconds between two ticks of another process."""
 
 
 class Display:
@@ -53,6 +56,36 @@ class Display:
             self.progress.remove_task(other)
 
 
+class Relay(Display):
+    """The display of a process that has none of its own: what is counted and noted is told to another process.
+
+    Args:
+        tick: told (name of the task, done, total), now and then.
+        print_line: told a line that stays.
+    """
+
+    def __init__(self, tick: Callable[[str, int, int], None], print_line: Callable[[str], None]) -> None:
+        self.print_line, self._tell = print_line, tick
+        self._names: list[str] = []
+        self._told = 0.0
+
+    def open(self, name: str) -> "TaskID":
+        """A task inside those that are open."""
+        self._names.append(name)
+        return cast("TaskID", len(self._names) - 1)
+
+    def tick(self, task: "TaskID", done: int, total: int) -> None:
+        """Tell how much is done, unless that was told just now."""
+        now = time.monotonic()
+        if task < len(self._names) and now - self._told >= _PAUSE:
+            self._told = now
+            self._tell(self._names[task], done, total)
+
+    def close(self, task: "TaskID") -> None:
+        """Close a task, and those inside it that were left open."""
+        del self._names[task:]
+
+
 _display: ContextVar[Display | None] = ContextVar("display", default=None)
 
 
@@ -68,6 +101,32 @@ def progress_task(name: str) -> Iterator[Tick]:
         yield lambda done, total: display.tick(task, done, total)
     finally:
         display.close(task)
+
+
+class JobTask:
+    """What the display shows of a job that another process does: the task that it ticked last.
+
+    Args:
+        job: its name.
+    """
+
+    def __init__(self, job: str = "") -> None:
+        self._job, self._display = job, _display.get()
+        self._name, self._task = "", cast("TaskID", -1)
+
+    def tick(self, name: str, done: int, total: int) -> None:
+        """So much of one task of the job is done."""
+        if self._display is None:
+            return
+        if name != self._name:
+            self.close()
+            self._name, self._task = name, self._display.open(f"{self._job}: {name}")
+        self._display.tick(self._task, done, total)
+
+    def close(self) -> None:
+        """Show nothing of it; tasks of other jobs stay."""
+        if self._display is not None and self._task in self._display.progress.task_ids:
+            self._display.progress.remove_task(self._task)
 
 
 def track(name: str, items: Iterable[Item], total: int) -> Iterator[Item]:
@@ -97,6 +156,11 @@ def note(line: str) -> None:
 def is_main_process() -> bool:
     """Whether this process is the one that talks to the user: of those that `accelerate launch` starts, the first."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def show_by(display: Display) -> None:
+    """Show by this display all that is counted from now on."""
+    _display.set(display)
 
 
 @contextmanager

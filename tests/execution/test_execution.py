@@ -1,6 +1,7 @@
 import os
 import signal
 import socket
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,10 @@ import pytest
 
 from safespan.errors import ConfigError, DataError, SafespanError
 from safespan.execution import execution
+from safespan.execution.jobs import next_job
 from safespan.execution.local import Local
-from safespan.execution.ray import OnRay, _next
+from safespan.execution.processes import Processes
+from safespan.execution.ray import OnRay
 from safespan.settings.execution import ExecutionConfig
 
 
@@ -58,6 +61,19 @@ def ray():
         ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def processes():
+    """Started once: it takes seconds."""
+    with closing(Processes(ExecutionConfig(workers=2), lambda: 0)) as engine:
+        yield engine
+
+
+@pytest.fixture(params=["ray", "processes"])
+def engine(request):
+    """Two workers in processes of their own."""
+    return request.getfixturevalue(request.param)
+
+
 def squared(item: int) -> int:
     return item**2
 
@@ -81,40 +97,43 @@ def test_local_takes_jobs_in_order_with_one_worker(tmp_path):
 
 def test_a_worker_stays_with_its_group_and_begins_where_nobody_is():
     waiting = list(JOBS)
-    assert _next(waiting, None, [], group) == Job("a", 0)
-    assert _next(waiting, None, [Job("a", 0)], group) == Job("b", 0)
-    assert _next(waiting, Job("b", 0), [Job("a", 0)], group) == Job("b", 1)
+    assert next_job(waiting, None, [], group) == Job("a", 0)
+    assert next_job(waiting, None, [Job("a", 0)], group) == Job("b", 0)
+    assert next_job(waiting, Job("b", 0), [Job("a", 0)], group) == Job("b", 1)
     rest = [Job("a", 2), Job("c", 0)]
-    assert _next(rest, Job("b", 2), [Job("a", 1)], group) == Job("c", 0)
-    assert _next(rest, Job("c", 0), [Job("a", 1)], group) == Job("a", 2)
+    assert next_job(rest, Job("b", 2), [Job("a", 1)], group) == Job("c", 0)
+    assert next_job(rest, Job("c", 0), [Job("a", 1)], group) == Job("a", 2)
 
 
-def test_ray_gives_the_same_results_and_every_worker_is_closed(ray, tmp_path):
-    results = served(ray, tmp_path)
+def test_two_processes_give_the_same_results_and_every_worker_is_closed(engine, tmp_path):
+    results = served(engine, tmp_path)
     assert {job: doubled for job, (doubled, _) in results.items()} == {job: 2 * job.number for job in JOBS}
     assert len(list(tmp_path.glob("closed*"))) == 2
-    assert list(ray.map(squared, range(20))) == [item**2 for item in range(20)]
+    assert list(engine.map(squared, range(20))) == [item**2 for item in range(20)]
+    assert served(engine, tmp_path, []) == {}
 
 
-def test_a_killed_worker_costs_its_job_only(ray, tmp_path):
+def test_a_killed_worker_costs_its_job_only(engine, tmp_path):
     for name in ("a1", "b0"):
         (tmp_path / name).write_text("once")
-    results = served(ray, tmp_path)
+    results = served(engine, tmp_path)
     assert {job: doubled for job, (doubled, _) in results.items()} == {job: 2 * job.number for job in JOBS}
 
 
-def test_a_job_that_kills_every_worker_is_named(ray, tmp_path):
+def test_a_job_that_kills_every_worker_is_named(engine, tmp_path):
     (tmp_path / "a2").write_text("always")
-    with pytest.raises(SafespanError, match="a2 ended its worker 3 times"):
-        served(ray, tmp_path)
+    with pytest.raises(SafespanError, match="^a2 ended its worker 3 times"):
+        served(engine, tmp_path)
 
 
-def test_errors_arrive_as_they_were_raised(ray, tmp_path):
+def test_errors_arrive_as_they_were_raised(engine, tmp_path):
     with pytest.raises(DataError, match="^no such number$"):
-        served(ray, tmp_path, [Job("a", 99)])
+        served(engine, tmp_path, [Job("a", 1), Job("a", 99)])
 
+
+def test_an_error_of_an_item_arrives_as_it_was_raised(engine):
     with pytest.raises(DataError, match="^not this one$"):
-        list(ray.map(refuse, [1]))
+        list(engine.map(refuse, [1]))
 
 
 def test_more_than_the_cluster_has(ray):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # trials are forks that have imported everything; their processes would not have
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from made import RELIABILITY, put_into

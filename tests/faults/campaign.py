@@ -181,7 +181,9 @@ def worker_killed(bench: Bench, seed: int) -> Trial:
             _sleep(draw.uniform(0.2, 3), child)
             with suppress(psutil.Error):
                 below = psutil.Process(child).children(recursive=True)
-                if workers := [process for process in below if process.name().startswith("ray::_")]:
+                if workers := [
+                    process for process in below if process.name().startswith(("ray::HostedWorker", "ray::_single"))
+                ]:
                     victim = draw.choice(workers)
                     dead.append(victim.name())
                     victim.kill()

@@ -280,7 +280,9 @@ def kill_a_worker(points, killed, over):
     """Kill one of Ray's workers as soon as a point stands, unless the run is over."""
     while not over.wait(0.1):
         if list(points.glob("*.json")):
-            workers = [child for child in psutil.Process().children(recursive=True) if "ray::_Actor" in child.name()]
+            workers = [
+                child for child in psutil.Process().children(recursive=True) if "ray::HostedWorker" in child.name()
+            ]
             if workers:
                 workers[0].kill()
                 killed.append(workers[0].pid)

@@ -7,18 +7,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from safespan.errors import ConfigError, SafespanError, first_line
+from safespan.execution.jobs import MOST_DEATHS, HostedWorker, WorkerDied, divide
 from safespan.execution.local import Item, Job, Result, Worker
 from safespan.linalg.device import threads
 from safespan.settings.execution import ExecutionConfig
-
-_MOST_DEATHS = 3
-"""Deaths of workers on one job, after which the job is an error."""
 
 
 class OnRay:
@@ -50,7 +47,7 @@ class OnRay:
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """One task per item, of one thread; twice as many are submitted as can run, so that no CPU is idle."""
         resources = {**self._resources, "num_cpus": 1}
-        task = self._ray.remote(max_retries=_MOST_DEATHS, **resources)(_single_threaded)
+        task = self._ray.remote(max_retries=MOST_DEATHS, **resources)(_single_threaded)
         sent, folder = self._ray.put(work), os.getcwd()
         waiting = iter(items)
         begun = deque(task.remote(sent, item, folder) for item in islice(waiting, 2 * self._fitting(cpus=1)))
@@ -62,46 +59,18 @@ class OnRay:
         self, make: Callable[[], Worker], jobs: Sequence[Job], group: Callable[[Job], Hashable]
     ) -> Iterator[tuple[Job, Any]]:
         """One actor per worker. When one dies, a new one begins with its job."""
-        actor = self._ray.remote(max_restarts=0, **self._resources)(_Actor)
-        sent, folder = self._ray.put(make), os.getcwd()
-        waiting, deaths = list(jobs), dict.fromkeys(jobs, 0)
-        running: dict[Any, tuple[Any, Job]] = {}
+        actor = self._ray.remote(max_restarts=0, **self._resources)(HostedWorker)
+        arguments = self._ray.put(make), self._config.cpus_per_worker, os.getcwd()
+        actors = _Actors(self._ray, self._result, lambda: actor.remote(*arguments))
+        yield from divide(jobs, actors, self.workers if jobs else 0, group)
 
-        def begin(worker: Any, last: Job | None) -> None:
-            if waiting:
-                job = _next(waiting, last, [job for _, job in running.values()], group)
-                running[worker.run.remote(job)] = (worker, job)
-            else:
-                with suppress(self._ray.exceptions.RayActorError):  # it may be dead already
-                    self._result(worker.close.remote())
-                self._ray.kill(worker)
+    @property
+    def workers(self) -> int:
+        """As the settings say, or all that fit the cluster."""
+        return self._config.workers or self._fitting(self._config.cpus_per_worker)
 
-        def new() -> Any:
-            return actor.remote(sent, self._config.cpus_per_worker, folder)
-
-        try:
-            workers = self._config.workers or self._fitting(self._config.cpus_per_worker)
-            for _ in range(min(workers, len(jobs))):
-                begin(new(), None)
-            while running:
-                [done], _ = self._ray.wait(list(running), num_returns=1)
-                worker, job = running.pop(done)
-                try:
-                    result = self._result(done)
-                except self._ray.exceptions.RayActorError as error:
-                    deaths[job] += 1
-                    if deaths[job] == _MOST_DEATHS:
-                        raise SafespanError(
-                            f"{job.name} ended its worker {_MOST_DEATHS} times ({first_line(error)})"
-                        ) from None
-                    waiting.insert(0, job)
-                    begin(new(), job)
-                    continue
-                begin(worker, job)
-                yield job, result
-        finally:
-            for worker, _ in running.values():
-                self._ray.kill(worker)
+    def close(self) -> None:
+        """Leave the cluster as it is; one that was started here ends with this process."""
 
     def _fitting(self, cpus: int) -> int:
         """Number of processes with these CPUs, and the GPUs of a worker, that fit the cluster."""
@@ -129,40 +98,47 @@ class OnRay:
             raise SafespanError(f"Ray could not do it: {first_line(error)}") from None
 
 
-class _Actor:
-    """A worker in a process of Ray."""
+class _Actors:
+    """Actors with workers of one kind.
 
-    def __init__(self, make: Callable[[], Worker], cores: int, folder: str) -> None:
-        os.chdir(folder)
-        self._threads = threads(cores)
-        self._threads.__enter__()
-        self._make = make
+    Args:
+        ray: the module.
+        result: what `ray.get` gives, with errors as they were raised.
+        start: begins one more.
+    """
 
-    @cached_property
-    def _worker(self) -> Worker:
-        """Made with the first job, so that errors are those of the job."""
-        return self._make()
+    def __init__(self, ray: Any, result: Callable[[Any], Any], start: Callable[[], Any]) -> None:
+        self._ray, self._result, self.start = ray, result, start
+        self._running: dict[Any, Any] = {}
+        self._done: Any = None
 
-    def run(self, job: Any) -> Any:
-        return self._worker(job)
+    def begin(self, actor: Any, job: Any) -> None:
+        self._running[actor.run.remote(job)] = actor
 
-    def close(self) -> None:
-        self._worker.close()
+    def wait(self) -> Any:
+        [self._done], _ = self._ray.wait(list(self._running), num_returns=1)
+        return self._running.pop(self._done)
+
+    def result(self, actor: Any) -> Any:
+        try:
+            return self._result(self._done)
+        except self._ray.exceptions.RayActorError as error:
+            raise WorkerDied(first_line(error)) from None
+
+    def dismiss(self, actor: Any) -> None:
+        with suppress(self._ray.exceptions.RayActorError):  # it may be dead already
+            self._result(actor.close.remote())
+        self.kill([actor])
+
+    def kill(self, actors: Sequence[Any]) -> None:
+        for actor in actors:
+            self._ray.kill(actor)
 
 
 def _single_threaded(work: Callable[[Item], Result], item: Item, folder: str) -> Result:
     os.chdir(folder)
     with threads(1):
         return work(item)
-
-
-def _next(waiting: list[Job], last: Job | None, running: Sequence[Job], group: Callable[[Job], Hashable]) -> Job:
-    """Take a job of the group of the worker's last job, else of a group that no other worker runs."""
-    last_group = None if last is None else group(last)
-    running_groups = {group(job) for job in running}
-    job = min(waiting, key=lambda job: (group(job) != last_group, group(job) in running_groups))
-    waiting.remove(job)
-    return job
 
 
 def _join(ray: Any, address: str | None) -> None:

@@ -1,5 +1,6 @@
 """A study in its run folder, and what its stages share."""
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +95,11 @@ class Study:
     @cached_property
     def execution(self) -> Execution:
         """Where work runs."""
-        return execution(self.config.execution)
+        return execution(self.config.execution, self._model_bytes)
+
+    def _model_bytes(self) -> int:
+        """Bytes of the aligned model's weights in float32."""
+        return sum(4 * math.prod(shape) for shape in self.checkpoint("aligned").shapes.values())
 
     @cached_property
     def decompose(self) -> Decompose:

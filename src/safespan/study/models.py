@@ -1,8 +1,13 @@
 """The data that a study makes for itself, and the models that it trains."""
 
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 from safespan.errors import ConfigError
 from safespan.files.scratch import scratch_folder
 from safespan.settings.study import ORGANISM
+from safespan.settings.training import TrainingConfig
 from safespan.study.context import Study
 from safespan.study.protected import with_sources
 
@@ -16,20 +21,57 @@ def make_data(study: Study) -> None:
         (write_data if study.config.data == "organism" else write_english)(study.run.data, study.config.seed)
 
 
-def train_model(study: Study, role: str, again: bool = False) -> None:
-    """Train the model of one role from its start; `again`: a second time, with the next seed."""
-    from safespan.activations import capture_for_hypotheses
-    from safespan.organism.family import plant
-    from safespan.training.sft import fine_tune
+@dataclass(frozen=True, eq=False)
+class TrainingJob:
+    """A training of one model from another, for any process.
 
-    source, out, seed = study.resolved.models[role], study.trained_folder(role, again), study.config.seed
+    Attributes:
+        name: in messages.
+        start: name of the model to start from.
+        out: the folder to make.
+    """
+
+    name: str
+    start: str
+    out: Path
+    config: TrainingConfig
+    seed: int
+
+
+class Trainer:
+    """Trains models."""
+
+    def __call__(self, job: TrainingJob) -> float:
+        """Train a model; the seconds that it took."""
+        from safespan.activations import capture_for_hypotheses
+        from safespan.training.sft import fine_tune
+
+        begun = time.perf_counter()
+        fine_tune(job.start, job.out, job.config, job.seed, capture=capture_for_hypotheses)
+        return time.perf_counter() - begun
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def training_job(study: Study, role: str, again: bool = False) -> TrainingJob:
+    """The training of the model of one role; `again`: a second time, with the next seed."""
+    source, name = study.resolved.models[role], f"model {role} again" if again else f"model {role}"
     if source.start is None or source.train is None:
         raise ConfigError(f"models.{role} has no start to train from")
-    train = with_sources(study, source.train)
-    if source.start != ORGANISM:
-        fine_tune(study.model_name(source.start), out, train, seed + again, capture=capture_for_hypotheses)
+    start = source.start if source.start == ORGANISM else study.model_name(source.start)
+    config = with_sources(study, source.train)
+    return TrainingJob(name, start, study.trained_folder(role, again), config, study.config.seed + again)
+
+
+def train_model(study: Study, job: TrainingJob) -> None:
+    """Train a model in this process."""
+    from safespan.organism.family import plant
+
+    if job.start != ORGANISM:
+        Trainer()(job)
         return
     with scratch_folder(study.run.root, "start") as scratch:
         start = scratch / ORGANISM
-        plant(start, seed)
-        fine_tune(start, out, train, seed + again, capture=capture_for_hypotheses)
+        plant(start, study.config.seed)
+        Trainer()(replace(job, start=str(start)))

@@ -15,6 +15,9 @@ _log = logging.getLogger(__name__)
 _PARTS = ("config", "versions", "hardware", "inputs", "prompts", "tables")
 """Parts of a manifest that a study is run again from, or compared with."""
 
+_WORKERS = ("workers", "threads_per_worker")
+"""Parts of the hardware that are known when a study has run."""
+
 
 def rerun(manifest: Path, out: Path, command: str = "safespan rerun") -> Path:
     """Run the study of a manifest again, and warn of whatever is not as it was then.
@@ -47,9 +50,12 @@ def rerun(manifest: Path, out: Path, command: str = "safespan rerun") -> Path:
     files = input_hashes(config.evaluation)  # not those that a run makes for itself, which name its folder
     _warn(differences("inputs", {name: before.inputs.get(name) for name in files}, files))
     _warn(differences("versions", before.versions, versions()))
-    _warn(differences("hardware", before.hardware, present))
+    machine = {name: value for name, value in before.hardware.items() if name not in _WORKERS}
+    _warn(differences("hardware", machine, present))
     report = run_study(config, out, command)
     after = RunFolder(out).read_manifest()
+    workers = ({name: found.hardware.get(name) for name in _WORKERS} for found in (before, after))
+    _warn(differences("hardware", *workers))
     models = ({role: found.inputs.get(role) for role in config.models} for found in (before, after))
     _warn(differences("inputs", *models))
     _warn(differences("prompts", _hashes(before), _hashes(after)))

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from safespan.settings import StudyConfig
 from safespan.study.context import Study
 from safespan.study.needs import check_needs
 from safespan.study.stage_log import StageLog
-from safespan.study.stages import stages
+from safespan.study.stages import batches, stages
 
 _RECORDED = ("safespan", "torch", "transformers", "trl", "lm-eval", "datasets", "polars", "altair", "numpy")
 
@@ -47,12 +48,18 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
     check_needs(config)
     study = Study(config, out)
     _check_judge(study)
-    _ = study.execution, study.decompose  # a cluster that does not answer is reported before hours of training
-    with explain_disk_full(out), exclusive_lock(out), threads(config.threads or torch.get_num_threads()):
+    # A cluster that does not answer is reported before hours of training.
+    execution, _ = study.execution, study.decompose
+    own_threads = threads(config.threads or torch.get_num_threads())
+    with explain_disk_full(out), exclusive_lock(out), own_threads, closing(execution):
         every = stages(study)
         log = StageLog(study.run, [stage.name for stage in every])
-        for stage in every:
-            log.do(stage)
+        for batch in batches(every):
+            if len(batch) > 1 and execution.workers > 1:
+                log.do_side_by_side(batch, execution)
+            else:
+                for stage in batch:
+                    log.do(stage)
         manifest_of(study, log, command).write(study.run.manifest)
         with step("report"):
             return write_report(study.run)
@@ -76,7 +83,7 @@ def manifest_of(study: Study, log: StageLog, command: str) -> Manifest:
         config=study.config.model_dump(mode="json"),
         seed=study.config.seed,
         versions=versions(),
-        hardware=hardware(),
+        hardware={**hardware(), **workers(study)},
         stages=log.records,
         inputs=study.evaluation_inputs(),
         tables=log.tables(),
@@ -101,6 +108,13 @@ def hardware() -> dict[str, str | int | float | None]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def workers(study: Study) -> dict[str, int]:
+    """How many jobs of a study run at a time, and the threads of each."""
+    number, config = study.execution.workers, study.config.execution
+    here = number == 1 and config.engine == "local"
+    return {"workers": number, "threads_per_worker": torch.get_num_threads() if here else config.cpus_per_worker}
 
 
 def _read(path: Path) -> Any:

@@ -7,11 +7,13 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter
 
 from safespan.errors import ConfigError, first_line
+from safespan.execution.local import Execution
 from safespan.files.atomic import write_json
 from safespan.files.content import content_hash
-from safespan.progress import note, step
+from safespan.progress import note, progress_task, step
 from safespan.results import TABLES, RunFolder, header_of, schema_of
 from safespan.results.manifest import StageRecord
+from safespan.study.models import Trainer
 from safespan.study.stages import Stage
 
 
@@ -44,34 +46,64 @@ class StageLog:
             except (ValueError, RecursionError) as error:
                 reason = first_line(error)
                 raise ConfigError(f"{self._file} is broken ({reason}): remove it to redo the run's stages") from None
-        self.records: list[StageRecord] = []
+        self._records: dict[str, StageRecord] = {}
+
+    @property
+    def records(self) -> list[StageRecord]:
+        """What was done, and what stood from before, in the order of the stages."""
+        return [self._records[name] for name in self._names if name in self._records]
 
     def do(self, stage: Stage) -> None:
         """Do a stage unless it was done before with the same key and its outputs are what was written then."""
-        key, label = stage.key(), f"{self._names.index(stage.name) + 1}/{len(self._names)} {stage.name}"
-        if stage.prepare:
-            stage.prepare(key)
-        known = self._known.get(stage.name)
-        if known and known.key == key and all(map(is_current, stage.outputs)):
-            changed = self._changed(known)
-            if not changed:
-                self.records.append(StageRecord(name=stage.name, seconds=known.seconds, reused=True))
-                note(f"{label}: done before")
-                return
-            note(f"{label}: {changed[0]} is not what was written; done again")
+        key = self._key_unless_done(stage)
+        if key is None:
+            return
         start = time.perf_counter()
-        with step(label):
+        with step(self._label(stage)):
             stage.work(key)
-        seconds = round(time.perf_counter() - start, 2)
-        self.records.append(StageRecord(name=stage.name, seconds=seconds, reused=False))
-        self._known[stage.name] = _Done(key=key, seconds=seconds, outputs=self._hashes(stage.outputs))
-        write_json(self._file, _KNOWN.dump_python(self._known))
+        self._finish(stage, key, time.perf_counter() - start)
+
+    def do_side_by_side(self, stages: Sequence[Stage], execution: Execution) -> None:
+        """The same for stages that have jobs, in worker processes; each is finished as soon as its job is done."""
+        keys = {stage.name: key for stage in stages if (key := self._key_unless_done(stage)) is not None}
+        stage_of = {stage.job: stage for stage in stages if stage.job and stage.name in keys}
+        with progress_task("models") as tick:
+            done = execution.run_jobs(Trainer, list(stage_of), lambda job: job.name)
+            for number, (job, seconds) in enumerate(done, 1):
+                stage = stage_of[job]
+                self._finish(stage, keys[stage.name], seconds)
+                note(f"{self._label(stage)}: {seconds:.1f} s")
+                tick(number, len(stage_of))
 
     def tables(self) -> dict[str, str | None]:
         """Table -> SHA-256 of its file, so that a study that is run again can be compared."""
         outputs = [self._known[name].outputs for name in self._names if name in self._known]
         written = {Path(file): digest for files in outputs for file, digest in files.items()}
         return {file.stem: digest for file, digest in written.items() if file.suffix == ".csv"}
+
+    def _label(self, stage: Stage) -> str:
+        return f"{self._names.index(stage.name) + 1}/{len(self._names)} {stage.name}"
+
+    def _key_unless_done(self, stage: Stage) -> str | None:
+        """The key of a stage that has to be done; of one that stands it is noted so."""
+        key, label = stage.key(), self._label(stage)
+        if stage.prepare:
+            stage.prepare(key)
+        known = self._known.get(stage.name)
+        if known and known.key == key and all(map(is_current, stage.outputs)):
+            changed = self._changed(known)
+            if not changed:
+                self._records[stage.name] = StageRecord(name=stage.name, seconds=known.seconds, reused=True)
+                note(f"{label}: done before")
+                return None
+            note(f"{label}: {changed[0]} is not what was written; done again")
+        return key
+
+    def _finish(self, stage: Stage, key: str, seconds: float) -> None:
+        seconds = round(seconds, 2)
+        self._records[stage.name] = StageRecord(name=stage.name, seconds=seconds, reused=False)
+        self._known[stage.name] = _Done(key=key, seconds=seconds, outputs=self._hashes(stage.outputs))
+        write_json(self._file, _KNOWN.dump_python(self._known))
 
     def _hashes(self, outputs: Sequence[Path]) -> dict[str, str | None]:
         """File -> SHA-256, of outputs and all files in those that are folders."""

@@ -1,6 +1,6 @@
 """The stages of a study: one list, from which its names, its plan, its run and its manifest come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Stage:
         work: does it, under its key.
         summary: what a dry run says of it beside its name.
         prepare: what is done under the key before it is known whether the stage has to be done.
+        job: the work, where it needs nothing of the stages beside it that have jobs too: a fine-tuning of aligned.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Stage:
     work: Callable[[str], None]
     summary: str = ""
     prepare: Callable[[str], None] | None = None
+    job: models.TrainingJob | None = None
 
 
 def stages(study: Study) -> list[Stage]:
@@ -61,6 +63,7 @@ def stages(study: Study) -> list[Stage]:
             summary=str(config.data),
         ),
         *(_model_stage(study, role) for role in config.models),
+        *([_model_stage(study, ceiling, again=True)] if ceiling else []),
         Stage(
             "outcomes",
             when=True,
@@ -79,7 +82,6 @@ def stages(study: Study) -> list[Stage]:
             summary=f"{summaries.grid_points(config)} points, each answers the same",
             prepare=lambda key: ask_judge_again(study, "projection", key, run.table("projection")),
         ),
-        *([_model_stage(study, ceiling, again=True)] if ceiling else []),
         Stage(
             "update overlap",
             when=config.overlap is not None,
@@ -96,6 +98,17 @@ def stages(study: Study) -> list[Stage]:
     return [stage for stage in every if stage.when]
 
 
+def batches(every: Iterable[Stage]) -> list[list[Stage]]:
+    """The stages in their order; consecutive ones that have jobs, which need not wait for one another, together."""
+    found: list[list[Stage]] = []
+    for stage in every:
+        if stage.job and found and found[-1][-1].job:
+            found[-1].append(stage)
+        else:
+            found.append([stage])
+    return found
+
+
 def _model_stage(study: Study, role: str, again: bool = False) -> Stage:
     source, config = study.resolved.models[role], study.config
 
@@ -109,8 +122,9 @@ def _model_stage(study: Study, role: str, again: bool = False) -> Stage:
         when=source.model is None,
         key=key,
         outputs=(study.trained_folder(role, again),),
-        work=lambda key: models.train_model(study, role, again),
+        work=lambda key: models.train_model(study, models.training_job(study, role, again)),
         summary="with the next seed" if again else "",
+        job=models.training_job(study, role, again) if source.start == "aligned" else None,
     )
 
 
