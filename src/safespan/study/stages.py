@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safespan.settings.names import Test, hypothesis_names
+from safespan.settings.study import ModelSource
 from safespan.settings.verdict import chosen_tests
 from safespan.study import (
     ablation_test,
@@ -124,8 +125,14 @@ def _model_stage(study: Study, role: str, again: bool = False) -> Stage:
         outputs=(study.trained_folder(role, again),),
         work=lambda key: models.train_model(study, models.training_job(study, role, again)),
         summary="with the next seed" if again else "",
-        job=models.training_job(study, role, again) if source.start == "aligned" else None,
+        job=models.training_job(study, role, again) if _stands_alone(source) else None,
     )
+
+
+def _stands_alone(source: ModelSource) -> bool:
+    """Whether a training needs no other model of the study than the aligned one, so that others can run beside it."""
+    protected = source.train is not None and source.train.protect is not None
+    return source.start == "aligned" and not protected
 
 
 def _activation_stages(study: Study) -> list[Stage]:
