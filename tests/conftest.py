@@ -7,7 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Studies run in this process unless a test sets execution.workers: to start others takes longer than a tiny study.
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"
 # Ray gives its workers a low priority: on a busy machine they would hardly run.
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling
 
 import pytest
 import torch
