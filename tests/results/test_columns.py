@@ -54,7 +54,7 @@ def test_a_columns_type_is_that_of_its_field(table):
         (ModelRow, ["model", "utility", "utility_ci_low"], ["n_judge_failed", "valid"]),
         (ProjectionRow, ["finetune", "subspace", "method", "fraction", "seed", "energy_kept"], ["valid"]),
         (OverlapRow, ["x", "y", "again", "group", "granularity", "layer", "module"], ["angle_median"]),
-        (EstimateRow, ["hypothesis", "test", "outcome", "method", "statistic", "estimate"], ["reason"]),
+        (EstimateRow, ["hypothesis", "test", "construct", "outcome", "votes", "method", "statistic"], ["reason"]),
     ],
 )  # fmt: skip
 def test_what_a_row_is_of_comes_before_what_was_measured(kind, first, last):
