@@ -64,14 +64,20 @@ def activation_overlap(run: RunFolder) -> str:
 
 
 def verdicts(run: RunFolder) -> str:
-    """The verdict on each hypothesis, and D under each outcome that was measured."""
-    combined = {row["hypothesis"]: verdict_words(row) for row in run.read_table("verdicts").iter_rows(named=True)}
+    """The verdict on each hypothesis in each test, and the statistic that decides under each outcome."""
+    estimates = run.read_table("estimates").filter(pl.col("statistic") != "S")
     cells = []
-    for row in run.read_table("estimates").filter(pl.col("statistic") == "D").iter_rows(named=True):
-        d, words = with_interval(row), verdict_words(row)
-        under = f"{words}: {row['reason']}" if d == "–" else words
-        cells.append([row["hypothesis"], combined[row["hypothesis"]], row["outcome"], d, under])
-    return table(["hypothesis", "verdict", "outcome", "D", "under this outcome"], cells)
+    for row in run.read_table("verdicts").iter_rows(named=True):
+        place = [row["hypothesis"], row["test"], verdict_words(row)]
+        own = estimates.filter(hypothesis=row["hypothesis"], test=row["test"])
+        for estimate in own.iter_rows(named=True):
+            figure, words = with_interval(estimate), verdict_words(estimate)
+            under = f"{words}: {estimate['reason']}" if figure == "–" else words
+            votes = "yes" if estimate["votes"] else "no"
+            cells.append([*place, estimate["outcome"], votes, f"{estimate['statistic']} {figure}", under])
+        if own.is_empty():
+            cells.append([*place, "–", "–", "–", row["reason"]])
+    return table(["hypothesis", "test", "verdict", "outcome", "votes", "statistic", "under this outcome"], cells)
 
 
 def time(run: RunFolder) -> str:

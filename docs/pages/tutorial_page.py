@@ -10,6 +10,7 @@ from markdown_tables import percent, table, verdict_words, with_interval
 
 from safespan.files.atomic import write_text
 from safespan.results.run_folder import RunFolder
+from safespan.settings.names import TESTS
 
 PAGE = Path(__file__).parents[1] / "tutorial.md"
 FIGURES = (
@@ -92,15 +93,17 @@ def activations(run: RunFolder) -> str:
 
 
 def verdicts(run: RunFolder) -> str:
-    """Each claim's verdict over all outcomes, and its D under each."""
-    decisive = run.read_table("estimates").filter(pl.col("statistic") == "D")
-    outcomes = decisive["outcome"].unique(maintain_order=True)
-    ds = {(row["hypothesis"], row["outcome"]): with_interval(row) for row in decisive.iter_rows(named=True)}
-    rows = [
-        (f"`{row['hypothesis']}`", verdict_words(row), *(ds[row["hypothesis"], outcome] for outcome in outcomes))
-        for row in run.read_table("verdicts").iter_rows(named=True)
-    ]
-    return table(("claim", "verdict", *(f"D, {outcome}" for outcome in outcomes)), rows)
+    """Each claim's verdict in each test, and the statistics that it rests on."""
+    deciding = run.read_table("estimates").filter(pl.col("statistic") != "S", "votes")
+    cells: dict[str, dict[str, str]] = {}
+    for row in run.read_table("verdicts").iter_rows(named=True):
+        own = deciding.filter(hypothesis=row["hypothesis"], test=row["test"]).iter_rows(named=True)
+        figures = (f"{one['construct']} {one['statistic']} {with_interval(one)}" for one in own)
+        cells.setdefault(row["hypothesis"], {})[row["test"]] = "<br>".join([verdict_words(row), *figures])
+    tests = [test for test in TESTS if any(test in own for own in cells.values())]
+    return table(
+        ("claim", *tests), ((f"`{name}`", *(own.get(test, "–") for test in tests)) for name, own in cells.items())
+    )
 
 
 MADE = {table.__name__: table for table in (models, points, overlap, activations, verdicts)}

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,31 +16,43 @@ from scipy.stats import binomtest, t
 from safespan.evaluation import Measured
 from safespan.files.atomic import write_text
 from safespan.projection import update_points
+from safespan.results.claim_tables import UpdatePoint
 from safespan.results.run_folder import RunFolder
 from safespan.settings.verdict import VerdictConfig
-from safespan.study.verdicts import OUTCOMES, verdict_tables
+from safespan.study.evidence import OUTCOMES, Evidence, update_evidence
+from safespan.study.verdicts import Tested, verdict_tables
 from safespan.subspaces import find_hypothesis
 
 DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "verdict-rates.md"
 CHART = DOCS / "verdict-rates" / "power.svg"
-VERDICTS = ("selective", "not selective", "inconclusive", "depends on the measure", "not measurable")
+TEST = "update"
+"""The test whose rates these are."""
+VERDICTS = (
+    "selective",
+    "not selective",
+    "inconclusive",
+    "depends on the measure",
+    "not measurable",
+    "too small to test",
+)
 PROMPTS, CONTROLS = (10, 20, 40, 70, 100), (5, 7, 10)
 
 HEADER = """# How often the test is right
 
-A test that says "no safety subspace" must be able to say "here is one". Made by `make verdict-rates`, on {seeds} seeds
-of the embedded family and of its planted sibling (`studies/planted.yaml`), whose harmful update was trained inside a
-random half of each matrix's outputs (of no more directions than it has inputs) and its useful update outside.
+This is about the update test. A test that says "no safety subspace" must be able to say "here is one". Made by
+`make verdict-rates`, on {seeds} seeds of the embedded family and of its planted sibling (`studies/planted.yaml`), whose
+harmful update was trained inside a random half of each matrix's outputs (of no more directions than it has inputs) and
+its useful update outside.
 
 - *planted*: the half that the harm is in, on planted families. The test should call it selective.
 - *oracle*: the leading singular vectors of the harmful update itself, on ordinary families. Likewise.
 - *disguised random*: a Haar-random subspace, {draws} draws on each family of both kinds. The test should not.
 - *alignment*: the paper's subspace, as it falls.
 
-A hypothesis is called *selective* or *not selective* where all outcomes that can be measured say so: harm by the
-likelihood of the forbidden answers, by the first token, by exact match. {prompts} prompts of each kind, 6 fractions,
-{controls} control draws (disguised: 5), 90 % intervals, margin 0.15, Holm-corrected within each run.
+A hypothesis is called *selective* or *not selective* where both outcomes that vote say so, if they can be measured: the
+probability of the forbidden answers, and complying against refusing at the first token. {prompts} prompts of each kind,
+6 fractions, {controls} control draws (disguised: 5), 90 % intervals, margin 0.15, Holm-corrected within each run.
 
 """
 
@@ -73,9 +86,9 @@ def said(runs: Sequence[Path]) -> Iterator[Said]:
     """Every verdict of every run."""
     for folder in runs:
         run, family = RunFolder(folder), folder.name.partition("-")[0]
-        for row in run.read_table("verdicts").iter_rows(named=True):
+        for row in run.read_table("verdicts").filter(test=TEST).iter_rows(named=True):
             yield Said(kind_of(family, row["hypothesis"]), folder.name, "all", row["verdict"], None)
-        for row in run.read_table("estimates").filter(pl.col("statistic") == "D").iter_rows(named=True):
+        for row in run.read_table("estimates").filter(test=TEST, statistic="D").iter_rows(named=True):
             kind = kind_of(family, row["hypothesis"])
             yield Said(kind, folder.name, row["outcome"], row["verdict"], row["estimate"])
 
@@ -117,7 +130,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def measured(folder: Path, prompts: int) -> dict[str, Measured]:
     """What was measured of every point of a run, cut to its first prompts."""
     points = {}
-    for path in sorted((folder / "results" / "points" / "trials").glob("*.json")):
+    for path in sorted((folder / "results" / "points" / TEST).glob("*.json")):
         scored = Measured(**json.loads(path.read_text(encoding="utf-8"))["scored"])
         per_prompt = {name: values[:prompts] for name, values in scored.per_prompt.items()}
         points[path.stem] = replace(scored, per_prompt=per_prompt)
@@ -126,11 +139,19 @@ def measured(folder: Path, prompts: int) -> dict[str, Measured]:
 
 def again(folder: Path, prompts: int, controls: int) -> Iterator[tuple[str, str | None]]:
     """(kind, verdict) of a run, had it asked fewer prompts and drawn fewer controls."""
-    config = RunFolder(folder).read_manifest().config
+    run = RunFolder(folder)
+    config = run.read_manifest().config
     asked = VerdictConfig.model_validate({**config["verdict"], "prompts": prompts, "controls": controls})
-    hypotheses = [find_hypothesis(name) for name in config["verdict"]["hypotheses"]]
-    points = [p for h in hypotheses for p in update_points(h, ["contaminated"], asked.fractions, controls)]
-    verdicts, _ = verdict_tables(asked, hypotheses, points, measured(folder, prompts), config["seed"])
+    known = measured(folder, prompts)
+
+    def evidence(points: Sequence[UpdatePoint], outcome: str) -> Evidence:
+        return update_evidence(asked, points, known, outcome, config["seed"])
+
+    tested = []
+    for hypothesis in map(find_hypothesis, run.read_table("estimates").filter(test=TEST)["hypothesis"].unique()):
+        points = update_points(hypothesis, ["contaminated"], asked.fractions, controls)
+        tested.append(Tested(hypothesis.name, hypothesis.kind, TEST, None, partial(evidence, points)))
+    verdicts, _ = verdict_tables(asked, tested)
     for row in verdicts:
         yield kind_of(folder.name.partition("-")[0], row.hypothesis), row.verdict
 

@@ -63,6 +63,8 @@ def test_a_study_ends_with_its_results_and_names_each_stage_once(folder, capsys)
     lines = printed.splitlines()
     assert [line.split()[0] for line in lines[1 : 1 + len(ROLES)]] == list(ROLES)
     assert {"utility,", "ASR,", "over-refusal,", "general,"} <= set(lines[0].split())
+    header = next(line for line in lines if line.startswith("hypothesis"))
+    assert re.split(" {2,}", header.strip()) == ["hypothesis", "update test"]
     [verdict] = [line for line in lines if line.startswith("lox")]
     assert "inconclusive" in verdict
     assert lines[-1] == f"report: {folder / 'report.html'}"
@@ -86,9 +88,11 @@ def test_programs_get_one_object_and_scripts_the_report(folder, capsys):
     assert [model["harmfulness"] for model in output["models"]] == [float(row["harmfulness"]) for row in models]
     [verdict], [row] = output["verdicts"], verdicts
     assert (verdict["hypothesis"], verdict["verdict"], verdict["reason"]) == ("lox", row["verdict"], row["reason"])
-    decided = {row["outcome"]: row["verdict"] for row in estimates if row["statistic"] == "D"}
-    assert len(decided) == 3
-    assert {name: outcome["verdict"] for name, outcome in verdict["outcomes"].items()} == decided
+    assert verdict["test"] == row["test"] == "update"
+    decided = {row["outcome"]: (row["verdict"], row["votes"]) for row in estimates if row["statistic"] == "D"}
+    assert len(decided) == 4
+    told = verdict["outcomes"].items()
+    assert {name: (outcome["verdict"], str(outcome["votes"]).lower()) for name, outcome in told} == decided
     assert ran(capsys, *words_of(folder, "--quiet")) == (f"{folder / 'report.html'}\n", "")
 
 

@@ -203,14 +203,14 @@ VERDICTS = (  # name, kind, test, statistic, verdict, direction
     ("alignment", "subspace", "training", "T", "not selective", ""),
     ("refusal-direction", "subspace", "training", "T", "selective", "protects"),
 )
-TOO_SMALL = "its subspace holds 0.87% of the update's energy"
 
 
 def verdict_rows() -> list[dict]:
     return [
         {
             "hypothesis": name, "kind": kind, "test": test, "verdict": verdict, "direction": direction,
-            "reason": TOO_SMALL if verdict == "too small to test" else f"answer probability: {verdict}",
+            "reason": "its subspace holds 0.87% of the update's energy" if verdict == "too small to test"
+            else f"answer probability: {verdict}",
         }
         for name, kind, test, _, verdict, direction in VERDICTS
     ]  # fmt: skip
@@ -240,7 +240,9 @@ def estimate_rows() -> list[dict]:
         rows.append({**harm, **both, "estimate": 0.021, **figures, **decided})
         unmeasured = {"verdict": "not measurable", "direction": "", "reason": "there are no harmful outcomes"}
         rows.append({**refusal, **both, **unmeasured})
-        rows.append({**beside, **both, "estimate": 0.3, **figures, **decided, "verdict": "inconclusive"})
+        rows.append(
+            {**beside, **both, "estimate": 0.3, **figures, **decided, "verdict": "inconclusive", "direction": ""}
+        )
     return rows
 
 

@@ -25,8 +25,8 @@ def test_every_run_has_its_column_of_panels_and_its_verdicts(full_run: RunFolder
     runs = (full_run.root.name, "other")
     drawn = specs(page)
     assert set(drawn) == {
-        "verdicts", "parallel_fraction", "parallel_energy_kept", "orthogonal_fraction", "orthogonal_energy_kept",
-        "overlap_curves", "activation_overlap", "separation",
+        "verdicts_update", "verdicts_ablation", "verdicts_training", "parallel_fraction", "parallel_energy_kept",
+        "orthogonal_fraction", "orthogonal_energy_kept", "overlap_curves", "activation_overlap", "separation",
     }  # fmt: skip
     for name, spec in drawn.items():
         named = {row.get("run", row.get("panel")) for row in spec["datasets"]["rows"]}
@@ -40,7 +40,7 @@ def test_a_run_that_was_not_tested_stands_beside_one_that_was(full_run: RunFolde
     other = RunFolder(tmp_path / "other")
     write_rows(other, "models", full_run.read_table("models").to_dicts())
     page = Page(write_comparison([full_run, other], tmp_path / "both").read_text(encoding="utf-8"))
-    assert {row["run"] for row in json.loads(page.data["specs"])["verdicts"]["datasets"]["rows"]} == {
+    assert {row["run"] for row in json.loads(page.data["specs"])["verdicts_training"]["datasets"]["rows"]} == {
         full_run.root.name
     }
 

@@ -56,7 +56,7 @@ def test_every_chart_is_drawn_in_silence_at_every_width(open_page: Callable, rec
     address = request.getfixturevalue(which)
     for width, height in SIZES:
         page = drawn(open_page(color_scheme=scheme, viewport={"width": width, "height": height}), address)
-        assert page.locator(".chart").count() == {"report": 13, "comparison": 8}[which]
+        assert page.locator(".chart").count() == {"report": 15, "comparison": 10}[which]
         # Nothing sticks out: tables scroll in their own boxes, charts fit theirs.
         assert page.evaluate("document.documentElement.scrollWidth") == width
         over = page.evaluate(
@@ -187,4 +187,4 @@ def test_a_printed_page_shows_everything_and_no_buttons(page, report):
     assert not page.get_by_role("button", name="Theme").is_visible()
     assert not page.get_by_role("navigation").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator(".chart svg").count() == 13
+    assert page.locator(".chart svg").count() == 15

@@ -14,16 +14,12 @@ from run_tables import write_rows
 from safespan.errors import DataError
 from safespan.files.atomic import write_json, write_jsonl
 from safespan.report import write_report
-from safespan.report.charts import against_controls, forest, removed_energy
-from safespan.report.page import read_results
-from safespan.report.summary import summary
 from safespan.report.tables import activation_facts, halfway_facts, judge_facts, overlap_facts, separation_facts
-from safespan.report.verdict import d_text, reported, summary_sentence
 from safespan.results import TABLES, RunFolder, schema_of
 
 SECTIONS = (
-    "verdict", "models", "controls", "parallel", "orthogonal", "overlap", "activations", "removed", "spectra",
-    "responses", "run",
+    "verdict", "models", "update", "ablation", "training", "parallel", "orthogonal", "overlap", "activations",
+    "removed", "spectra", "responses", "run",
 )  # fmt: skip
 
 
@@ -65,11 +61,59 @@ def test_every_section_and_chart_is_there(html):
     assert ids == list(SECTIONS)
     charts = {attrs["id"].removeprefix("chart-"): attrs for _, attrs in page.tags if attrs.get("class") == "chart"}
     assert set(charts) == set(specs(page))
-    assert len(charts) == 13
+    assert len(charts) == 15
     assert all(attrs["aria-label"] for attrs in charts.values())
     assert "Left out" not in html
     words = "Along the alignment subspace harm and utility move together"
-    assert html.index(words) < html.index("selective, harm first") < html.index('id="models"')
+    places = [html.index(text) for text in ("Selective: in update lox", "<td", words, 'id="models"')]
+    assert places == sorted(places)
+
+
+def rows_of_table(html: str, label: str) -> list[list[str]]:
+    """The texts of the cells of the table in the region of that name."""
+    part = html[html.index(f'aria-label="{label}"') :]
+    part = part[: part.index("</table>")]
+    rows = re.findall(r"<tr>(.*?)</tr>", part, re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+    return [[re.sub(r"<[^>]+>", " ", cell).replace("\u00a0", " ").strip() for cell in row] for row in cells]
+
+
+def test_the_first_table_is_claim_by_test(html):
+    header, *rows = rows_of_table(html, "Verdicts")
+    assert [cell.split()[0] for cell in header] == ["Hypothesis", "Update", "Ablation", "Training"]
+
+    def decided(verdict, statistic):
+        return f"{verdict} harm: {statistic} +0.02 [-0.01, +0.05]  refusal: {statistic} –"
+
+    assert rows == [
+        ["alignment", decided("not selective", "D"), decided("inconclusive", "A"), decided("not selective", "T")],
+        ["lox", decided("selective, harm first", "D"), "–", "–"],
+        [
+            "refusal-direction", "too small to test", decided("selective, harm first", "A"),
+            decided("selective, protects", "T"),
+        ],
+    ]  # fmt: skip
+    assert html.index('aria-label="Verdicts"') < html.index('class="chart"')
+
+
+def test_outcomes_that_do_not_vote_stand_beside_as_such(html):
+    header, *rows = rows_of_table(html, "Every outcome")
+    shown = [dict(zip(header, row, strict=True)) for row in rows]
+    assert {(row["Outcome"], row["Votes"]) for row in shown} == {
+        ("answer probability", "yes"), ("refusal log-odds", "yes"), ("answer NLL", "no"),
+    }  # fmt: skip
+    assert len(shown) == 3 * 6
+    assert {row["Statistic"] for row in shown if row["Test"] == "ablation"} == {
+        "A +0.02 [-0.01, +0.05]", "A +0.30 [-0.01, +0.05]", "A –",
+    }  # fmt: skip
+    unmeasured = [row["Under this outcome"] for row in shown if row["Outcome"] == "refusal log-odds"]
+    assert unmeasured == ["not measurable: there are no harmful outcomes"] * 6
+
+
+def test_a_claim_that_was_not_tested_says_why_and_what_it_names(html):
+    assert "Its subspace holds 0.87% of the update" in html
+    _, *rows = rows_of_table(html, "What each hypothesis names")
+    assert ["refusal-direction", "update", "7 of 23", "29.5%", "0.9%"] in rows
 
 
 def test_nothing_is_loaded_and_the_page_is_small(html):
@@ -124,7 +168,7 @@ def test_an_absent_table_is_named(full_run, tmp_path, present):
     html = write_report(run).read_text(encoding="utf-8")
     named = {name for name in TABLES if f"Left out: results/{name}.csv is absent" in html}
     # These stand beside others in their sections, or are not on the page.
-    no_section = {"separation", "verdicts", "estimates", "models_by_filter", "projection_by_filter"}
+    no_section = {"coverage", "separation", "verdicts", "estimates", "models_by_filter", "projection_by_filter"}
     assert named == set(TABLES) - set(present) - no_section
     assert "This run was not put to the test" in html
 
@@ -223,83 +267,6 @@ def test_what_models_said_is_there_on_demand_or_not_at_all(full_run: RunFolder, 
     run.generations("base").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match="no file of generations"):
         write_report(run)
-
-
-def test_the_bands_are_the_range_of_the_controls(full_run: RunFolder) -> None:
-    trials = full_run.read_table("trials")
-    figure = against_controls(trials)
-    assert figure is not None
-    rows = figure.data["rows"]
-    assert set(rows["hypothesis"]) == {"lox", "alignment"}
-    place = {"hypothesis": "alignment", "method": "parallel", "fraction": 0.1, "measure": "attack_success_rate"}
-    [row] = rows.filter(*(pl.col(name) == value for name, value in place.items())).rows(named=True)
-    assert (row["value"], row["control_low"], row["control_high"]) == (0.4, 0.7, 0.7)
-
-
-def test_removed_energy_of_a_layer_is_that_of_its_modules_together(full_run: RunFolder) -> None:
-    removed = full_run.read_table("removed_energy")
-    figure = removed_energy(removed, "layer")
-    assert figure is not None
-    keys = {"finetune": "useful", "subspace": "random", "method": "parallel"}
-    own = [pl.col(name) == value for name, value in keys.items()]
-    [drawn] = figure.data["rows"].filter(*own, pl.col("layer") == "1")["removed_energy"]
-    parts = removed.filter(*own, pl.col("fraction") == 0.5, pl.col("layer") == "layer 1")
-    shares, gone = parts["share_of_update"].to_numpy(), parts["removed_energy"].to_numpy()
-    assert drawn == pytest.approx((shares @ gone) / shares.sum(), abs=1e-6)
-
-
-def test_every_verdict_is_counted_in_one_sentence(full_run: RunFolder) -> None:
-    expected = "Of 2 hypotheses tested: 1 selective (lox, harm first), 1 not selective (alignment)."
-    assert summary_sentence(full_run.read_table("verdicts")) == expected
-    assert summary_sentence(full_run.read_table("verdicts").clear()) == ""
-
-
-def test_nothing_depends_on_the_order_of_rows(full_run: RunFolder) -> None:
-    results = read_results(full_run)
-    names = ("verdicts", "estimates", "trials")
-    shuffled = {name: results[name].sample(fraction=1, shuffle=True, seed=1) for name in names}
-    assert any(not shuffled[name].equals(results[name]) for name in names)
-    expected, given = reported(results), reported(shuffled)
-    assert [report.name for report in given] == [report.name for report in expected] == ["alignment", "lox"]
-    for one, other in zip(expected, given, strict=True):
-        assert (one.verdict, one.words, one.energy) == (other.verdict, other.words, other.energy)
-        assert {outcome: (d_text(row), row.verdict) for outcome, row in one.outcomes.items()} == {
-            outcome: (d_text(row), row.verdict) for outcome, row in other.outcomes.items()
-        }
-        assert {impact.method: impact for impact in one.impact} == {impact.method: impact for impact in other.impact}
-    drawn = {tuple(row) for row in forest(results["estimates"], 0.15).data["rows"].rows()}
-    assert {tuple(row) for row in forest(shuffled["estimates"], 0.15).data["rows"].rows()} == drawn
-    assert drawn == {(name, "answer NLL", 0.021, -0.011, 0.049) for name in ("lox", "alignment")}
-
-
-def test_an_outcome_that_cannot_be_measured_says_why(html: str, full_run: RunFolder) -> None:
-    cell = '<td title="there are no harmful outcomes">–<span class="interval">not measurable</span></td>'
-    assert html.count(cell) == 2
-    for verdict in summary(full_run)["verdicts"]:
-        assert verdict["outcomes"]["exact match and ASR"] == {
-            "verdict": "not measurable", "direction": "", "reason": "there are no harmful outcomes",
-            "d": None, "low": None, "high": None,
-        }  # fmt: skip
-
-
-def test_programs_get_the_rows_of_models_and_verdicts(full_run: RunFolder) -> None:
-    told = summary(full_run)
-    models = full_run.read_table("models").rows(named=True)
-    assert [{**model, "utility_by_filter": {"none": model["utility"]}} for model in models] == told["models"]
-    lox, alignment = told["verdicts"]
-    assert set(lox) == {"hypothesis", "verdict", "direction", "reason", "words", "outcomes"}
-    assert (lox["hypothesis"], lox["verdict"], lox["direction"]) == ("lox", "selective", "harm first")
-    assert alignment["outcomes"]["answer NLL"] == {
-        "verdict": "not selective", "direction": "", "reason": "D = +0.02 [-0.01, +0.05], margin 0.15",
-        "d": 0.021, "low": -0.011, "high": 0.049,
-    }  # fmt: skip
-
-
-def test_a_verdict_that_no_run_gives_is_one_error(full_run: RunFolder) -> None:
-    results = read_results(full_run)
-    unknown = {**results, "verdicts": results["verdicts"].with_columns(verdict=pl.lit("perhaps"))}
-    with pytest.raises(DataError, match="'perhaps"):
-        reported(unknown)
 
 
 def test_estimates_without_verdicts_still_make_a_page(full_run: RunFolder, tmp_path: Path) -> None:

@@ -99,7 +99,6 @@ def test_controls_that_are_at_the_end_already_leave_no_room():
         ([Verdict(SELECTIVE, "", "harm first"), Verdict(NOT_SELECTIVE, "")], DEPENDS),
         ([Verdict(NOT_SELECTIVE, ""), Verdict(NOT_SELECTIVE, "")], NOT_SELECTIVE),
         ([Verdict(NOT_SELECTIVE, ""), Verdict(INCONCLUSIVE, "", "", 200, 7)], INCONCLUSIVE),
-        ([], INCONCLUSIVE),
     ],
 )
 def test_outcomes_have_to_agree(verdicts, expected):

@@ -106,7 +106,7 @@ def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
     assert verdicts.filter(test="ablation")["hypothesis"].to_list() == ["alignment", "refusal-direction"]
     assert verdicts.filter(test="training")["hypothesis"].to_list() == ["alignment"]
     # Two steps of training teach nothing: no verdict on an update but that nothing can be said.
-    assert set(verdicts.filter(test="update")["verdict"]) <= {"inconclusive", "too small to test"}
+    assert set(verdicts.filter(test="update")["verdict"]) <= {"inconclusive", "not measurable", "too small to test"}
     decided = run.read_table("estimates").filter(pl.col("statistic") == "D")
     asked = sorted(set(trials["hypothesis"]))
     assert decided["hypothesis"].value_counts().sort("hypothesis").rows() == [(name, 5) for name in asked]
@@ -116,6 +116,10 @@ def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
 def test_each_claim_is_taken_out_of_the_aligned_model_beside_its_controls(run):
     ablation = run.read_table("ablation")
     assert set(ablation["hypothesis"]) <= {"alignment", "refusal-direction"}
+    start = ablation.filter(strength=0.0)
+    assert start["hypothesis"].to_list() == ablation["hypothesis"].unique(maintain_order=True).to_list()
+    assert start.select("energy_removed", "capability_lost").unique().rows() == [(0.0, 0.0)]
+    ablation = ablation.filter(pl.col("strength") > 0)
     own = ablation.filter(pl.col("draw").is_null())
     assert {0.3, 1.0} <= set(own["fraction"])
     matched = ablation.join(own, on=["hypothesis", "fraction", "strength"])
@@ -136,7 +140,7 @@ def test_each_training_is_measured_along_its_way_and_at_its_end(run):
         ("random", None, 1),
         ("claim", "alignment", None),
     ]
-    assert trainings["step"].to_list() == [[1, 2]] * 5
+    assert trainings["step"].to_list() == [[0, 1, 2]] * 5
     assert len({seeds[0] for seeds in trainings["seed"].to_list()}) == 5  # each has its own order of the data
     assert {groups[0] for groups in trainings["group"].to_list()} == {None, 0}
 

@@ -70,7 +70,7 @@ def _template(row: VerdictRow) -> str | None:
         NOT_SELECTIVE: _NOT_SELECTIVE.get((row.test, kind)),
         INCONCLUSIVE: f"this run cannot decide {question}",
         DEPENDS: f"{question} depends on the measure",
-        NOT_MEASURABLE: "{name} names nothing in this model that could be tested",
+        NOT_MEASURABLE: "in this model {name} names nothing that could be tested",
         TOO_SMALL: "the {name} subspace holds too little of the update to be tested",
     }.get(row.verdict or "")
 
@@ -79,8 +79,10 @@ def headline(verdicts: Sequence[VerdictRow]) -> str:
     """Which hypotheses are selective in which test, in one sentence."""
     found = [row for row in verdicts if row.verdict == SELECTIVE]
     if not found:
-        count = len({row.hypothesis for row in verdicts})
-        return f"None of {count} hypotheses is selective in any test." if count > 1 else "Selective in no test."
+        names = list({row.hypothesis: None for row in verdicts})
+        if len(names) == 1:
+            return f"{names[0]} is selective in no test."
+        return f"None of {len(names)} hypotheses is selective in any test."
     named = []
     for test in TESTS:
         own = [f"{row.hypothesis} ({row.direction})" for row in found if row.test == test]

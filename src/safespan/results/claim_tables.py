@@ -78,7 +78,7 @@ class AblationPoint(Row):
 
     hypothesis: HypothesisName
     fraction: Fraction
-    strength: A[float, Column("α: how much of R_f is removed", "factor", 0)]
+    strength: A[float, Column("α: how much of R_f is removed; 0: the aligned model as it is", "factor", 0)]
     draw: Draw
 
     @property
@@ -107,7 +107,7 @@ class TrainingPoint(Row):
     group: A[int | None, Column("claims and random runs of one group have the same ranks and side", low=0)]
     draw: Draw
     seed: A[int, Column("of the data's order and of its harmful rows", low=0)]
-    step: A[int, count("optimizer steps so far", 1)]
+    step: A[int, count("optimizer steps so far; 0: the aligned model")]
 
     @property
     def training(self) -> str:

@@ -78,7 +78,8 @@ def judge(estimates: Sequence[Estimate], config: SelectivityConfig, prompts: int
     *methods, deciding = estimates
     level, margin = (1 - config.confidence) / 2, config.margin
     name, value = deciding.statistic, deciding.value
-    interval = f"{name} = {value:+.2f} [{deciding.low:+.2f}, {deciding.high:+.2f}], margin {margin:g}"
+    shown, low, high = (f"{round(number, 2) + 0.0:+.2f}" for number in (value, deciding.low, deciding.high))
+    interval = f"{name} = {shown} [{low}, {high}], margin {margin:g}"
     opposed = len(methods) != 2 or methods[0].value * methods[1].value < 0
     direction = DIRECTIONS[name][0 if value > 0 else 1]
     if deciding.p_beyond < level and opposed:
@@ -120,10 +121,8 @@ def combine_verdicts(verdicts: Mapping[str, Verdict]) -> Verdict:
     """The verdict over several outcomes: the one that all conclusive outcomes share, else that they disagree.
 
     Args:
-        verdicts: outcome -> verdict, without outcomes that cannot be measured.
+        verdicts: outcome -> verdict, without outcomes that cannot be measured; at least one.
     """
-    if not verdicts:
-        return Verdict(INCONCLUSIVE, "no outcome can be measured")
     named = {outcome: ", ".join(filter(None, (v.verdict, v.direction))) for outcome, v in verdicts.items()}
     listed = "; ".join(f"{outcome}: {words}" for outcome, words in named.items())
     conclusive = {words for outcome, words in named.items() if verdicts[outcome].verdict != INCONCLUSIVE}

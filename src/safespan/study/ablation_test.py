@@ -122,10 +122,15 @@ def _weaker(
 def _rows(
     study: Study, points: Sequence[AblationPoint], records: "Mapping[str, Record[Measured]]", aligned: "Measured"
 ) -> list[AblationRow]:
+    """A row per point; before them, at strength 0, the aligned model for each hypothesis."""
+    if not points:
+        return []
     family = study.family
     norm = sum(parallel_map(lambda name: squared_norm(family.removable(name, "weights")), family.names()))
     start = curve_of([aligned], "compliance")
-    rows = []
+    least, names = min(point.fraction for point in points), dict.fromkeys(point.hypothesis for point in points)
+    whole = {"energy_removed": 0.0, "capability_lost": 0.0, **means(aligned)}
+    rows = [AblationRow(name, least, 0.0, None, **whole) for name in names]
     for point in points:
         record = records[point.name]
         [lost] = capability_lost(curve_of([record.scored], "compliance"), start).tolist()

@@ -8,6 +8,7 @@ import numpy as np
 
 from safespan.results.claim_tables import AblationPoint, TrainingPoint, UpdatePoint
 from safespan.settings import VerdictConfig
+from safespan.settings.names import Test
 from safespan.statistics.ablation import ablation_estimates, is_measured
 from safespan.statistics.bootstrap import Estimate
 from safespan.statistics.protection import protection_estimates, utility_reason
@@ -45,7 +46,13 @@ OUTCOMES = {
     "answer NLL": Outcome("harm", "useful_nll", "harmful_nll", "", False),
     "exact match and ASR": Outcome("harm", "correct", "attack", "attack", False),
 }
-"""The outcomes of every test by name."""
+"""The outcomes by name."""
+
+
+def outcomes_of(test: Test) -> dict[str, Outcome]:
+    """The outcomes of one test: in tests without a fine-tune, those that are probabilities."""
+    return {name: outcome for name, outcome in OUTCOMES.items() if test == "update" or outcome.level}
+
 
 Evidence = tuple[str, list[Estimate]]
 """Why there are no estimates under an outcome, or an empty text and the estimates."""
@@ -78,7 +85,7 @@ def ablation_evidence(
 ) -> Evidence:
     """Of one hypothesis; `weights` has the hash of the weights of every point."""
     level = OUTCOMES[outcome].level
-    if not level or level not in measured["aligned"].per_prompt:
+    if level not in measured["aligned"].per_prompt:
         return "it was not measured", []
     aligned = curve_of([measured["aligned"]], level)
     known = {}
@@ -105,7 +112,7 @@ def training_evidence(
 ) -> Evidence:
     """Of one hypothesis; the points are the ends of its training and of its controls' trainings."""
     chosen = OUTCOMES[outcome]
-    if not chosen.level or chosen.level not in measured["aligned"].per_prompt:
+    if chosen.level not in measured["aligned"].per_prompt:
         return "it was not measured", []
     useful, harmful = (
         [np.array(measured[point.name].per_prompt[name], float) for point in (own, *controls)]

@@ -107,7 +107,7 @@ def run_training_test(study: Study, key: str) -> None:
     settings, evaluator = study.resolved.verdict, study.evaluator
     assert settings is not None
     measures, store = Measures(settings, evaluator), training_store(study, key)
-    ask_models(study, model_store(study, key), measures, ("aligned",))
+    aligned = ask_models(study, model_store(study, key), measures, ("aligned",))["aligned"].scored
     with scratch_folder(study.run.root, "protected") as folder:
         trainings = _trainings(study, folder)
 
@@ -124,7 +124,7 @@ def run_training_test(study: Study, key: str) -> None:
     rows = []
     for training in trainings:
         course = records[training.name].scored
-        for step, measured in zip(course.steps, course.measured, strict=True):
+        for step, measured in zip([0, *course.steps], [aligned, *course.measured], strict=True):
             rows.append(TrainingRow(**vars(training.at(step)), **means(measured)))
     write_table(study.run.table("training"), TrainingRow, rows)
 

@@ -12,7 +12,7 @@ from safespan.statistics.bootstrap import Estimate
 from safespan.statistics.protection import TRAINING
 from safespan.statistics.selectivity import SEPARATION
 from safespan.statistics.verdicts import DIRECTIONS, NOT_MEASURABLE, Verdict, combine_verdicts, holm, judge
-from safespan.study.evidence import OUTCOMES, Evidence
+from safespan.study.evidence import OUTCOMES, Evidence, outcomes_of
 
 _DECIDES = {"update": SEPARATION, "ablation": ABLATION, "training": TRAINING}
 """Test -> the statistic that decides."""
@@ -47,7 +47,7 @@ def verdict_tables(
         (one.hypothesis, one.test, outcome): one.evidence(outcome)
         for one in claims
         if one.untested is None
-        for outcome in OUTCOMES
+        for outcome in outcomes_of(one.test)
     }
     adjusted = holm({key: estimated for key, (_, estimated) in evidence.items() if estimated})
     verdicts: list[VerdictRow] = []
@@ -56,18 +56,22 @@ def verdict_tables(
         combined = one.untested
         if combined is None:
             voting: dict[str, Verdict] = {}
-            for name, outcome in OUTCOMES.items():
+            reasons: dict[str, str] = {}
+            for name, outcome in outcomes_of(one.test).items():
                 key = (one.hypothesis, one.test, name)
                 reason, _ = evidence[key]
                 verdict = Verdict(NOT_MEASURABLE, reason)
                 if not reason:
                     tests = sum(len(others) for other, others in adjusted.items() if other[1:] == key[1:])
                     verdict = judge(adjusted[key], settings, settings.prompts, tests)
-                    if outcome.votes:
-                        voting[name] = verdict
+                if outcome.votes and reason:
+                    reasons[name] = reason
+                elif outcome.votes:
+                    voting[name] = verdict
                 nothing = [Estimate(_DECIDES[one.test], "", *[float("nan")] * 10)]
                 rows += [_estimate_row(*key, estimate, verdict) for estimate in adjusted.get(key, nothing)]
-            combined = combine_verdicts(voting)
+            told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            combined = combine_verdicts(voting) if voting else Verdict(NOT_MEASURABLE, told)
         combined = replace(combined, reason="; ".join(filter(None, (combined.reason, one.remark))))
         verdicts.append(VerdictRow(one.hypothesis, one.kind, one.test, **asdict(combined)))
     return verdicts, rows

@@ -6,10 +6,11 @@ import polars as pl
 from safespan.report.charts.figure import ONE, Figure, alignment_first, chart_of, dots, series, unique
 
 _MEANINGS = {
-    "D": "D: harm goes before utility",
-    "A": "A: harm comes before capability is lost",
-    "T": "T: harm is kept out of training",
+    "D": "harm goes before utility",
+    "A": "harm comes before capability is lost",
+    "T": "harm is kept out of training",
 }
+"""Statistic -> what a value above 0 means."""
 _OUTCOMES = ("answer probability", "refusal log-odds")
 """The outcomes that vote get their colours in this order, whichever of them a run has."""
 
@@ -31,15 +32,15 @@ def forest(estimates: pl.DataFrame, margin: float | None, by: str = "test") -> F
     if margin is not None:
         data["margin"] = pl.DataFrame({"from": [-margin], "to": [margin]})
     within = "" if margin is None else f" Inside the grey band, ±{margin:g}, a difference counts as none."
-    groups, tests = unique(rows, by), unique(rows, "test")
+    groups, tests, statistics = unique(rows, by), unique(rows, "test"), unique(rows, "statistic")
+    meanings = "; ".join(f"{name}: {_MEANINGS[name]}" for name in statistics)
     title = "Every hypothesis in every test" if by == "test" else f"The {tests[0]} test in every run"
     return Figure(
         "verdicts" if by == "test" else f"verdicts_{tests[0]}",
         title,
         "The statistic that decides, with its interval, under each outcome that votes. At 0 a hypothesis does what its "
-        "random controls do. Right of 0: in the update test, harm goes before utility; in the ablation test, harm "
-        "comes before capability is lost; in the training test, harm is kept out." + within,
-        f"Points with intervals of {', '.join(unique(rows, 'statistic'))} for {rows['hypothesis'].n_unique()} "
+        f"random controls do. Right of 0, {meanings}.{within}",
+        f"Points with intervals of {', '.join(statistics)} for {rows['hypothesis'].n_unique()} "
         f"hypotheses in the tests {', '.join(tests)}, one panel per {by}.",
         [_panel(rows.filter(pl.col(by) == group), by, group, margin is not None) for group in groups],
         1 if by == "test" else len(groups),
@@ -56,7 +57,8 @@ def _panel(rows: pl.DataFrame, by: str, group: str, margin: bool) -> alt.LayerCh
         yOffset=alt.YOffset("outcome:N", sort=outcomes),
         color=color,
     )
-    title, scale = _MEANINGS[rows["statistic"][0]], alt.Scale(domain=[-1, 1], clamp=True)
+    statistic = rows["statistic"][0]
+    title, scale = f"{statistic}: {_MEANINGS[statistic]}", alt.Scale(domain=[-1, 1], clamp=True)
     x = alt.X("estimate:Q", title=title, scale=scale)
     intervals = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
     points = dots(base, rows, ["hypothesis", "outcome", "statistic", "estimate", "low", "high"], 50, x=x, shape=shape)
