@@ -33,6 +33,7 @@ class Trial(NamedTuple):
 def study_of(trial: Trial, runs: Path) -> StudyConfig:
     """The study of one trial; families of one seed share base and aligned model."""
     ordinary = yaml.safe_load(bundled_study("organism").read_text())
+    ordinary["verdict"] = {"refusals": ordinary["verdict"]["refusals"], "tests": ["update"]}
     planted = yaml.safe_load(bundled_study("planted").read_text())
     study: dict[str, Any] = {**ordinary, "projection": None, "overlap": None, "activations": None, "seed": trial.seed}
     models = {role: ordinary["models"][role] for role in ("base", "aligned", "harmful", "contaminated")}

@@ -1,4 +1,4 @@
-"""A study of a few kilobytes with every stage: two models given, two trained, a judge that is paid for."""
+"""A study of a few kilobytes with every stage: two models given, three trained, a judge that is paid for."""
 
 import json
 from pathlib import Path
@@ -64,6 +64,7 @@ def _study(folder: Path, judge: str) -> dict[str, Any]:
             "aligned": {"model": str(folder / "aligned")},
             "useful": {"start": "aligned", "train": recipe},
             "harmful": {"start": "aligned", "train": {**recipe, "data": {**rows, "rows": 6}}},
+            "contaminated": {"start": "aligned", "train": {**recipe, "contaminate_with": rows}},
         },
         "evaluation": {
             "utility": {"task": str(folder / "task.yaml")},
@@ -78,5 +79,6 @@ def _study(folder: Path, judge: str) -> dict[str, Any]:
         "verdict": {
             "hypotheses": ["alignment"], "fractions": [0.5], "controls": 2, "confidence": 0.5, "prompts": 4,
             "resamples": 100, "refusals": ["i"], "generate": False,
+            "tests": ["update", "ablation", "training"], "training": {"controls": 2, "points": 1},
         },
     }  # fmt: skip

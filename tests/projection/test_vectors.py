@@ -6,9 +6,9 @@ import torch
 from claims import gaussian, tensor
 from oracle import odd_weights, save_checkpoint
 from safespan.checkpoints import Checkpoint
-from safespan.projection import Family, TrialWeights
+from safespan.projection import Family, UpdateWeights
 from safespan.projection.tensor import TensorProjection, applied, directions
-from safespan.results.tables import TrialPoint
+from safespan.results.claim_tables import UpdatePoint
 from safespan.settings.names import HYPOTHESES, PLANTED
 from safespan.subspaces import find_hypothesis
 
@@ -39,10 +39,10 @@ def test_an_edit_leaves_them_as_the_fine_tune_made_them(name, tmp_path):
     roles = ("base", "aligned", "useful", "safe")
     opened = {role: Checkpoint(save_checkpoint(tmp_path / role, odd_weights(seed))) for seed, role in enumerate(roles)}
     family = Family(opened["base"], opened["aligned"], {"useful": opened["useful"]}, opened["safe"])
-    weights = TrialWeights(family, ["useful"], (1.0,), "output", 0, tmp_path)
+    weights = UpdateWeights(family, ["useful"], (1.0,), "output", 0, tmp_path)
     for draw in (None, 0):
         changes = {
-            change.name: change.tensor for change in weights.changes(TrialPoint("useful", name, "edit", 1.0, draw))
+            change.name: change.tensor for change in weights.changes(UpdatePoint("useful", name, "edit", 1.0, draw))
         }
         for at in ("model.layers.2.input_layernorm.weight", "model.norm.weight"):
             assert torch.equal(changes[at], family.task_update(at, "useful"))

@@ -19,7 +19,8 @@ from safespan.study.run import run_study
 from safespan.study.stages import stages
 from tiny_model import save_tiny_model
 
-ASK = ["outcomes", "projection", "verdict"]
+TESTS = ["update test", "ablation test", "training test"]
+ASK = ["outcomes", "projection", *TESTS, "verdict"]
 """The stages that ask the documents of the utility task."""
 
 
@@ -72,7 +73,8 @@ def test_other_documents_of_a_task_redo_what_asks_them_and_nothing_else(run, stu
     write_jsonl(task, [row | {"answer": response or "never"} for row, response in documents])
     redone, names = done_again(run, study)
     assert redone == ASK
-    others = ["model useful", "model harmful", "update overlap", "activation overlap", "activations of aligned"]
+    others = [*(f"model {role}" for role in ("useful", "harmful", "contaminated")), "update overlap", "coverage"]
+    others += ["activation overlap", "activations of aligned"]
     assert sorted(names) == sorted(ASK + others)
     assert any(responses)
     assert utility_of_base(run) == pytest.approx(sum(map(bool, responses)) / len(responses), abs=1e-6)
@@ -98,7 +100,7 @@ def test_other_openings_of_refusals_change_what_reads_them_and_nothing_else(run,
         inputs / "study.yaml", ["evaluation.harmfulness.judge=rules", "verdict.refusals=[sorry, never]"]
     )
     before, after = ({s.name: s.key() for s in stages(Study(config, run.root))} for config in (study, others))
-    assert [name for name in before if before[name] != after[name]] == ["activations of aligned", "verdict"]
+    assert [name for name in before if before[name] != after[name]] == ["activations of aligned", *TESTS, "verdict"]
 
 
 @pytest.fixture

@@ -95,8 +95,10 @@ def test_every_table_is_whole(run):
 
 def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
     trials = run.read_table("update")
-    # Two methods of a subspace, one of an edit; each its own and five controls, at two fractions.
-    assert len(trials) == 2 * 2 * 6 * 2 + 2 * 1 * 6 * 2
+    # Two methods of a subspace, one of each edit; each its own and five controls, at two fractions. A model of so few
+    # steps refuses nothing, so that there is no refusal direction to ask.
+    assert len(trials) == 2 * 6 * 2 + 2 * 1 * 6 * 2
+    assert run.read_table("coverage").filter(hypothesis="refusal-direction")["matrices_named"].to_list() == [0, 0]
     assert trials.drop("draw").null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
     own = trials.filter(pl.col("draw").is_null())
     matched = trials.join(own, on=["hypothesis", "method", "fraction"]).filter(pl.col("hypothesis") != "lox")

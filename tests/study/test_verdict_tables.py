@@ -12,7 +12,7 @@ from safespan.projection import update_points
 from safespan.results import frame_of, schema_of
 from safespan.results.claim_tables import EstimateRow, VerdictRow
 from safespan.settings.verdict import VerdictConfig
-from safespan.statistics.verdicts import INCONCLUSIVE, NOT_MEASURABLE, NOT_SELECTIVE, SELECTIVE
+from safespan.statistics.verdicts import NOT_MEASURABLE, NOT_SELECTIVE, SELECTIVE
 from safespan.study.evidence import OUTCOMES, update_evidence
 from safespan.study.verdicts import ClaimInTest, verdict_tables
 from safespan.subspaces import find_hypothesis
@@ -108,8 +108,8 @@ def test_an_edit_that_takes_harm_away_first_is_selective():
 
 def test_a_constant_outcome_is_no_verdict():
     verdict, estimates = tables("alignment", HARM_FIRST, flat=("useful_probability", "useful_nll", "correct"))
-    assert verdict.verdict == INCONCLUSIVE
-    assert "no outcome can be measured" in verdict.reason
+    assert verdict.verdict == NOT_MEASURABLE
+    assert "answer probability: the outcome on useful prompts is the same before and after" in verdict.reason
     assert set(estimates) == {(outcome, "both") for outcome in OUTCOMES}
     for row in estimates.values():
         assert row.verdict == NOT_MEASURABLE
