@@ -123,7 +123,8 @@ def resampled_means(values: Float[np.ndarray, "*k n"], prompts: np.ndarray) -> n
     drawn = np.bincount(cells, minlength=len(rows) * size).reshape(len(rows), size).T.astype(float)
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        means = (np.where(known, values, 0.0) @ drawn) / (known.astype(float) @ drawn)
+        whole = prompts.shape[-1] if known.all() else known.astype(float) @ drawn
+        means = (np.where(known, values, 0.0) @ drawn) / whole
     return np.reshape(means, (*values.shape[:-1], *prompts.shape[:-1]))
 
 

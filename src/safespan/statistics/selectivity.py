@@ -89,18 +89,19 @@ def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: Selectivity
 def _areas(front: Frontier, ends: Ends, useful: np.ndarray, harmful: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Areas of the hypothesis [...] and its controls [..., R] for prompts [..., N] and [..., M]."""
 
-    def area(u: np.ndarray, h: np.ndarray) -> np.ndarray:
-        progressed = [
-            progress(
-                np.moveaxis(resampled_means(values, prompts), 0, -1),
-                *(resampled_means(end, prompts)[..., None] for end in both),
-            )
-            for values, prompts, both in (
-                (u, useful, (ends.aligned_useful, ends.finetuned_useful)),
-                (h, harmful, (ends.aligned_harmful, ends.finetuned_harmful)),
-            )
-        ]
-        return frontier_area(*progressed)
+    def progressed(
+        own: np.ndarray, controls: np.ndarray, both: tuple[np.ndarray, np.ndarray], prompts: np.ndarray
+    ) -> np.ndarray:
+        """[1 + R, ..., F]; all means of one kind of prompts are one product, the costly part of a resample."""
+        points = np.concatenate([own[None], controls])
+        means = resampled_means(
+            np.concatenate([points.reshape(-1, points.shape[-1]), *(end[None] for end in both)]), prompts
+        )
+        values = np.moveaxis(means[:-2].reshape(*points.shape[:2], *means.shape[1:]), 1, -1)
+        return progress(values, means[-2][..., None], means[-1][..., None])
 
-    draws = zip(front.control_useful, front.control_harmful, strict=True)
-    return area(front.useful, front.harmful), np.stack([area(u, h) for u, h in draws], axis=-1)
+    areas = frontier_area(
+        progressed(front.useful, front.control_useful, (ends.aligned_useful, ends.finetuned_useful), useful),
+        progressed(front.harmful, front.control_harmful, (ends.aligned_harmful, ends.finetuned_harmful), harmful),
+    )
+    return areas[0], np.moveaxis(areas[1:], 0, -1)
