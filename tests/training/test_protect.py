@@ -21,7 +21,7 @@ from safespan.projection import Family
 from safespan.projection.protection import ProtectedBases, Protection, write_protection, write_random_protection
 from safespan.settings.data import PromptSource, TrainingData
 from safespan.settings.training import LoraConfig, ProtectConfig, ProtectPrompts, TrainingConfig
-from safespan.subspaces import Basis, hypothesis
+from safespan.subspaces import Basis, CapturedActivations, hypothesis
 from safespan.training.protect import ProtectedTraining, check_not_sharded
 from safespan.training.sft import fine_tune
 from tiny_model import build_tiny_tokenizer, save_tiny_model
@@ -401,15 +401,20 @@ def test_a_claim_about_activations_captures_those_of_the_start(
     prompts = ProtectPrompts(
         **{name: PromptSource(file=str(tmp_path / f"{name}.txt")) for name in ("useful", "harmful")}
     )
-    asked = configured(config, hypothesis="refusal-direction", prompts=prompts)
+    asked = configured(config, hypothesis="actsvd", prompts=prompts, fraction=0.2)
     with pytest.raises(ConfigError, match="protect.prompts: give fine_tune capture="):
         fine_tune(tiny_model_folder, tmp_path / "out", asked, SEED)
     record = fine_tune(tiny_model_folder, tmp_path / "out", asked, SEED, capture=capture_for_hypotheses)
-    assert record.protection["matrices"] == 5  # two blocks' attention and MLP outputs, and the embedding
+    assert record.protection["matrices"] == 2 * 7  # the linear layers of two blocks
+    texts = {name: (tmp_path / f"{name}.txt").read_text().splitlines() for name in ("useful", "harmful")}
+    capture_for_hypotheses(Checkpoint(tiny_model_folder), texts, tmp_path / "captured")
+    kept = CapturedActivations(tmp_path / "captured")
     start, end = (load_file(folder / "model.safetensors") for folder in (tiny_model_folder, tmp_path / "out"))
-    changes = {name: exact(end[name]) - exact(weight) for name, weight in start.items()}
-    written = np.concatenate([changes[n] for n in changes if n.endswith(("o_proj.weight", "down_proj.weight"))], 1)
-    written = np.concatenate([written, changes["model.embed_tokens.weight"].T], 1)
-    # One direction of the residual stream is written by nobody.
-    assert np.linalg.svd(written, compute_uv=False)[-1] < 1e-5 * np.linalg.norm(written)
-    assert np.linalg.matrix_rank(changes["model.layers.0.mlp.up_proj.weight"], tol=1e-4) == 16
+    for name, weight in start.items():
+        change, inputs = exact(end[name]) - exact(weight), kept.inputs("harmful", name)
+        if inputs is not None and ".layers." in name:
+            outputs = exact(weight) @ exact(inputs).T
+            k = max(1, round(0.2 * min(weight.shape)))
+            directions = np.linalg.svd(outputs)[0][:, :k]
+            assert np.linalg.norm(directions.T @ change) < 1e-4 * np.linalg.norm(change)
+            assert np.linalg.norm(change) > 0

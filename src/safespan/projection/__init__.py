@@ -5,5 +5,5 @@ from safespan.projection.coverage import Coverage, coverage
 from safespan.projection.family import Family
 from safespan.projection.points import Change, PointWeights
 from safespan.projection.sweep import sweep
-from safespan.projection.update_test import UpdateWeights, update_points
+from safespan.projection.update_weights import UpdateWeights, update_points
 from safespan.projection.write import write_projected

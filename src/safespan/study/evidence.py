@@ -14,7 +14,7 @@ from safespan.statistics.bootstrap import Estimate
 from safespan.statistics.protection import protection_estimates, utility_reason
 from safespan.statistics.selectivity import Ends, Frontier, estimates, undefined_reason
 from safespan.statistics.verdicts import ceiling_reason
-from safespan.study.ablation_test import curve_of, curves
+from safespan.study.claim_ablation import curve_of, curves
 
 if TYPE_CHECKING:
     from safespan.evaluation import Measured

@@ -11,14 +11,14 @@ from safespan.settings import VerdictConfig
 from safespan.settings.names import Test
 from safespan.settings.verdict import chosen_tests, update_finetunes
 from safespan.statistics.verdicts import Verdict
-from safespan.study.ablation_test import ablation_store, asked_points
+from safespan.study.claim_ablation import ablation_store, asked_points
+from safespan.study.claim_keys import points_key, trainings_key
+from safespan.study.claim_training import CLAIM, RANDOM, model_store, training_store
+from safespan.study.claim_update import points_of_update, update_store
 from safespan.study.context import Study
 from safespan.study.coverage import coverage_of, untested_reason
 from safespan.study.evidence import Evidence, ablation_evidence, training_evidence, update_evidence
 from safespan.study.points import PointStore, Record, Scored
-from safespan.study.test_keys import points_key, trainings_key
-from safespan.study.training_test import CLAIM, RANDOM, model_store, training_store
-from safespan.study.update_test import points_of_update, update_store
 from safespan.study.verdicts import ClaimInTest, verdict_tables
 from safespan.subspaces import find_hypothesis
 

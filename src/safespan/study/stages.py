@@ -8,21 +8,21 @@ from safespan.settings.names import Test, hypothesis_names
 from safespan.settings.study import ModelSource
 from safespan.settings.verdict import chosen_tests
 from safespan.study import (
-    ablation_test,
+    claim_ablation,
+    claim_training,
+    claim_update,
     coverage,
     experiments,
     judgement,
     models,
     summaries,
-    training_test,
-    update_test,
 )
+from safespan.study.claim_keys import points_key, trainings_key
 from safespan.study.context import Study
 from safespan.study.judge_again import ask_judge_again
 from safespan.study.keys import input_hashes, key_of
 from safespan.study.needs import tested_hypotheses
 from safespan.study.protected import source_hashes
-from safespan.study.test_keys import points_key, trainings_key
 
 
 @dataclass(frozen=True)
@@ -202,9 +202,9 @@ def _claim_stages(study: Study) -> list[Stage]:
             work=lambda key: coverage.measure_coverage(study),
             summary="the matrices and the energy that each claim names",
         ),
-        stage("update", points_key, update_test.run_update_test, controls),
-        stage("ablation", points_key, ablation_test.run_ablation_test, controls),
-        stage("training", trainings_key, training_test.run_training_test, trained),
+        stage("update", points_key, claim_update.run_update_test, controls),
+        stage("ablation", points_key, claim_ablation.run_ablation_test, controls),
+        stage("training", trainings_key, claim_training.run_training_test, trained),
         Stage(
             "verdict",
             when=bool(tests),
