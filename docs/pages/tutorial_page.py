@@ -106,7 +106,40 @@ def verdicts(run: RunFolder) -> str:
     )
 
 
-MADE = {table.__name__: table for table in (models, points, overlap, activations, verdicts)}
+def ablation(run: RunFolder) -> str:
+    """The largest removal of each claim that keeps half of the capability, beside the mean of its controls."""
+    rates = ("refusal_rate", "attack_success_rate", "general_ability")
+    rows, cells = run.read_table("ablation"), []
+    for name in rows["hypothesis"].unique(maintain_order=True):
+        kept = rows.filter(pl.col("draw").is_null(), pl.col("capability_lost") < 0.5, hypothesis=name)
+        own = kept.sort("energy_removed").row(-1, named=True)
+        place = {key: own[key] for key in ("hypothesis", "fraction", "strength")}
+        beside = rows.filter(pl.col("draw").is_not_null(), **place).select(pl.mean(*rates)).row(0)
+        cells.append((f"`{name}`", *(f"{percent(own[r])} ({percent(c)})" for r, c in zip(rates, beside, strict=True))))
+    return table(("without", "refusal, % (controls)", "attack success, %", "general, %"), cells)
+
+
+def training(run: RunFolder) -> str:
+    """The end of every kind of training; of random subspaces the mean."""
+    rates = ("attack_success_rate", "harmful_probability", "utility")
+    ends = run.read_table("training").group_by("run", "hypothesis", "draw", maintain_order=True).last()
+    means = ends.group_by("run", "hypothesis", maintain_order=True).agg(pl.mean(*rates))
+    words = {"random": "a random subspace", "unprotected": "nothing", "clean": "nothing, and no harmful rows"}
+    return table(
+        ("protected", "attack success, %", "probability of the forbidden answer", "utility, %"),
+        (
+            (
+                words.get(row["run"]) or f"`{row['hypothesis']}`",
+                percent(row[rates[0]]),
+                f"{row[rates[1]]:.2f}",
+                percent(row[rates[2]]),
+            )
+            for row in means.iter_rows(named=True)
+        ),
+    )
+
+
+MADE = {table.__name__: table for table in (models, points, overlap, activations, verdicts, ablation, training)}
 """What the page can ask for by `<!-- made: NAME -->` … `<!-- end -->`."""
 
 
