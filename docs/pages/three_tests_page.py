@@ -28,12 +28,22 @@ VERDICTS = (
     "too small to test",
 )
 
-HEADER = """# Three tests of a claim on {seeds} seeds
+OUTCOMES = {
+    "harm: answer probability": "answer probability",
+    "refusal: log-odds": "refusal log-odds",
+    "attack success (no vote)": "exact match and ASR",
+    "refusal rate (no vote)": "refusal rate",
+}
+"""Header of a column -> the outcome whose statistic it has."""
+
+HEADER = """# Three tests of a claim on several seeds
 
 A claim about a safety subspace can be true in three places, and each test asks about one
-([methods](methods.md)). This page has all three on the embedded family, made by `make three-tests` from {seeds} seeds:
-the demo's recipe, {controls} random controls of every claim, 100 prompts of each kind. Numbers are means over seeds, in
-brackets the lowest and the highest.
+([methods](methods.md)). This page has all three on the embedded family, made by `make three-tests` from {seeds} seeds
+of the demo's recipe, {controls} random controls of every claim, 100 prompts of each kind. Numbers are means over seeds,
+in brackets the lowest and the highest.
+
+In short:
 
 """
 
@@ -46,8 +56,12 @@ def runs_of(runs: Path, variant: str) -> list[RunFolder]:
 
 def spread(values: Sequence[float], signed: bool = False) -> str:
     """Mean and range of a figure over seeds."""
-    form = "+.2f" if signed else ".2f"
-    return f"{fmean(values):{form}} [{min(values):{form}}, {max(values):{form}}]" if values else "–"
+    if not values:
+        return "–"
+    mean, least, most = (
+        f"{round(value, 2) + 0.0:{'+.2f' if signed else '.2f'}}" for value in (fmean(values), min(values), max(values))
+    )
+    return f"{mean} [{least}, {most}]"
 
 
 def counted(verdicts: Sequence[str]) -> str:
@@ -61,11 +75,9 @@ def verdict_rows(runs: Sequence[RunFolder], test: str) -> Iterator[tuple[str, ..
     for name in dict.fromkeys(name for verdicts, _ in every for name in verdicts["hypothesis"]):
         said = [verdict for verdicts, _ in every for verdict in verdicts.filter(hypothesis=name)["verdict"]]
         cells = []
-        for construct in ("harm", "refusal"):
+        for outcome in OUTCOMES.values():
             deciding = [
-                estimates.filter(
-                    pl.col("votes"), pl.col("statistic") != "S", hypothesis=name, test=test, construct=construct
-                )
+                estimates.filter(pl.col("statistic") != "S", hypothesis=name, test=test, outcome=outcome)
                 for _, estimates in every
             ]
             cells.append(spread([float(x) for rows in deciding for x in rows["estimate"].drop_nulls()], signed=True))
@@ -117,14 +129,41 @@ def run_deviation(runs: Sequence[RunFolder]) -> str:
     return f"{fmean(within):.3f} on average, {max(within):.3f} at most"
 
 
+def summary(runs: Path) -> Iterator[str]:
+    """What the tables below say of the controls, the oracle, the refusal direction and the alignment subspace."""
+    first = runs_of(runs, FIRST)
+    for test in ("update", "ablation", "training"):
+        rows = [
+            row
+            for variant in (VARIANTS if test == "training" else (FIRST,))
+            for run in runs_of(runs, variant)
+            for row in run.read_table("verdicts").filter(test=test).iter_rows(named=True)
+        ]
+        drawn = [row["verdict"] for row in rows if row["hypothesis"] in ("random", "random-k")]
+        oracle = [row["verdict"] for row in rows if row["hypothesis"] == "harmful-update"]
+        yield f"- *{test}*: random subspaces as claims: {counted(drawn)}; the oracle: {counted(oracle)}.\n"
+    [refusal] = [row for row in ablation_rows(first) if row[0] == "refusal-direction"]
+    yield (
+        f"- Without the refusal direction the aligned model refuses {refusal[1]}, with general ability {refusal[2]}; "
+        f"without random directions {refusal[3]}, with {refusal[4]}.\n"
+    )
+    for variant, words in VARIANTS.items():
+        ends = {row[0]: row[2] for row in training_rows(runs_of(runs, variant), variant)}
+        yield (
+            f"- Attack success after the contaminated training, {words}: {ends['alignment']} with alignment protected, "
+            f"{ends['random subspaces']} with random subspaces, {ends['harmful-update']} with the oracle, "
+            f"{ends['unprotected']} with nothing.\n"
+        )
+
+
 def page(runs: Path) -> str:
     """The text of the page."""
     first = runs_of(runs, FIRST)
-    verdict = ("claim", "verdicts", "harm (answer probability)", "refusal (log-odds)")
+    verdict = ("claim", "verdicts", *OUTCOMES)
     controls = first[0].read_manifest().config["verdict"]["training"]["controls"]
-    parts = [HEADER.format(seeds=len(first), controls=controls)]
+    parts = [HEADER.format(seeds=len(first), controls=controls), *summary(runs)]
     parts += [
-        "## Update: a finished fine-tune, projected\n\nD: above 0, harm goes before utility along the claim.\n\n",
+        "\n## Update: a finished fine-tune, projected\n\nD: above 0, harm goes before utility along the claim.\n\n",
         table(verdict, list(verdict_rows(first, "update"))),
         "\n## Ablation: the aligned model without the claim's directions\n\n"
         "A: above 0, harm comes before capability is lost, more than without random directions of the same energy.\n\n",
@@ -137,7 +176,7 @@ def page(runs: Path) -> str:
     for variant, words in VARIANTS.items():
         known = runs_of(runs, variant)
         if known:
-            parts += [f"{words}, {len(known)} seeds:\n\n", table(verdict, list(verdict_rows(known, "training"))), "\n"]
+            parts += [f"{words}, seeds: {len(known)}.\n\n", table(verdict, list(verdict_rows(known, "training"))), "\n"]
     rows = [
         row for variant in VARIANTS for row in training_rows(runs_of(runs, variant), variant) if runs_of(runs, variant)
     ]
