@@ -90,13 +90,14 @@ def rerun(
 
 @app.command()
 def hypotheses() -> None:
-    """List the claims about where safety lies: name, paper, what it needs, what it says."""
+    """List the claims about where safety lies: name, paper, what it says, what it needs, the tests that it has."""
     from safespan.subspaces import find_hypothesis
 
     for name in hypothesis_names():
         hypothesis = find_hypothesis(name)
-        needs = f" (needs {', '.join(sorted(hypothesis.needs))})" if hypothesis.needs else ""
-        typer.echo(f"{name:<20}{hypothesis.paper:<34}{hypothesis.claim}{needs}")
+        needs = f"needs {', '.join(sorted(hypothesis.needs))}; " if hypothesis.needs else ""
+        tests = f"({needs}tests: {', '.join(hypothesis.tests)})"
+        typer.echo(f"{name:<20}{hypothesis.paper:<34}{hypothesis.claim} {tests}")
 
 
 @command("test")
