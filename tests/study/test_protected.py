@@ -70,7 +70,11 @@ def test_sources_are_those_that_the_claim_needs(file, tmp_path):
     assert (filled.base, filled.harmful, filled.safe, filled.seed) == (None, None, None, 0)
     assert filled.prompts.useful == config.activations.useful
     assert filled.prompts.harmful == config.activations.harmful
+    assert filled.refusals is None  # this study has no verdict
     assert with_sources(study, config.models["useful"].train) == config.models["useful"].train
+    whole = load_study(file, ["models.harmful.train.protect={fraction: 0.5, hypothesis: refusal-direction}"])
+    filled = with_sources(Study(whole, tmp_path), whole.models["harmful"].train).protect
+    assert filled.refusals == whole.verdict.refusals == ("i",)
     seeded = protected(file, "useful", "seed=3", hypothesis="alignment", seed=7)
     filled = with_sources(Study(seeded, tmp_path), seeded.models["useful"].train).protect
     assert (filled.base, filled.prompts, filled.seed) == (str(file.parent / "base"), None, 7)

@@ -53,9 +53,9 @@ class ProtectPrompts(Settings):
 class ProtectConfig(Settings):
     """Training under a protected subspace: after every optimizer step the update is projected off it, or on it.
 
-    The model that is trained from is the aligned one of the claim. In a study, leave base, harmful, safe and prompts
-    out: they are its roles of these names and the prompts of its field activations. Vectors (norms, biases) are frozen;
-    a matrix that the claim says nothing of trains freely.
+    The model that is trained from is the aligned one of the claim. In a study, leave base, harmful, safe, prompts and
+    refusals out: they are its roles of these names, the prompts of its field activations, its verdict's refusals.
+    Vectors (norms, biases) are frozen; a matrix that the claim says nothing of trains freely.
     """
 
     hypothesis: str = Field(description="the claim whose subspace is protected; `safespan hypotheses` lists them")
@@ -71,6 +71,9 @@ class ProtectConfig(Settings):
     harmful: str | None = Field(None, description="a harmful fine-tune of the model, for claims that need it")
     safe: str | None = Field(None, description="a safe fine-tune of the model, for claims that need it")
     prompts: ProtectPrompts | None = Field(None, description="for claims that need activations on prompts")
+    refusals: tuple[str, ...] | None = Field(
+        None, min_length=1, description="openings of refusals, for claims about refusal; unset: common ones"
+    )
 
     @field_validator("hypothesis")
     @classmethod

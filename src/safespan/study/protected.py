@@ -21,9 +21,9 @@ def check_protected(config: StudyConfig) -> None:
     for role, source in config.models.items():
         if source.train and (protect := source.train.protect):
             field = f"models.{role}.train.protect"
-            if given := [name for name in (*_ROLES, "prompts") if getattr(protect, name) is not None]:
+            if given := [name for name in (*_ROLES, "prompts", "refusals") if getattr(protect, name) is not None]:
                 raise ConfigError(
-                    f"{field}.{given[0]}: a study takes it from its roles and its activations; leave it out"
+                    f"{field}.{given[0]}: a study takes it from its roles, activations and verdict; leave it out"
                 )
             try:
                 check_protectable(protect.hypothesis, above)
@@ -42,6 +42,7 @@ def with_sources(study: Study, train: TrainingConfig) -> TrainingConfig:
     filled: dict[str, object] = {role: study.model_name(role) for role in _ROLES if role in needs}
     if "prompts" in needs and activations:
         filled["prompts"] = ProtectPrompts(useful=activations.useful, harmful=activations.harmful)
+        filled["refusals"] = study.resolved.verdict.refusals if study.resolved.verdict else None
     if train.protect.seed is None:
         filled["seed"] = study.config.seed
     return train.model_copy(update={"protect": train.protect.model_copy(update=filled)})
@@ -54,5 +55,6 @@ def source_hashes(study: Study, train: TrainingConfig | None) -> dict[str, str]:
     needs, activations = find_hypothesis(train.protect.hypothesis).needs_of("training"), study.config.activations
     hashes = {role: study.weights_hash(role) for role in _ROLES if role in needs}
     if "prompts" in needs and activations:
-        hashes["prompts"] = f"{activations.useful} {activations.harmful}"  # as the study says it, in any run folder
+        refusals = study.config.verdict.refusals if study.config.verdict else None
+        hashes["prompts"] = f"{activations.useful} {activations.harmful} {refusals}"  # as the study says, in any folder
     return hashes | input_hashes(with_sources(study, train).protect)

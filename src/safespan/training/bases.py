@@ -1,9 +1,9 @@
 """The bases that a training's settings ask for, made once in the folder that the training works in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from accelerate import PartialState
 
@@ -16,11 +16,18 @@ from safespan.files.disk import sync
 from safespan.projection import Family
 from safespan.projection.protection import ProtectedBases, Protection, check_protectable, write_protection
 from safespan.settings.training import ProtectConfig
+from safespan.settings.verdict import REFUSALS
 from safespan.subspaces import CapturedActivations, SpectrumCache
 from safespan.training.resume import COMPLETE
 
-Capture = Callable[[Checkpoint, Mapping[str, Sequence[str]], Path], None]
-"""Writes a model's activations on prompts, by class, to a file: `activations.capture_for_hypotheses`."""
+
+class Capture(Protocol):
+    """Writes a model's activations on prompts, by class, to a file: `activations.capture_for_hypotheses`."""
+
+    def __call__(
+        self, checkpoint: Checkpoint, prompts: Mapping[str, Sequence[str]], out: Path, /, *, refusals: Sequence[str]
+    ) -> None:
+        """The model, its prompts, the file, and the openings of refusals."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class ConfiguredProtection:
             if self.prompts:
                 assert capture is not None
                 captured = CapturedActivations(place / "activations.safetensors")
-                capture(family.aligned, self.prompts, captured.path)
+                capture(family.aligned, self.prompts, captured.path, refusals=self.config.refusals or REFUSALS)
                 family = Family(family.base, family.aligned, family.finetuned, family.safe, captured)
             claim, side = self.config.hypothesis, self.config.side
             write_protection(family, claim, self.config.fraction, side, self.seed, bases, SpectrumCache().decompose)
