@@ -144,6 +144,8 @@ def run_test(
     if training:
         if contaminated:
             raise ConfigError("--training and --contaminated both give the contaminated model: give one of them")
+        if tests and not {"update", "training"} & set(tests.replace(" ", "").split(",")):
+            raise ConfigError(f"--training gives a contaminated model, and --tests {tests} needs none: leave it out")
         models["contaminated"] = {"start": "aligned", "train": recipe_fields(training)}
     verdict: dict[str, Any] = {"hypotheses": hypothesis}
     if tests:

@@ -29,12 +29,14 @@ _SELECTIVE = {
 """(Test, kind of the hypothesis, direction) -> the words of a selective one."""
 
 _NOT_SELECTIVE = {
-    ("update", "subspace"): "along the {name} subspace harm and utility move together, as in random directions",
-    ("update", "edit"): "{name} takes harm and utility away together, as random changes of its size do",
-    ("ablation", "subspace"): "removing {name} makes the aligned model comply no sooner than removing random "
-    "directions does",
-    ("training", "subspace"): "protecting {name} in training keeps harm out no more than protecting a random subspace "
-    "does",
+    ("update", "subspace"): "along the {name} subspace harm and utility move together as in random "
+    "directions, within the margin",
+    ("update", "edit"): "{name} takes harm and utility away together as random changes of the same matrices do, "
+    "within the margin",
+    ("ablation", "subspace"): "removing {name} makes the aligned model comply as removing random directions does, "
+    "within the margin",
+    ("training", "subspace"): "protecting {name} in training keeps out as much harm as protecting a random subspace, "
+    "within the margin",
 }
 """(Test, kind of the hypothesis) -> the words of one that is not selective."""
 
@@ -70,7 +72,7 @@ def _template(row: VerdictRow) -> str | None:
         NOT_SELECTIVE: _NOT_SELECTIVE.get((row.test, kind)),
         INCONCLUSIVE: f"this run cannot decide {question}",
         DEPENDS: f"{question} depends on the measure",
-        NOT_MEASURABLE: "in this model {name} names nothing that could be tested",
+        NOT_MEASURABLE: "this run could not measure {name} in this test",
         TOO_SMALL: "the {name} subspace holds too little of the update to be tested",
     }.get(row.verdict or "")
 

@@ -122,7 +122,11 @@ class StudyConfig(Settings):
             if source is None or source.start != "aligned" or not source.train or not source.train.contaminate_with:
                 raise ValueError(
                     "verdict.tests: training needs contaminated data: models.contaminated with start: aligned and a "
-                    "train with contaminate_with; give it, or leave training out"
+                    "train with contaminate_with (safespan test: --training); give it, or leave training out"
+                )
+            if source.train.protect:
+                raise ValueError(
+                    "models.contaminated.train.protect: the training test protects each claim by itself; leave it out"
                 )
 
     @property

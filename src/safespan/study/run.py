@@ -20,7 +20,7 @@ from safespan.report import write_report
 from safespan.results import Manifest
 from safespan.settings import StudyConfig
 from safespan.study.context import Study
-from safespan.study.needs import check_needs
+from safespan.study.needs import check_files, check_needs
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import batches, stages
 
@@ -47,6 +47,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
         raise ConfigError(f"{out} is a file: give a folder to run in")
     check_needs(config)
     study = Study(config, out)
+    check_files(study.resolved, study.run.root)
     _check_judge(study)
     # A cluster that does not answer is reported before hours of training.
     execution, _ = study.execution, study.decompose

@@ -51,8 +51,8 @@ def against_controls(update: pl.DataFrame) -> Figure | None:
         "Each hypothesis beside random controls of equal energy",
         "What a fine-tune's update still does when part of it is kept (parallel), removed (orthogonal) or edited, "
         "against the energy of what is left. Line: the hypothesis. Band: from the lowest to the highest of its random "
-        "controls, which keep the same energy in every matrix, dashed their mean. A safety subspace leaves its bands "
-        "for harm and stays in them for utility.",
+        "controls, which keep the same energy in every matrix (but for an addition), dashed their mean. A safety "
+        "subspace leaves its bands for harm and stays in them for utility.",
         f"Line charts of {'; '.join(_MEASURES[name] for name in measured)} against the energy kept, with bands "
         f"of random controls, for one of {rows['hypothesis'].n_unique()} hypotheses at a time.",
         panels,
