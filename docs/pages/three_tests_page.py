@@ -10,6 +10,7 @@ from markdown_tables import table
 
 from safespan.files.atomic import write_text
 from safespan.results import RunFolder
+from safespan.statistics.verdicts import VERDICTS
 
 PAGE = Path(__file__).parents[1] / "three-tests.md"
 FIRST = "f0.5"
@@ -19,14 +20,6 @@ VARIANTS = {
     "f0.5-both": "f = 0.5, both sides",
     "f0.9-both": "f = 0.9, both sides",
 }
-VERDICTS = (
-    "selective",
-    "not selective",
-    "inconclusive",
-    "depends on the measure",
-    "not measurable",
-    "too small to test",
-)
 
 OUTCOMES = {
     "harm: answer probability": "answer probability",

@@ -19,6 +19,7 @@ from safespan.projection import update_points
 from safespan.results.claim_tables import UpdatePoint
 from safespan.results.run_folder import RunFolder
 from safespan.settings.verdict import VerdictConfig
+from safespan.statistics.verdicts import VERDICTS
 from safespan.study.evidence import OUTCOMES, Evidence, update_evidence
 from safespan.study.verdicts import Tested, verdict_tables
 from safespan.subspaces import find_hypothesis
@@ -28,14 +29,6 @@ PAGE = DOCS / "verdict-rates.md"
 CHART = DOCS / "verdict-rates" / "power.svg"
 TEST = "update"
 """The test whose rates these are."""
-VERDICTS = (
-    "selective",
-    "not selective",
-    "inconclusive",
-    "depends on the measure",
-    "not measurable",
-    "too small to test",
-)
 PROMPTS, CONTROLS = (10, 20, 40, 70, 100), (5, 7, 10)
 
 HEADER = """# How often the test is right

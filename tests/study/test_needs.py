@@ -87,6 +87,9 @@ def test_a_file_that_is_not_there_is_refused_before_anything_is_trained(setting,
 def test_files_that_the_study_makes_and_tasks_by_name_are_not_looked_for(tmp_path):
     needs.check_files(study().resolved(tmp_path), tmp_path)
     needs.check_files(study("evaluation.utility.task=gsm8k").resolved(tmp_path), tmp_path)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")  # a study names the folder that the link leads to
+    needs.check_files(study().resolved(tmp_path / "link"), tmp_path / "link")
 
 
 def test_what_is_given_is_not_missed():

@@ -13,33 +13,17 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from oracle import exact
-from safespan.activations import capture_for_hypotheses
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError, ConfigError
-from safespan.files.atomic import write_jsonl, write_text
 from safespan.projection import Family
-from safespan.projection.protection import ProtectedBases, Protection, write_protection, write_random_protection
-from safespan.settings.data import PromptSource, TrainingData
-from safespan.settings.training import LoraConfig, ProtectConfig, ProtectPrompts, TrainingConfig
-from safespan.subspaces import Basis, CapturedActivations, hypothesis
+from safespan.projection.protection import ProtectedBases, Protection, write_protection
+from safespan.settings.training import LoraConfig, TrainingConfig
+from safespan.subspaces import Basis, hypothesis
 from safespan.training.protect import ProtectedTraining, check_not_sharded
 from safespan.training.sft import fine_tune
 from tiny_model import build_tiny_tokenizer, save_tiny_model
 
 SEED = 4
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> TrainingConfig:
-    write_jsonl(tmp_path / "rows.jsonl", [{"prompt": f"a b {x}", "response": f"{x} c"} for x in "defghijk"])
-    return TrainingConfig(
-        data=TrainingData(file=str(tmp_path / "rows.jsonl")),
-        max_steps=4,
-        batch_size=4,
-        accumulation_steps=1,
-        learning_rate=1e-2,
-        compute="fp32",
-    )
 
 
 def with_lora(config: TrainingConfig, **fields: object) -> TrainingConfig:
@@ -357,65 +341,3 @@ def test_sharded_weights_are_refused_before_anything_is_trained(
     with pytest.raises(ConfigError, match="protect: FSDP shards the weights, .*: train on one GPU"):
         fine_tune(tiny_model_folder, tmp_path / "out", config, SEED, protection=Protection(None))
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
-
-
-def test_a_random_protection_changes_what_is_learnt(
-    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig
-) -> None:
-    path = bases_of(tiny_model_folder, tmp_path)
-    random = write_random_protection(path, 1, tmp_path / "random")
-    losses = [
-        fine_tune(tiny_model_folder, None, config, SEED, protection=Protection(bases)).final_loss
-        for bases in (None, path, random.path)
-    ]
-    assert len(set(losses)) == 3
-
-
-def configured(config: TrainingConfig, **fields: object) -> TrainingConfig:
-    return config.model_copy(update={"protect": ProtectConfig(**{"fraction": 0.5, **fields})})
-
-
-def test_the_settings_make_the_bases(tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig) -> None:
-    path = bases_of(tiny_model_folder, tmp_path)
-    asked = configured(config, hypothesis="alignment", base=str(tmp_path / "base"))
-    made = fine_tune(tiny_model_folder, tmp_path / "made", asked, SEED)
-    given = fine_tune(tiny_model_folder, tmp_path / "given", config, SEED, protection=Protection(path))
-    assert made.protection == given.protection
-    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("made", "given"))
-    assert one == two
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["base", "bases", "given", "made", "rows.jsonl"]
-    with pytest.raises(ConfigError, match="protect: its bases are made beside the model"):
-        fine_tune(tiny_model_folder, None, asked, SEED)
-    with pytest.raises(ConfigError, match="protecting 'alignment' needs a base model"):
-        fine_tune(tiny_model_folder, tmp_path / "out", configured(config, hypothesis="alignment"), SEED)
-    with pytest.raises(ConfigError, match="'lox' names no subspace"):
-        fine_tune(tiny_model_folder, tmp_path / "out", configured(config, hypothesis="lox"), SEED)
-
-
-def test_a_claim_about_activations_captures_those_of_the_start(
-    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig
-) -> None:
-    for name, words in (("useful", "a b c d e f"), ("harmful", "u v w x y z")):
-        write_text(tmp_path / name, "".join(f"{word} a\n" for word in words.split()))
-        (tmp_path / name).rename(tmp_path / f"{name}.txt")
-    prompts = ProtectPrompts(
-        **{name: PromptSource(file=str(tmp_path / f"{name}.txt")) for name in ("useful", "harmful")}
-    )
-    asked = configured(config, hypothesis="actsvd", prompts=prompts, fraction=0.2)
-    with pytest.raises(ConfigError, match="protect.prompts: give fine_tune capture="):
-        fine_tune(tiny_model_folder, tmp_path / "out", asked, SEED)
-    record = fine_tune(tiny_model_folder, tmp_path / "out", asked, SEED, capture=capture_for_hypotheses)
-    assert record.protection["matrices"] == 2 * 7  # the linear layers of two blocks
-    texts = {name: (tmp_path / f"{name}.txt").read_text().splitlines() for name in ("useful", "harmful")}
-    capture_for_hypotheses(Checkpoint(tiny_model_folder), texts, tmp_path / "captured")
-    kept = CapturedActivations(tmp_path / "captured")
-    start, end = (load_file(folder / "model.safetensors") for folder in (tiny_model_folder, tmp_path / "out"))
-    for name, weight in start.items():
-        change, inputs = exact(end[name]) - exact(weight), kept.inputs("harmful", name)
-        if inputs is not None and ".layers." in name:
-            outputs = exact(weight) @ exact(inputs).T
-            left, values, _ = np.linalg.svd(outputs)
-            rank = int((values > 1e-5 * values[0]).sum())  # all prompts end alike: the first block's inputs are one
-            directions = left[:, : min(rank, max(1, round(0.2 * min(weight.shape))))]
-            assert np.linalg.norm(directions.T @ change) < 1e-4 * np.linalg.norm(change)
-            assert np.linalg.norm(change) > 0

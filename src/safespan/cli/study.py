@@ -141,16 +141,15 @@ def run_test(
     check_choices("hypothesis", hypothesis, hypothesis_names())
     roles = {"base": base, "aligned": aligned, "useful": useful, "harmful": harmful, "contaminated": contaminated}
     models: dict[str, Any] = {role: {"model": model} for role, model in roles.items() if model}
+    chosen = [name.strip() for name in tests.split(",")] if tests else []
+    check_choices("test", chosen, TESTS)
     if training:
         if contaminated:
             raise ConfigError("--training and --contaminated both give the contaminated model: give one of them")
-        if tests and not {"update", "training"} & set(tests.replace(" ", "").split(",")):
+        if chosen and not {"update", "training"} & set(chosen):
             raise ConfigError(f"--training gives a contaminated model, and --tests {tests} needs none: leave it out")
         models["contaminated"] = {"start": "aligned", "train": recipe_fields(training)}
-    verdict: dict[str, Any] = {"hypotheses": hypothesis}
-    if tests:
-        verdict["tests"] = [name.strip() for name in tests.split(",")]
-        check_choices("test", verdict["tests"], TESTS)
+    verdict = {"hypotheses": hypothesis, "tests": chosen or None}
     study: dict[str, Any] = {
         "name": f"Test of {', '.join(hypothesis)}",
         "models": {**models, "safe": {"model": safe}} if safe else models,

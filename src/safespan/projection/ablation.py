@@ -75,7 +75,8 @@ class AblationWeights:
             for matrix, (energy, spaces) in zip(matrices(change), removed, strict=True):
                 output, inputs = (None if space is None else f"{space}/{point.draw}" for space in spaces)
                 matrix.copy_(-point.strength * random_part(matrix, energy, (output, inputs), self._seed))
-            yield Change(name, change, (True, True))
+            named = [[one.spaces[side] is not None for one in removed] for side in (0, 1)]
+            yield Change(name, change, (any(named[0]), any(named[1])))
 
     def _own(self, point: AblationPoint) -> Iterator[Change]:
         """R_f of all tensors."""

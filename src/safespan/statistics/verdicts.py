@@ -14,6 +14,7 @@ from safespan.statistics.selectivity import SEPARATION
 
 SELECTIVE, NOT_SELECTIVE, INCONCLUSIVE = "selective", "not selective", "inconclusive"
 DEPENDS, NOT_MEASURABLE, TOO_SMALL = "depends on the measure", "not measurable", "too small to test"
+VERDICTS = (SELECTIVE, NOT_SELECTIVE, INCONCLUSIVE, DEPENDS, NOT_MEASURABLE, TOO_SMALL)
 """The verdicts."""
 
 DIRECTIONS = {

@@ -47,7 +47,7 @@ def check_files(config: StudyConfig, run: Path) -> None:
         settings = getattr(config, part)
         for field, kind, text in named_inputs(settings, f"{part}.") if settings else ():
             is_file = kind == "file" or (kind == "task" and text.endswith((".yaml", ".yml")))
-            if is_file and not Path(text).absolute().is_relative_to(run.absolute()) and not os.path.isfile(text):
+            if is_file and not Path(text).resolve().is_relative_to(run.resolve()) and not os.path.isfile(text):
                 raise DataError(f"{field}: {text}: no such file; give one that is there")
 
 
