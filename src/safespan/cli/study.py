@@ -149,14 +149,13 @@ def run_test(
         if chosen and not {"update", "training"} & set(chosen):
             raise ConfigError(f"--training gives a contaminated model, and --tests {tests} needs none: leave it out")
         models["contaminated"] = {"start": "aligned", "train": recipe_fields(training)}
-    verdict = {"hypotheses": hypothesis, "tests": chosen or None}
     study: dict[str, Any] = {
         "name": f"Test of {', '.join(hypothesis)}",
         "models": {**models, "safe": {"model": safe}} if safe else models,
         "evaluation": read_fields(config) if config else PAPER,
         "projection": None,
         "overlap": None,
-        "verdict": verdict,
+        "verdict": {"hypotheses": hypothesis, "tests": chosen or None},
         "execution": execution.model_dump(exclude_unset=True),
     }
     if prompts:

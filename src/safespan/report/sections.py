@@ -29,30 +29,7 @@ def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
     """The sections between the models and the generations, in the order of the experiments."""
     depth = tables.separation_facts(results["separation"], results["activations"])
     return [
-        section(
-            "update",
-            "Update test",
-            "Is the harm of a given fine-tune concentrated there? What each hypothesis leaves of it, beside random "
-            "parts of it of the same size.",
-            "update",
-            charts.against_controls(results["update"]),
-        ),
-        section(
-            "ablation",
-            "Ablation test",
-            "Does the safety of the aligned model rest on it? What each hypothesis names is taken out of the aligned "
-            "model, beside random directions of the same size.",
-            "ablation",
-            charts.harm_against_capability(results["ablation"]),
-        ),
-        section(
-            "training",
-            "Training test",
-            "Does protecting it keep a model safe under further fine-tuning? Trainings on data with harmful rows, "
-            "beside those with random subspaces protected.",
-            "training",
-            charts.harm_along_training(results["training"]),
-        ),
+        *_tests(results),
         *(
             section(
                 method,
@@ -92,6 +69,36 @@ def sections(results: Mapping[str, pl.DataFrame]) -> list[Section]:
             "How many directions an update has, and how unequal they are.",
             "spectra",
             charts.spectra(results["spectra"]),
+        ),
+    ]
+
+
+def _tests(results: Mapping[str, pl.DataFrame]) -> list[Section]:
+    """A section for each test of a claim."""
+    return [
+        section(
+            "update",
+            "Update test",
+            "Is the harm of a given fine-tune concentrated there? What each hypothesis leaves of it, beside random "
+            "parts of it of the same size.",
+            "update",
+            charts.against_controls(results["update"]),
+        ),
+        section(
+            "ablation",
+            "Ablation test",
+            "Does the safety of the aligned model rest on it? What each hypothesis names is taken out of the aligned "
+            "model, beside random directions of the same size.",
+            "ablation",
+            charts.harm_against_capability(results["ablation"]),
+        ),
+        section(
+            "training",
+            "Training test",
+            "Does protecting it keep a model safe under further fine-tuning? Trainings on data with harmful rows, "
+            "beside those with random subspaces protected.",
+            "training",
+            charts.harm_along_training(results["training"]),
         ),
     ]
 
