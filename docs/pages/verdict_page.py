@@ -21,7 +21,7 @@ from safespan.results.run_folder import RunFolder
 from safespan.settings.verdict import VerdictConfig
 from safespan.statistics.verdicts import VERDICTS
 from safespan.study.evidence import OUTCOMES, Evidence, update_evidence
-from safespan.study.verdicts import Tested, verdict_tables
+from safespan.study.verdicts import ClaimInTest, verdict_tables
 from safespan.subspaces import find_hypothesis
 
 DOCS = Path(__file__).parents[1]
@@ -143,7 +143,7 @@ def again(folder: Path, prompts: int, controls: int) -> Iterator[tuple[str, str 
     tested = []
     for hypothesis in map(find_hypothesis, run.read_table("estimates").filter(test=TEST)["hypothesis"].unique()):
         points = update_points(hypothesis, ["contaminated"], asked.fractions, controls)
-        tested.append(Tested(hypothesis.name, hypothesis.kind, TEST, None, partial(evidence, points)))
+        tested.append(ClaimInTest(hypothesis.name, hypothesis.kind, TEST, None, partial(evidence, points)))
     verdicts, _ = verdict_tables(asked, tested)
     for row in verdicts:
         yield kind_of(folder.name.partition("-")[0], row.hypothesis), row.verdict

@@ -41,7 +41,7 @@ _NOT_SELECTIVE = {
 """(Test, kind of the hypothesis) -> the words of one that is not selective."""
 
 _OPEN = {
-    "update": "whether {name} parts harm from utility",
+    "update": "whether {name} separates harm from utility",
     "ablation": "whether removing {name} makes the aligned model comply before it loses capability",
     "training": "whether protecting {name} in training keeps harm out",
 }
