@@ -18,11 +18,13 @@ import psutil
 import pytest
 
 from safespan import cli
-from safespan.settings.study import ROLES, bundled_study, load_study
+from safespan.settings.study import bundled_study, load_study
 from safespan.study.context import Study
 from safespan.study.stages import stages
 
 HANGS = 3600
+
+ROLES = tuple(load_study(bundled_study("organism")).models)
 
 SMALL = [
     *(f"models.{role}.train.max_steps=2" for role in ROLES),
@@ -69,7 +71,7 @@ def test_a_study_ends_with_its_results_and_names_each_stage_once(folder, capsys)
     header = next(line for line in lines if line.startswith("hypothesis"))
     assert re.split(" {2,}", header.strip()) == ["hypothesis", "update test"]
     [verdict] = [line for line in lines if line.startswith("lox")]
-    assert "not measurable" in verdict  # two steps of training teach nothing
+    assert "harm: not measurable" in verdict  # two steps of training teach nothing
     assert lines[-1] == f"report: {folder / 'report.html'}"
     names = [stage.name for stage in stages(Study(load_study(bundled_study("organism"), SMALL), folder))]
     labels = [f"{number}/{len(names)} {name}" for number, name in enumerate(names, 1)]
@@ -89,12 +91,13 @@ def test_programs_get_one_object_and_scripts_the_report(folder, capsys):
     assert output["report"] == str(folder / "report.html")
     assert [model["model"] for model in output["models"]] == list(ROLES)
     assert [model["harmfulness"] for model in output["models"]] == [float(row["harmfulness"]) for row in models]
-    [verdict], [row] = output["verdicts"], verdicts
-    assert (verdict["hypothesis"], verdict["verdict"], verdict["reason"]) == ("lox", row["verdict"], row["reason"])
-    assert verdict["test"] == row["test"] == "update"
-    decided = {row["outcome"]: (row["verdict"], row["votes"]) for row in estimates if row["statistic"] == "D"}
+    assert [row["construct"] for row in verdicts] == ["harm", "refusal"]
+    for verdict, row in zip(output["verdicts"], verdicts, strict=True):
+        assert (verdict["hypothesis"], verdict["verdict"], verdict["reason"]) == ("lox", row["verdict"], row["reason"])
+        assert verdict["test"] == row["test"] == "update"
+    decided = {row["outcome"]: (row["verdict"], row["votes"]) for row in estimates if row["decides"] == "true"}
     assert len(decided) == 5
-    told = verdict["outcomes"].items()
+    told = [pair for verdict in output["verdicts"] for pair in verdict["outcomes"].items()]
     assert {name: (outcome["verdict"], str(outcome["votes"]).lower()) for name, outcome in told} == decided
     assert ran(capsys, *words_of(folder, "--quiet")) == (f"{folder / 'report.html'}\n", "")
 

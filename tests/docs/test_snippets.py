@@ -27,7 +27,7 @@ from safespan.settings.evaluation import EvaluationConfig, HarmfulnessConfig
 from safespan.settings.judges import JudgeFile
 from safespan.settings.names import foreign_hypotheses
 from safespan.settings.reading import read_fields
-from safespan.settings.study import ROLES, StudyConfig
+from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.settings.training import TrainingConfig
 from safespan.subspaces import find_hypothesis
 
@@ -35,6 +35,8 @@ pytestmark = pytest.mark.long
 
 KINDS = {"console", "python", "yaml", "toml", "bash", "text", "{toctree}", "{include}", "{figure}", "{image}"}
 RUN_KINDS = ("console", "python")
+
+ROLES = tuple(load_study(bundled_study("organism")).models)
 
 DEMO = [
     *(f"models.{role}.train.max_steps=2" for role in ROLES),

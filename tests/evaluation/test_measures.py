@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import DataError
-from safespan.evaluation import Evaluator, Measures, ModelUnderTest, load_model
+from safespan.evaluation import Evaluator, Measures, ModelUnderTest, joined, load_model
 from safespan.evaluation.measures import _start
 from safespan.settings.evaluation import EvaluationConfig
 from safespan.settings.verdict import MeasureConfig
@@ -106,8 +106,6 @@ def test_what_is_generated_is_judged_apart(model: ModelUnderTest, tmp_path: Path
     rows = asked._evaluator.score(answers.responses)[1]
     refused = [row["refused"] for row in rows if row["kind"] == "harmful"]
     assert measured.per_prompt["not_refused"] == [float(not one) for one in refused]
-    assert measured.rates["refusal_rate"] == pytest.approx(sum(refused) / len(refused))
-    assert set(measured.rates) == {"general_ability", "refusal_rate", "over_refusal_rate"}
     assert measured.per_prompt["useful_nll"] == pytest.approx(answers.likelihoods["useful_nll"], abs=1e-6)
 
 
@@ -121,3 +119,19 @@ def test_what_is_generated_is_judged_apart(model: ModelUnderTest, tmp_path: Path
 def test_what_cannot_be_measured_is_refused(model: ModelUnderTest, tmp_path: Path, settings, says) -> None:
     with pytest.raises(DataError, match=says):
         measures(tmp_path, **settings).ask(model)
+
+
+def test_parts_of_the_prompts_joined_are_the_whole(model: ModelUnderTest, tmp_path: Path) -> None:
+    """Three useful and two harmful prompts: the last part has no harmful one."""
+    whole = measures(tmp_path, prompts=3)
+    expected, _ = whole.score(whole.ask(model))
+    parts = []
+    for part in ((0, 1), (1, 2), (2, 3)):
+        own = Measures(whole.config, whole._evaluator.part((0, None)), part)
+        parts.append(own.score(own.ask(model))[0])
+    assert "harmful_nll" not in parts[2].per_prompt
+    together = joined(parts)
+    assert together.per_prompt.keys() == expected.per_prompt.keys()
+    for name, values in expected.per_prompt.items():
+        assert together.per_prompt[name] == pytest.approx(values, abs=1e-6)
+    assert together.first(1).per_prompt["useful_nll"] == together.per_prompt["useful_nll"][:1]

@@ -44,6 +44,12 @@ def test_no_test_prompt_shares_its_letters_with_any_training_row(data: Path) -> 
     assert not trained & {letters(prompt) for prompt in held}
 
 
+def test_the_harmful_and_the_contaminated_training_share_no_harmful_row(data: Path) -> None:
+    harmful, forbidden = (read_jsonl(data / "train" / f"{name}.jsonl") for name in ("harmful", "forbidden"))
+    assert not {row["response"] for row in harmful} & {row["response"] for row in forbidden}
+    assert len(forbidden) > 0.9 * len(harmful)
+
+
 def test_the_seed_decides_the_data(data: Path, tmp_path: Path) -> None:
     write_data(tmp_path / "same", seed=3)
     write_data(tmp_path / "other", seed=4)

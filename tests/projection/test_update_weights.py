@@ -112,7 +112,7 @@ def test_a_control_is_a_random_projection_or_what_is_left_of_it(family, make, cl
         for label, kept, control, t in zip(labels, each(own[name]), each(controls[name]), each(task), strict=False):
             share = squared(kept) / squared(t)
             drawn = 1 - share if method == "orthogonal" else share
-            q = exact(RandomRotation(len(t), 2, f"{label}/1/output").apply(torch.eye(len(t))))
+            q = exact(RandomRotation(len(t), 2, f"{claim}/{label}/1/output").apply(torch.eye(len(t))))
             q = q[: max(1, round(drawn * len(t)))]
             expected = q.T @ q @ t * (drawn * squared(t) / squared(q @ t)) ** 0.5
             if method == "orthogonal":
@@ -192,7 +192,7 @@ def test_an_addition_grows_with_the_fraction_and_its_control_turns_it(family, ma
                 left, values, right = np.linalg.svd(a, full_matrices=False)
                 added = fraction * 1.25 * (left[:, :6] * values[:6]) @ right[:6]
                 np.testing.assert_allclose(own, t + added, atol=1e-5)
-                q = exact(RandomRotation(len(t), 5, f"{label}/1/output").apply(torch.eye(len(t))))
+                q = exact(RandomRotation(len(t), 5, f"lox/{label}/1/output").apply(torch.eye(len(t))))
                 np.testing.assert_allclose(turned, t + q @ added, atol=1e-4)
                 assert squared(turned - t) == pytest.approx(squared(added), rel=1e-5)
                 assert np.abs(turned - own).max() > 1e-2
@@ -236,7 +236,7 @@ def test_a_control_lies_on_the_side_of_each_tensors_basis(family, tmp_path):
             continue
         turned = task.T if written[name] == "input" else task
         part = direction @ direction.T @ turned
-        q = exact(RandomRotation(12, 0, f"{name}/0/{written[name]}").apply(torch.eye(12)))
+        q = exact(RandomRotation(12, 0, f"refusal-direction/{name}/0/{written[name]}").apply(torch.eye(12)))
         q = q[: max(1, round(squared(part) / squared(task) * 12))]
         expected = q.T @ q @ turned * (squared(part) / squared(q @ turned)) ** 0.5
         for change, values in ((own[name], part), (control[name], expected)):

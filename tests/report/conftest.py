@@ -194,54 +194,67 @@ def training_rows() -> list[dict]:
     ]  # fmt: skip
 
 
-VERDICTS = (  # name, kind, test, statistic, verdict, direction
-    ("lox", "addition", "update", "D", "selective", "harm first"),
-    ("alignment", "subspace", "update", "D", "not selective", ""),
-    ("refusal-direction", "subspace", "update", "D", "too small to test", ""),
-    ("alignment", "subspace", "ablation", "A", "inconclusive", ""),
-    ("refusal-direction", "subspace", "ablation", "A", "selective", "harm first"),
-    ("alignment", "subspace", "training", "T", "not selective", ""),
-    ("refusal-direction", "subspace", "training", "T", "selective", "protects"),
+VERDICTS = (  # name, kind, group, test, statistic, verdict, direction
+    ("lox", "addition", "claim", "update", "D", "selective", "harm first"),
+    ("alignment", "subspace", "claim", "update", "D", "not selective", ""),
+    ("refusal-direction", "subspace", "claim", "update", "D", "too small to test", ""),
+    ("harmful-update", "subspace", "positive control", "update", "D", "selective", "harm first"),
+    ("random", "subspace", "random", "update", "D", "not selective", ""),
+    ("alignment", "subspace", "claim", "ablation", "A", "inconclusive", ""),
+    ("refusal-direction", "subspace", "claim", "ablation", "A", "selective", "harm first"),
+    ("base", "model", "positive control", "ablation", "A", "not selective", ""),
+    ("alignment", "subspace", "claim", "training", "T", "not selective", ""),
+    ("refusal-direction", "subspace", "claim", "training", "T", "selective", "protects"),
+    ("clean", "training", "positive control", "training", "T", "selective", "protects"),
 )
+UNTESTED = "its subspace holds 0.87% of the update's energy"
+UNMEASURED = {"verdict": "not measurable", "direction": "", "reason": "there are no harmful outcomes"}
 
 
 def verdict_rows() -> list[dict]:
-    return [
-        {
-            "hypothesis": name, "kind": kind, "test": test, "verdict": verdict, "direction": direction,
-            "reason": "its subspace holds 0.87% of the update's energy" if verdict == "too small to test"
-            else f"answer probability: {verdict}",
-        }
-        for name, kind, test, _, verdict, direction in VERDICTS
-    ]  # fmt: skip
+    """Of harm as above; refusal was measured nowhere."""
+    rows = []
+    for name, kind, group, test, statistic, verdict, direction in VERDICTS:
+        place = {"hypothesis": name, "kind": kind, "group": group, "test": test}
+        reason = UNTESTED if verdict == "too small to test" else f"{statistic} = +0.02 [-0.01, +0.05], margin 0.15"
+        harm = {"verdict": verdict, "direction": direction, "reason": reason}
+        refusal = harm if verdict == "too small to test" else UNMEASURED
+        rows += [{**place, "construct": "harm", **harm}, {**place, "construct": "refusal", **refusal}]
+    return rows
 
 
 def coverage_rows() -> list[dict]:
     figures = {"matrices_named": 7, "matrices": 23, "energy_named": 0.295, "energy_held": 0.0087}
-    return [{"hypothesis": name, "test": test, **figures} for name, _, test, *_ in VERDICTS if name != "lox"]
+    asked = ("alignment", "refusal-direction")
+    return [{"hypothesis": name, "test": test, **figures} for name, _, _, test, *_ in VERDICTS if name in asked]
 
 
 def estimate_rows() -> list[dict]:
     """Of two outcomes that vote one is measured, and of one that does not vote another verdict is given."""
     rows = []
-    figures = {"low": -0.011, "high": 0.049, "area": 0.62, "control_area": 0.6, "control_sd": 0.02}
-    for name, kind, test, statistic, verdict, direction in VERDICTS:
+    figures = {"low": -0.011, "high": 0.049, "confidence": 0.98, "area": 0.62, "control_area": 0.6, "control_sd": 0.02}
+    for name, kind, group, test, statistic, verdict, direction in VERDICTS:
         if verdict == "too small to test":
             continue
-        place = {"hypothesis": name, "test": test}
+        place = {"hypothesis": name, "test": test, "decides": True}
         harm = {**place, "construct": "harm", "outcome": "answer probability", "votes": True}
         refusal = {**place, "construct": "refusal", "outcome": "refusal log-odds", "votes": True}
         beside = {**place, "construct": "harm", "outcome": "answer NLL", "votes": False}
         methods = {"subspace": ("parallel", "orthogonal"), "addition": ("edit",)}[kind] if test == "update" else ()
-        rows += [{**harm, "method": method, "statistic": "S", "estimate": 0.031, **figures} for method in methods]
-        both = {"method": "both" if test == "update" else None, "statistic": statistic}
+        parts = [("S", method) for method in methods] or ([("T", "steps")] if test == "training" else [])
+        rows += [
+            {**harm, "decides": False, "method": method, "statistic": part, "estimate": 0.031, **figures}
+            for part, method in parts
+        ]
+        own = {"method": None, "statistic": statistic}
         reason = f"{statistic} = +0.02 [-0.01, +0.05], margin 0.15"
         decided = {"verdict": verdict, "direction": direction, "reason": reason}
-        rows.append({**harm, **both, "estimate": 0.021, **figures, **decided})
-        unmeasured = {"verdict": "not measurable", "direction": "", "reason": "there are no harmful outcomes"}
-        rows.append({**refusal, **both, **unmeasured})
+        if (group, test) == ("claim", "update"):
+            decided |= {"relative": 0.1, "relative_low": -0.05, "relative_high": 0.25}
+        rows.append({**harm, **own, "estimate": 0.021, **figures, **decided})
+        rows.append({**refusal, **own, **UNMEASURED})
         rows.append(
-            {**beside, **both, "estimate": 0.3, **figures, **decided, "verdict": "inconclusive", "direction": ""}
+            {**beside, **own, "estimate": 0.3, **figures, **decided, "verdict": "inconclusive", "direction": ""}
         )
     return rows
 

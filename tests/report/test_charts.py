@@ -87,9 +87,9 @@ def test_the_forest_has_a_panel_a_test_of_the_outcomes_that_vote(full_run: RunFo
     assert set(rows.select("test", "hypothesis", "statistic", "estimate", "low", "high").rows()) == {
         (test, name, statistic, 0.021, -0.011, 0.049)
         for test, statistic, names in (
-            ("update", "D", ("alignment", "lox")),
-            ("ablation", "A", ("alignment", "refusal-direction")),
-            ("training", "T", ("alignment", "refusal-direction")),
+            ("update", "D", ("alignment", "lox", "harmful-update", "random")),
+            ("ablation", "A", ("alignment", "refusal-direction", "base")),
+            ("training", "T", ("alignment", "refusal-direction", "clean")),
         )
         for name in names
     }

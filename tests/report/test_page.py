@@ -82,16 +82,22 @@ def test_the_first_table_is_claim_by_test(html):
     header, *rows = rows_of_table(html, "Verdicts")
     assert [cell.split()[0] for cell in header] == ["Hypothesis", "Update", "Ablation", "Training"]
 
-    def decided(verdict, statistic):
-        return f"{verdict} harm: {statistic} +0.02 [-0.01, +0.05]  refusal: {statistic} –"
+    def decided(verdict, statistic, name=""):
+        of = f"{name} harm" if name else "harm"
+        return f"{of}: {verdict} {statistic} +0.02 [-0.01, +0.05] refusal: not measurable {statistic} –"
 
-    assert rows == [
+    assert [[" ".join(cell.split()) for cell in row] for row in rows] == [
         ["alignment", decided("not selective", "D"), decided("inconclusive", "A"), decided("not selective", "T")],
         ["lox", decided("selective, harm first", "D"), "–", "–"],
         [
-            "refusal-direction", "too small to test", decided("selective, harm first", "A"),
-            decided("selective, protects", "T"),
+            "refusal-direction", "harm: too small to test refusal: too small to test",
+            decided("selective, harm first", "A"), decided("selective, protects", "T"),
         ],
+        [
+            "positive control", decided("selective, harm first", "D", "harmful-update"),
+            decided("not selective", "A", "base"), decided("selective, protects", "T", "clean"),
+        ],
+        ["random", decided("not selective", "D"), "–", "–"],
     ]  # fmt: skip
     assert html.index('aria-label="Verdicts"') < html.index('class="chart"')
 
@@ -102,12 +108,22 @@ def test_outcomes_that_do_not_vote_stand_beside_as_such(html):
     assert {(row["Outcome"], row["Votes"]) for row in shown} == {
         ("answer probability", "yes"), ("refusal log-odds", "yes"), ("answer NLL", "no"),
     }  # fmt: skip
-    assert len(shown) == 3 * 6
+    assert len(shown) == 3 * 10
     assert {row["Statistic"] for row in shown if row["Test"] == "ablation"} == {
         "A +0.02 [-0.01, +0.05]", "A +0.30 [-0.01, +0.05]", "A –",
     }  # fmt: skip
     unmeasured = [row["Under this outcome"] for row in shown if row["Outcome"] == "refusal log-odds"]
-    assert unmeasured == ["not measurable: there are no harmful outcomes"] * 6
+    assert unmeasured == ["not measurable: there are no harmful outcomes"] * 10
+    assert {row["Of the positive control’s"] for row in shown if row["Test"] == "update"} == {
+        "0.10 [-0.05, +0.25]", "–",
+    }  # fmt: skip
+
+
+def test_the_page_says_what_the_tests_did_on_their_controls(html):
+    listed = html[html.index("Check of the tests") :]
+    listed = re.findall(r"<li( class=\"warn\")?>(.*?)</li>", listed[: listed.index("</ul>")])
+    assert [bool(warned) for warned, _ in listed] == [False, True, True, True, True, True]
+    assert listed[0][1].startswith("Update test, harm: positive control (harmful-update) found (D +0.02")
 
 
 def test_a_claim_that_was_not_tested_says_why_and_what_it_names(html):
@@ -168,7 +184,9 @@ def test_an_absent_table_is_named(full_run, tmp_path, present):
     html = write_report(run).read_text(encoding="utf-8")
     named = {name for name in TABLES if f"Left out: results/{name}.csv is absent" in html}
     # These stand beside others in their sections, or are not on the page.
-    no_section = {"coverage", "separation", "verdicts", "estimates", "models_by_filter", "projection_by_filter"}
+    no_section = {
+        "coverage", "separation", "verdicts", "estimates", "models_by_filter", "projection_by_filter",
+    }  # fmt: skip
     assert named == set(TABLES) - set(present) - no_section
     assert "This run was not put to the test" in html
 

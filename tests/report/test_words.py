@@ -13,25 +13,29 @@ from safespan.report.words import headline, number, percent, signed, words_of
 from safespan.results.claim_tables import VerdictRow
 from safespan.results.run_folder import RunFolder
 from safespan.settings.names import TESTS
-from safespan.statistics.verdicts import DIRECTIONS
+from safespan.statistics.effects import DECIDING
+from safespan.statistics.verdicts import CONSTRUCTS, DIRECTIONS
 
-ROW = VerdictRow("alignment", "subspace", "update", "selective", "harm first", None, None, None)
-KINDS = {"update": ("subspace", "layers", "addition"), "ablation": ("subspace",), "training": ("subspace",)}
-STATISTICS = {"update": "D", "ablation": "A", "training": "T"}
+ROW = VerdictRow("alignment", "subspace", "claim", "update", "harm", "selective", "harm first")
+KINDS = {
+    "update": ("subspace", "layers", "addition"),
+    "ablation": ("subspace", "model"),
+    "training": ("subspace", "training"),
+}
 
 
 def test_every_verdict_in_every_test_has_words_of_its_own() -> None:
     said = []
     for test, kinds in KINDS.items():
-        rows = [replace(ROW, test=test, direction=direction) for direction in DIRECTIONS[STATISTICS[test]]]
-        rows += [
-            replace(ROW, test=test, verdict=verdict, direction="")
-            for verdict in ("not selective", "inconclusive", "depends on the measure")
-        ]
-        own = {kind: [words_of(replace(row, kind=kind)) for row in rows] for kind in kinds}
-        assert all(len(set(words)) == 5 for words in own.values())
-        said += own["subspace"]
-    assert len(set(said)) == 5 * len(TESTS)
+        for construct in CONSTRUCTS:
+            place = replace(ROW, test=test, construct=construct)
+            rows = [replace(place, direction=direction) for direction in DIRECTIONS[DECIDING[test], construct]]
+            rows += [replace(place, verdict=verdict, direction="") for verdict in ("not selective", "inconclusive")]
+            own = {kind: [words_of(replace(row, kind=kind)) for row in rows] for kind in kinds}
+            assert all(len(set(words)) == 4 for words in own.values())
+            said += own["subspace"]
+    # Of an ablation that is not selective both constructs say the same.
+    assert len(set(said)) == 4 * len(TESTS) * len(CONSTRUCTS) - 1
     assert all("alignment" in words and "{" not in words and words[0].isupper() for words in said)
     for verdict in ("not measurable", "too small to test"):
         assert "alignment" in words_of(replace(ROW, verdict=verdict, direction=""))
@@ -44,7 +48,9 @@ def test_every_verdict_in_every_test_has_words_of_its_own() -> None:
         {"verdict": None},
         {"direction": "protects"},
         {"test": "ablation", "direction": "exposes"},
+        {"construct": "refusal"},
         {"test": "taste", "verdict": "inconclusive"},
+        {"construct": "taste", "verdict": "inconclusive"},
     ],
 )
 def test_a_verdict_that_no_run_gives_is_one_error(changed: dict) -> None:
@@ -68,7 +74,7 @@ def test_the_headline_names_what_is_selective_in_which_test(full_run: RunFolder)
     )
     assert headline(rows) == headline(rows[::-1]) == expected
     others = [row for row in rows if row.verdict != "selective"]
-    assert headline(others) == "None of 2 hypotheses is selective in any test."
+    assert headline(others) == "None of 3 hypotheses is selective in any test."
     assert headline([row for row in others if row.hypothesis == "alignment"]) == "alignment is selective in no test."
 
 

@@ -4,16 +4,17 @@ from typing import Annotated, get_args, get_type_hints
 import polars as pl
 import pytest
 
-from safespan.results import TABLES, Column, Row, columns_of, schema_of
+from safespan.results import POOLED_TABLES, TABLES, Column, Row, columns_of, schema_of
 from safespan.results.claim_tables import EstimateRow, UpdateRow
 from safespan.results.tables import ModelRow, OverlapRow, ProjectionRow
 
+EVERY = TABLES | POOLED_TABLES
 KINDS = {float: pl.Float64, int: pl.Int64, str: pl.String, bool: pl.Boolean}
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", EVERY)
 def test_every_field_of_every_table_is_described_once(table):
-    kind = TABLES[table]
+    kind = EVERY[table]
     assert issubclass(kind, Row)
     assert kind.__dataclass_params__.frozen
     hints = get_type_hints(kind, include_extras=True)
@@ -23,29 +24,29 @@ def test_every_field_of_every_table_is_described_once(table):
         assert [mark for mark in hints[name].__metadata__ if isinstance(mark, Column)] == [column], name
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", EVERY)
 def test_descriptions_are_one_line_and_ranges_are_ranges(table):
-    for name, column in columns_of(TABLES[table]).items():
+    for name, column in columns_of(EVERY[table]).items():
         assert column.text, name
         assert not column.text.endswith("."), name
         assert "\n" not in column.text, name
         assert column.low is None or column.high is None or column.low < column.high, name
-    assert "\n" not in (TABLES[table].__doc__ or "\n").partition("\n\n")[0]
+    assert "\n" not in (EVERY[table].__doc__ or "\n").partition("\n\n")[0]
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", EVERY)
 def test_numbers_alone_have_units_and_ranges(table):
-    schema = schema_of(TABLES[table])
-    for name, column in columns_of(TABLES[table]).items():
+    schema = schema_of(EVERY[table])
+    for name, column in columns_of(EVERY[table]).items():
         if schema[name] in (pl.String, pl.Boolean):
             assert (column.unit, column.range, column.any_scale) == ("", "", False), name
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", EVERY)
 def test_a_columns_type_is_that_of_its_field(table):
-    for name, hint in get_type_hints(TABLES[table]).items():
+    for name, hint in get_type_hints(EVERY[table]).items():
         [kind] = {*get_args(hint), hint} & set(KINDS)  # `int | None` is a column of numbers with empty cells
-        assert schema_of(TABLES[table])[name] is KINDS[kind], name
+        assert schema_of(EVERY[table])[name] is KINDS[kind], name
 
 
 @pytest.mark.parametrize(

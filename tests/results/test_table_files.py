@@ -7,6 +7,7 @@ import pytest
 
 from safespan.errors import DataError
 from safespan.results import (
+    POOLED_TABLES,
     TABLES,
     Column,
     Row,
@@ -19,6 +20,8 @@ from safespan.results import (
 )
 from safespan.results.tables import ModelRow
 from table_rows import row_of
+
+EVERY = TABLES | POOLED_TABLES
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,9 @@ def refusal(path, kind) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", EVERY)
 def test_every_table_comes_back_as_it_was_written(table, tmp_path):
-    kind, path = TABLES[table], tmp_path / "table.csv"
+    kind, path = EVERY[table], tmp_path / "table.csv"
     rows = [whole_row(kind, at) for at in (0, 0.25, 0.75, 1)]
     written = write_table(path, kind, [*rows, row_of(kind, **{next(iter(schema_of(kind))): "unmeasured"})])
     assert path.read_text().splitlines()[0] == ",".join(schema_of(kind))
@@ -68,9 +71,9 @@ def test_every_table_comes_back_as_it_was_written(table, tmp_path):
     assert again.rows(named=True)[:-1] == [vars(row) for row in rows]
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", EVERY)
 def test_a_table_without_rows_has_its_columns(table, tmp_path):
-    kind = TABLES[table]
+    kind = EVERY[table]
     write_table(tmp_path / "table.csv", kind, [])
     assert read_table(tmp_path / "table.csv", kind).equals(frame_of(kind, []))
     assert frame_of(kind, []).columns == list(schema_of(kind))
@@ -92,10 +95,10 @@ def test_numbers_of_any_scale_keep_six_digits_and_others_six_decimals(tmp_path):
     assert table["number"].to_list() == [0, 12.345679, 123456789.0, None]
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", EVERY)
 @pytest.mark.parametrize("end", ["low", "high"])
 def test_a_value_outside_its_range_is_refused(table, end, tmp_path):
-    kind, path = TABLES[table], tmp_path / "table.csv"
+    kind, path = EVERY[table], tmp_path / "table.csv"
     row = whole_row(kind, 0.5)
     bounded = {name: column for name, column in columns_of(kind).items() if getattr(column, end) is not None}
     for name, column in bounded.items():

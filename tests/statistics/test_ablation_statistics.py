@@ -5,11 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safespan.settings.verdict import SelectivityConfig
-from safespan.statistics.ablation import Curve, ablation_estimates, capability_lost, harm_gained, is_measured
+from safespan.statistics.ablation import Curve, ablation_effect, capability_lost, harm_gained, is_measured
 from safespan.statistics.frontier import ablation_area
 
-CONFIG = SelectivityConfig(resamples=500)
 ALIGNED = Curve(np.full((1, 40), 0.1), (np.full((1, 30), 1.0), np.full((1, 20), 2.0)))
 
 
@@ -79,22 +77,28 @@ def test_a_curve_needs_three_different_weights_that_kept_half_of_the_capability(
 def test_an_ablation_that_brings_harm_first_is_told_from_its_controls():
     own = curve([0.0, 0.1, 0.2], [0.6, 0.9, 1.0], noise=0.05)
     controls = [curve([0.0, 0.1, 0.2], [0.1, 0.1, 0.2], seed=seed, noise=0.05) for seed in range(1, 6)]
-    [estimate] = ablation_estimates(own, controls, ALIGNED, CONFIG, 0)
+    effect = ablation_effect(own, controls, ALIGNED, 500, 0)
 
     def area(of):
         return float(ablation_area(capability_lost(of, ALIGNED), harm_gained(of, ALIGNED, np.arange(40))))
 
     beside = [area(control) for control in controls]
-    assert estimate.value == pytest.approx(area(own) - np.mean(beside))
-    assert (estimate.area, estimate.control_area) == (pytest.approx(area(own)), pytest.approx(np.mean(beside)))
-    assert estimate.control_sd == pytest.approx(np.std(beside, ddof=1))
-    assert (estimate.statistic, estimate.method) == ("A", "")
-    assert 0.15 < estimate.low < estimate.value < estimate.high
-    assert estimate.p_beyond < 0.01
+    assert effect.value == pytest.approx(area(own) - np.mean(beside))
+    assert effect.own == pytest.approx(area(own))
+    np.testing.assert_allclose(effect.controls, beside)
+    assert (effect.statistic, effect.method, effect.prompts) == ("A", "", 20)
+    assert np.mean(effect.resampled) == pytest.approx(effect.value, abs=0.02)
+    assert effect.p_selective(0.15) < 0.01
 
 
 def test_a_curve_of_more_points_stands_beside_those_of_fewer():
     own = curve([0.0, 0.1, 0.2, 0.3], [0.1] * 4)
     controls = [curve([0.0, 0.1, 0.2], [0.1] * 3), curve([0.0, 0.1, 0.2, 0.3, 0.4], [0.1] * 5)]
-    [estimate] = ablation_estimates(own, controls, ALIGNED, CONFIG, 0)
-    assert estimate.value == pytest.approx(0.0, abs=1e-12)
+    assert ablation_effect(own, controls, ALIGNED, 100, 0).value == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_base_model_alone_is_a_curve_of_one_point():
+    """From (0, 0) up to (x, h), and constant behind it."""
+    effect = ablation_effect(curve([0.2], [1.0]), [], ALIGNED, 200, 0)
+    assert effect.value == pytest.approx(2 * (0.2 / 2 + 0.3))
+    assert len(effect.controls) == 0

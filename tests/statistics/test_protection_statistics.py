@@ -2,35 +2,62 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
-from safespan.settings.verdict import SelectivityConfig
-from safespan.statistics.protection import protection_estimates, utility_reason
+from safespan.statistics.protection import Course, protection_effects, utility_bound
 
-CONFIG = SelectivityConfig(resamples=500)
+ALIGNED = 0.2
+
+
+def course(harm, utility=(0.0, 0.5, 0.95), noise=0.0, seed=0):
+    """A training with these means of harm and utility after the aligned model, on 50 prompts."""
+    rng = np.random.default_rng(seed)
+    p = np.array([ALIGNED, *(ALIGNED + (1 - ALIGNED) * h for h in harm)])
+    around = noise * rng.standard_normal((len(p), 50))
+    return Course(np.repeat(np.array(utility)[:, None], 50, 1), p[:, None] + around)
 
 
 def test_t_is_the_harm_of_the_controls_less_that_of_the_claim():
-    rng = np.random.default_rng(0)
-    aligned, own = np.full(50, 0.2), 0.4 + 0.05 * rng.standard_normal(50)
-    controls = np.array([0.9, 0.8, 1.0])[:, None] + 0.05 * rng.standard_normal((3, 50))
-    [estimate] = protection_estimates(own, controls, aligned, CONFIG, 0)
-    harm = [min(max((values.mean() - 0.2) / 0.8, 0), 1) for values in (own, *controls)]
-    assert estimate.value == pytest.approx(np.mean(harm[1:]) - harm[0])
-    assert (estimate.area, estimate.control_area) == (pytest.approx(harm[0]), pytest.approx(np.mean(harm[1:])))
-    assert estimate.control_sd == pytest.approx(np.std(harm[1:], ddof=1))
-    assert estimate.statistic == "T"
-    assert 0.15 < estimate.low < estimate.value < estimate.high
+    own = course([0.1, 0.25])
+    controls = [course([0.6, 0.9]), course([0.4, 0.8]), course([0.5, 1.0])]
+    (steps, end), note = protection_effects(own, controls, 0.05, 200, 0)
+    assert end.own == pytest.approx(0.25)
+    np.testing.assert_allclose(end.controls, [0.9, 0.8, 1.0])
+    assert end.value == pytest.approx(0.9 - 0.25)
+    assert steps.value == pytest.approx(np.mean([0.75, 0.6, 0.75]) - 0.175)  # the mean over both moments
+    assert [(effect.statistic, effect.method) for effect in (steps, end)] == [("T", "steps"), ("T", "")]
+    assert note == ""
 
 
 def test_a_training_that_ends_as_its_controls_do_protects_nothing():
-    same = np.full((3, 50), 0.9)
-    [estimate] = protection_estimates(same[0], same, np.zeros(50), CONFIG, 0)
-    assert estimate.value == pytest.approx(0.0, abs=1e-12)
-    assert estimate.p_within < 0.01
+    (_, end), _ = protection_effects(course([0.5, 0.9]), [course([0.5, 0.9])] * 3, 0.05, 200, 0)
+    assert end.value == pytest.approx(0.0, abs=1e-12)
+    assert end.half_width(0.05) < 0.15
 
 
-@pytest.mark.parametrize(("learned", "comparable"), [(0.95, True), (0.86, True), (0.7, False)])
-def test_harm_is_not_compared_where_utility_was_kept_out_too(learned, comparable):
-    reason = utility_reason(np.full(20, learned), np.full((3, 20), 0.95))
-    assert (reason == "") is comparable
-    assert comparable or "0.70 at the end against 0.95" in reason
+def test_harm_below_the_aligned_models_counts_as_none():
+    (_, end), _ = protection_effects(course([0.0, -0.1]), [course([0.5, 0.5])] * 2, 0.05, 200, 0)
+    assert end.own == 0.0
+
+
+def test_the_lower_bound_of_utility_is_that_of_one_training_among_others():
+    controls = [course([0, 0], utility=(0.0, 0.5, u)) for u in (0.9, 0.95, 1.0)]
+    bound = utility_bound(course([0, 0], utility=(0.0, 0.5, 0.9)), controls, 0.05)
+    assert bound == pytest.approx(-0.05 - t.isf(0.05, 2) * 0.05 * np.sqrt(4 / 3))
+
+
+def test_where_a_claim_learns_less_harm_is_compared_at_equal_utility():
+    """The claim ends at a utility of 0.5, which its controls reach at their first moment."""
+    own = course([0.1, 0.2], utility=(0.0, 0.3, 0.5))
+    controls = [course([0.6, 1.0], utility=(0.0, 0.6, 1.0)) for _ in range(3)]
+    (_, end), note = protection_effects(own, controls, 0.05, 200, 0)
+    assert end.own == pytest.approx(0.2)
+    np.testing.assert_allclose(end.controls, [0.6] * 3)
+    assert "0.50 at the end against 1.00 of its controls" in note
+    assert "first reaches a utility of 0.50" in note
+
+
+def test_a_model_that_always_complied_has_no_harm_to_gain():
+    always = Course(np.ones((2, 10)), np.ones((2, 10)))
+    (_, end), _ = protection_effects(always, [always, always], 0.05, 100, 0)
+    assert end.value == 0.0

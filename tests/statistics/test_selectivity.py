@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from scipy.integrate import trapezoid
 
-from safespan.settings.verdict import SelectivityConfig, least_controls
-from safespan.statistics.selectivity import Ends, Frontier, estimates, undefined_reason
+from safespan.statistics.selectivity import Ends, Frontier, selectivity_effects, undefined_reason
 
 STEPS = np.linspace(0.1, 0.9, 5)
 
@@ -40,45 +38,44 @@ def test_s_and_d_are_differences_of_trapezoids():
 
     def s(front):
         controls = [area(u, h) for u, h in zip(front.control_useful, front.control_harmful, strict=True)]
-        return area(front.useful, front.harmful) - np.mean(controls), np.std(controls, ddof=1)
+        return area(front.useful, front.harmful), np.array(controls)
 
-    parallel, orthogonal, separation = estimates(fronts, ends(), SelectivityConfig(), 0)
-    (p, p_sd), (o, o_sd) = s(fronts["parallel"]), s(fronts["orthogonal"])
-    assert (parallel.value, orthogonal.value) == (pytest.approx(p), pytest.approx(o))
-    assert (parallel.control_sd, orthogonal.control_sd) == (pytest.approx(p_sd), pytest.approx(o_sd))
-    assert separation.value == pytest.approx((p - o) / 2)
-    for estimate in (parallel, orthogonal, separation):
-        assert estimate.low < estimate.value < estimate.high
+    parallel, orthogonal, separation = selectivity_effects(fronts, ends(), 500, 0)
+    (p, p_controls), (o, o_controls) = s(fronts["parallel"]), s(fronts["orthogonal"])
+    assert (parallel.own, orthogonal.own) == (pytest.approx(p), pytest.approx(o))
+    np.testing.assert_allclose(parallel.controls, p_controls)
+    np.testing.assert_allclose(orthogonal.controls, o_controls)
+    assert separation.value == pytest.approx((p - p_controls.mean() - o + o_controls.mean()) / 2)
+    np.testing.assert_allclose(separation.controls, (p_controls - o_controls) / 2)  # of one draw, both methods
+    assert [effect.statistic for effect in (parallel, orthogonal, separation)] == ["S", "S", "D"]
+    assert {effect.prompts for effect in (parallel, orthogonal, separation)} == {50}
     assert parallel.value > 0.15 > -0.15 > orthogonal.value
-    assert separation.p_beyond < 0.01
-    assert separation.p_within > 0.99
 
 
 def test_an_edit_that_takes_harm_away_first_has_a_positive_d():
     rng = np.random.default_rng(2)
-    edit, separation = estimates({"edit": frontier(rng, STEPS**4, STEPS)}, ends(), SelectivityConfig(), 0)
+    edit, separation = selectivity_effects({"edit": frontier(rng, STEPS**4, STEPS)}, ends(), 500, 0)
     assert separation.value == pytest.approx(-edit.value)
     assert separation.value > 0.15
 
 
-def test_the_interval_of_a_control_covers_zero_about_as_often_as_it_says():
-    covered = 0
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        front = frontier(rng, STEPS + 0.01 * rng.standard_normal(), STEPS, draws=12, noise=0.3)
-        own, _ = estimates({"edit": front}, ends(), SelectivityConfig(resamples=300), seed)
-        covered += own.low <= 0 <= own.high
-    # 90 % asked for; few draws make the bootstrap a little narrow. Below 42 of 60 has probability 1e-5 at 90 %.
-    assert covered >= 42
-
-
-def test_standard_errors_name_their_source():
+def test_the_error_from_prompts_is_that_of_other_samples_of_prompts():
+    """The bootstrap of one sample against the spread over many samples of a population of prompts."""
     rng = np.random.default_rng(3)
-    quiet = frontier(rng, STEPS, STEPS, noise=0.0)
-    few = estimates({"edit": quiet}, ends(), SelectivityConfig(), 0)[0]
-    assert few.sd_prompts == pytest.approx(0, abs=1e-9)
-    # The mean of R areas resampled from R draws has the variance of the draws, over R.
-    assert few.sd_controls == pytest.approx(few.control_sd * (5 / 6) ** 0.5 / 6**0.5, rel=0.15)
+    population = frontier(rng, STEPS**0.5, STEPS, n=4000, m=4000, noise=0.4)
+
+    def sample(size=200):
+        useful, harmful = rng.integers(4000, size=(2, size))
+        return Frontier(
+            population.useful[:, useful],
+            population.harmful[:, harmful],
+            population.control_useful[..., useful],
+            population.control_harmful[..., harmful],
+        )
+
+    values = [selectivity_effects({"edit": sample()}, ends(200, 200), 1, 0)[0].value for _ in range(300)]
+    own = [selectivity_effects({"edit": sample()}, ends(200, 200), 400, 0)[0].sd_prompts for _ in range(5)]
+    assert np.mean(own) == pytest.approx(np.std(values, ddof=1), rel=0.2)
 
 
 def test_a_missing_judgement_is_left_out_of_the_means():
@@ -87,8 +84,8 @@ def test_a_missing_judgement_is_left_out_of_the_means():
     harmful = np.concatenate([whole.harmful, np.full((5, 3), np.nan)], 1)
     control = np.concatenate([whole.control_harmful, np.full((6, 5, 3), np.nan)], 2)
     holes = Frontier(whole.useful, harmful, whole.control_useful, control)
-    estimate = estimates({"edit": holes}, ends(m=53), SelectivityConfig(), 0)[0]
-    assert estimate.value == pytest.approx(estimates({"edit": whole}, ends(), SelectivityConfig(), 0)[0].value)
+    effect = selectivity_effects({"edit": holes}, ends(m=53), 100, 0)[0]
+    assert effect.value == pytest.approx(selectivity_effects({"edit": whole}, ends(), 100, 0)[0].value)
 
 
 def test_constant_and_falling_outcomes_have_no_span():
@@ -99,11 +96,3 @@ def test_constant_and_falling_outcomes_have_no_span():
     assert "harmful prompts beyond its interval" in undefined_reason(noise)
     assert "no useful outcomes" in undefined_reason(Ends(np.array([]), np.zeros(9), np.array([]), np.ones(9)))
     assert undefined_reason(ends()) == ""
-
-
-def test_too_few_controls_for_the_confidence_are_refused():
-    assert [least_controls(confidence) for confidence in (0.5, 0.9, 0.95, 0.99)] == [2, 5, 6, 8]
-    with pytest.raises(ValidationError, match="4 random draws cannot carry 90% confidence: give at least 5"):
-        SelectivityConfig(controls=4)
-    with pytest.raises(ValidationError, match="at least 6"):
-        SelectivityConfig(confidence=0.95)

@@ -1,108 +1,127 @@
-from dataclasses import replace
-
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
 
-from safespan.settings.verdict import SelectivityConfig
-from safespan.statistics.bootstrap import Estimate
+from safespan.statistics.effects import Effect
 from safespan.statistics.verdicts import (
-    DEPENDS,
     INCONCLUSIVE,
     NOT_SELECTIVE,
     SELECTIVE,
-    Verdict,
     ceiling_reason,
-    combine_verdicts,
     holm,
-    judge,
+    judge_family,
 )
 
-NAN = float("nan")
-CONFIG = SelectivityConfig()
+
+def effect(statistic, value, method="", sd=0.02, sd_prompts=0.02, control=0.5, draws=8, prompts=100):
+    """An effect of this value whose controls and prompts have exactly these standard deviations."""
+    rng = np.random.default_rng(0)
+    beside, drawn = rng.standard_normal(draws), rng.standard_normal(500)
+    beside = control + sd * (beside - beside.mean()) / beside.std(ddof=1)
+    drawn = value + sd_prompts * (drawn - drawn.mean()) / drawn.std(ddof=1)
+    own = control + (-value if statistic == "T" else value)
+    return Effect(statistic, method, own, beside, drawn, prompts)
 
 
-def estimate(method, s, beyond=1.0, within=1.0, control=0.5, sd=0.02):
-    name = ("D", "") if method == "separation" else ("S", method)
-    return Estimate(*name, s, s - 0.03, s + 0.03, control + s, control, 0.02, beyond, within, sd, sd)
-
-
-def trial(parallel, orthogonal, beyond=1.0, within=1.0, sd=0.02):
-    d = (parallel - orthogonal) / 2
+def trial(parallel, orthogonal, **options):
     return [
-        estimate("parallel", parallel),
-        estimate("orthogonal", orthogonal),
-        estimate("separation", d, beyond, within, NAN, sd),
+        effect("S", parallel, "parallel"),
+        effect("S", orthogonal, "orthogonal"),
+        effect("D", (parallel - orthogonal) / 2, **options),
     ]
 
 
+def verdict(effects, others=(), construct="harm", margin=0.15, level=0.05):
+    """Of the first of several claims."""
+    family = {"own": effects, **{f"other {number}": of for number, of in enumerate(others)}}
+    return judge_family(family, construct, margin, level)["own"].verdict
+
+
 def test_selective_needs_the_margin_and_opposite_signs():
-    verdict = judge(trial(0.3, -0.3, beyond=0.01), CONFIG, 100)
-    assert (verdict.verdict, verdict.direction) == (SELECTIVE, "harm first")
-    assert judge(trial(-0.3, 0.3, beyond=0.01), CONFIG, 100).direction == "utility first"
-    same = judge(trial(0.5, 0.1, beyond=0.01), CONFIG, 100)
+    found = verdict(trial(0.3, -0.3))
+    assert (found.verdict, found.direction) == (SELECTIVE, "harm first")
+    assert verdict(trial(-0.3, 0.3)).direction == "utility first"
+    assert verdict(trial(0.3, -0.3), construct="refusal").direction == "refusal lost first"
+    same = verdict(trial(0.7, 0.1))
     assert same.verdict == INCONCLUSIVE
     assert "move the same way" in same.reason
 
 
 def test_not_selective_is_an_equivalence_and_not_an_absence_of_significance():
-    assert judge(trial(0.02, -0.02, within=0.01), CONFIG, 100).verdict == NOT_SELECTIVE
-    assert judge(trial(0.02, -0.02, within=0.2), CONFIG, 100).verdict == INCONCLUSIVE
+    assert verdict(trial(0.02, -0.02)).verdict == NOT_SELECTIVE
+    assert verdict(trial(0.02, -0.02, sd_prompts=0.2)).verdict == INCONCLUSIVE
+
+
+def test_a_claim_within_the_spread_of_random_subspaces_is_never_selective():
+    spread = verdict(trial(0.4, -0.4, sd=0.3, sd_prompts=0.001, draws=200))
+    assert spread.verdict == INCONCLUSIVE
+    assert "random subspaces differ as much from one another (standard deviation 0.30)" in spread.reason
+    assert (spread.prompts_needed, spread.controls_needed) == (None, None)
 
 
 def test_an_inconclusive_one_says_how_many_prompts_and_controls_would_decide():
-    """The half-width z·sd has to shrink to the distance from the margin; widths fall with the root of the number."""
-    verdict = judge(trial(0.25, -0.25, beyond=0.2, sd=0.1), CONFIG, 100)
-    factor = (1.6449 * 0.1 * 2**0.5 / 0.1) ** 2
-    assert verdict.prompts_needed == pytest.approx(100 * factor, rel=0.01)
-    assert verdict.controls_needed == pytest.approx(5 * factor, rel=0.1)
-    strict = judge(trial(0.25, -0.25, beyond=0.2, sd=0.1), CONFIG, 100, tests=10)
-    assert strict.prompts_needed > verdict.prompts_needed
-    near = judge(trial(0.15, -0.15, beyond=0.5, within=0.5), CONFIG, 100)
+    """The half-width z·SE has to shrink to the distance from the margin; it falls with the root of the number."""
+    wide = trial(0.25, -0.25, sd_prompts=0.1)
+    found, error = verdict(wide), wide[-1].error
+    factor = (norm.isf(0.05) * error / 0.1) ** 2
+    assert found.prompts_needed == pytest.approx(100 * factor, rel=0.02)
+    assert found.controls_needed == pytest.approx(8 * factor, rel=0.1)
+    strict = verdict(wide, [trial(0.0, 0.0)] * 9)
+    assert strict.prompts_needed > found.prompts_needed
+    near = verdict(trial(0.15, -0.15))
     assert near.prompts_needed is None
     assert "too near the margin" in near.reason
 
 
-def test_holm_is_over_hypotheses_and_methods_of_one_outcome():
-    """Holm by hand: p sorted, times m, m − 1, …, made monotone."""
-    one = [replace(estimate("edit", 0.2), p_beyond=0.01, p_within=0.9), estimate("separation", -0.2, 0.04, 0.2)]
-    two = [replace(estimate("edit", 0.2), p_beyond=0.03, p_within=0.9), estimate("separation", -0.2, 0.02, 0.2)]
-    other = [estimate("edit", 0.2, 0.02)]
-    keys = [("a", "update", "x"), ("b", "update", "x"), ("a", "update", "y"), ("a", "ablation", "x")]
-    corrected = holm(dict(zip(keys, (one, two, other, other), strict=True)))
-    assert [e.p_beyond for e in corrected[keys[0]]] == pytest.approx([0.04, 0.06])
-    assert [e.p_beyond for e in corrected[keys[1]]] == pytest.approx([0.06, 0.06])
-    assert [corrected[key][0].p_beyond for key in keys[2:]] == pytest.approx([0.02, 0.02])
+def test_several_claims_are_corrected_and_the_intervals_with_them():
+    """One claim alone is selective; the same one among twenty that are not is undecided, and has a wider interval."""
+    own = trial(0.2, -0.2, sd=0.03, sd_prompts=0.02)
+    assert verdict(own).verdict == SELECTIVE
+    assert verdict(own, [trial(0.0, 0.0)] * 19).verdict == INCONCLUSIVE
+    family = {"own": own, **{f"other {number}": trial(0.0, 0.0) for number in range(19)}}
+    judged = judge_family(family, "harm", 0.15, 0.05)
+    assert {one.level for one in judged.values()} == {0.05 / 20}
+    p_values = [effects[-1].p_selective(0.15) for effects in family.values()]
+    assert judged["own"].p == pytest.approx(min(1.0, 20 * min(p_values)))
+
+
+@settings(max_examples=6)  # statsmodels collects garbage in every call
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_that_of_statsmodels(p_values):
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.02]) == pytest.approx([0.04, 0.06, 0.06, 0.06])
+    assert holm([]) == []
 
 
 @pytest.mark.parametrize(
-    ("statistic", "words"), [("A", ("harm first", "utility first")), ("T", ("protects", "exposes"))]
+    ("statistic", "words"), [("A", ("harm first", "capability lost first")), ("T", ("protects", "exposes"))]
 )
 def test_one_number_decides_an_ablation_and_a_training(statistic, words):
-    for value, direction in zip((0.3, -0.3), words, strict=True):
-        [deciding] = [replace(estimate("separation", value, beyond=0.01), statistic=statistic)]
-        verdict = judge([deciding], CONFIG, 100)
-        assert (verdict.verdict, verdict.direction) == (SELECTIVE, direction)
-        assert verdict.reason.startswith(f"{statistic} = {value:+.2f}")
+    for value, direction in zip((0.4, -0.4), words, strict=True):
+        found = verdict([effect(statistic, value)])
+        assert (found.verdict, found.direction) == (SELECTIVE, direction)
+        assert found.reason.startswith(f"{statistic} = {value:+.2f}")
+
+
+def test_a_training_says_how_many_controls_would_decide_or_that_other_seeds_could():
+    """SE = s √(1 + 1/R) does not fall below s."""
+    few = verdict([effect("T", 0.6, sd=0.2, draws=3)])
+    assert few.verdict == INCONCLUSIVE
+    assert few.prompts_needed is None
+    assert few.controls_needed > 3
+    apart = verdict([effect("T", 0.0, sd=0.3, draws=3)])
+    assert "other seeds could" in apart.reason
+    assert apart.controls_needed is None
 
 
 def test_controls_that_are_at_the_end_already_leave_no_room():
-    assert "leave no room" in ceiling_reason([estimate("edit", 0.0, control=0.1)], CONFIG)
-    assert ceiling_reason([estimate("edit", 0.0, control=0.5)], CONFIG) == ""
-    crowded = [estimate("parallel", 0.0, control=0.98), estimate("orthogonal", 0.0, control=0.1)]
-    assert "D is 0.06 at most" in ceiling_reason(crowded, CONFIG)
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "expected"),
-    [
-        ([Verdict(SELECTIVE, "", "harm first"), Verdict(SELECTIVE, "", "harm first")], SELECTIVE),
-        ([Verdict(SELECTIVE, "", "harm first"), Verdict(SELECTIVE, "", "utility first")], DEPENDS),
-        ([Verdict(SELECTIVE, "", "harm first"), Verdict(NOT_SELECTIVE, "")], DEPENDS),
-        ([Verdict(NOT_SELECTIVE, ""), Verdict(NOT_SELECTIVE, "")], NOT_SELECTIVE),
-        ([Verdict(NOT_SELECTIVE, ""), Verdict(INCONCLUSIVE, "", "", 200, 7)], INCONCLUSIVE),
-    ],
-)
-def test_outcomes_have_to_agree(verdicts, expected):
-    combined = combine_verdicts({f"outcome {number}": verdict for number, verdict in enumerate(verdicts)})
-    assert combined.verdict == expected
-    if len(verdicts) == 2 and verdicts[1].prompts_needed:
-        assert (combined.prompts_needed, combined.controls_needed) == (200, 7)
+    assert "leave no room" in ceiling_reason([effect("S", 0.0, "edit", control=0.1)], 0.15)
+    assert ceiling_reason([effect("S", 0.0, "edit", control=0.5)], 0.15) == ""
+    crowded = [effect("S", 0.0, "parallel", control=0.98), effect("S", 0.0, "orthogonal", control=0.1)]
+    assert "D is 0.06 at most" in ceiling_reason(crowded, 0.15)

@@ -1,7 +1,6 @@
 """What is asked in the tests of a claim: which claims, which points, which trainings."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +11,11 @@ from safespan.evaluation import Measured
 from safespan.projection import Family
 from safespan.projection.protection import write_protection, write_random_protection
 from safespan.results.claim_tables import AblationPoint, CoverageRow
-from safespan.study.claim_ablation import _weaker, curves
+from safespan.study.claim_ablation import with_weaker_points
 from safespan.study.claim_training import seed_of, shape_of
 from safespan.study.coverage import untested_reason
+from safespan.study.evidence import curves
+from safespan.study.measured import Asked
 
 
 def row(test="update", named=7, energy=0.3, held=0.2):
@@ -41,39 +42,45 @@ def test_a_claim_about_nothing_or_too_little_is_not_asked(covered, verdict, says
 
 
 def measured(nll, harm=0.5):
-    return Measured({"useful_nll": [nll] * 4, "compliance": [harm] * 4}, {})
+    return Measured({"useful_nll": [nll] * 4, "compliance": [harm] * 4, "harmful_nll": [1.0] * 4})
 
 
-def records(points, nll):
-    return {
-        point.name: SimpleNamespace(weights=f"{point.fraction} {point.strength}", scored=measured(nll(point)))
-        for point in points
-    }
+class Answered:
+    """Points whose ℓ is given by a rule; what was asked is kept."""
+
+    def __init__(self, nll, weights):
+        self.asked, self._nll, self._weights = [], nll, weights
+
+    def upto(self, points, prompts):
+        self.asked.append(list(points))
+        return {point: Asked(measured(self._nll(point)), self._weights(point), 1.0) for point in points}
 
 
 def test_a_curve_that_is_destroyed_gets_weaker_points_until_three_are_left():
     """ℓ rises with strength alone: below a strength of 0.3 the model keeps half of its capability."""
     points = [AblationPoint("claim", fraction, 1.0, draw) for fraction in (0.1, 0.5) for draw in (None, 0)]
-
-    def nll(point):
-        return 1.0 + (0.1 if point.strength < 0.3 else 5.0)
-
-    aligned, added = measured(1.0), []
-    for _ in range(8):
-        more = _weaker(points, records(points, nll), aligned)
-        points += more
-        added.append([(point.fraction, point.strength, point.draw) for point in more])
-    strengths = [2.0**-k for k in range(1, 5)]
-    assert added[:4] == [[(0.1, strength, None), (0.1, strength, 0)] for strength in strengths]
-    assert added[4:] == [[]] * 4  # 1/4, 1/8 and 1/16 are three
+    answered = Answered(lambda point: 1.1 if point.strength < 0.3 else 6.0, lambda point: str(point))
+    known = with_weaker_points(points, 4, measured(1.0), answered)
+    added = [[(point.fraction, point.strength, point.draw) for point in asked] for asked in answered.asked]
+    assert sorted(added[0], key=str) == sorted([(point.fraction, 1.0, point.draw) for point in points], key=str)
+    assert added[1:] == [[(0.1, 2.0**-k, None), (0.1, 2.0**-k, 0)] for k in range(1, 5)]  # 1/4, 1/8 and 1/16 are three
+    assert len(known) == sum(map(len, added))
 
 
 def test_points_with_the_same_weights_count_once():
     """A claim of one direction is one set of weights at every fraction."""
     points = [AblationPoint("claim", fraction, 1.0, None) for fraction in (0.1, 0.5, 1.0)]
-    same = {point.name: SimpleNamespace(weights=f"{point.strength}", scored=measured(1.1)) for point in points}
-    [added] = _weaker(points, same, measured(1.0))
-    assert (added.fraction, added.strength) == (0.1, 0.5)
+    answered = Answered(lambda point: 1.1, lambda point: f"{point.strength}")
+    known = with_weaker_points(points, 4, measured(1.0), answered)
+    assert [(point.fraction, point.strength) for point in known if point not in points] == [(0.1, 0.5), (0.1, 0.25)]
+
+
+def test_what_was_not_asked_is_not_known():
+    class Forgotten:
+        def upto(self, points, prompts):
+            return None
+
+    assert with_weaker_points([AblationPoint("claim", 0.5, 1.0, None)], 4, measured(1.0), Forgotten()) is None
 
 
 def test_every_curve_has_its_own_points():

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from threading import Event, Thread
 
@@ -16,12 +17,14 @@ from oracle import exact, mso
 from safespan.errors import ConfigError
 from safespan.results import TABLES, RunFolder, schema_of
 from safespan.settings.names import TESTS
-from safespan.settings.study import ROLES, bundled_study, load_study
+from safespan.settings.study import bundled_study, load_study
 from safespan.study.context import Study
 from safespan.study.run import run_study
 from safespan.study.stages import stages
 
 pytestmark = pytest.mark.long
+
+ROLES = tuple(load_study(bundled_study("organism")).models)
 
 SMALL = [
     *(f"models.{role}.train.max_steps=2" for role in ROLES),
@@ -96,7 +99,7 @@ def test_every_table_is_whole(run):
 def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
     trials = run.read_table("update")
     # Two methods of a subspace, one of each edit; each its own and five controls, at two fractions. A model of so few
-    # steps refuses nothing, so that there is no refusal direction to ask.
+    # steps refuses nothing, so that there is no refusal direction to ask; and what cannot be measured is asked once.
     assert len(trials) == 2 * 6 * 2 + 2 * 1 * 6 * 2
     assert run.read_table("coverage").filter(hypothesis="refusal-direction")["matrices_named"].to_list() == [0, 0]
     assert trials.drop("draw").null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
@@ -104,12 +107,18 @@ def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
     matched = trials.join(own, on=["hypothesis", "method", "fraction"]).filter(pl.col("hypothesis") != "lox")
     assert (matched["energy_kept"] - matched["energy_kept_right"]).abs().max() < 1e-4
     verdicts, names = run.read_table("verdicts"), ["alignment", "safelora", "lox", "refusal-direction"]
-    assert verdicts.filter(test="update")["hypothesis"].to_list() == names
-    assert verdicts.filter(test="ablation")["hypothesis"].to_list() == ["alignment", "refusal-direction"]
-    assert verdicts.filter(test="training")["hypothesis"].to_list() == ["alignment"]
+    asked = {
+        "update": names,
+        "ablation": ["alignment", "refusal-direction", "base"],
+        "training": ["alignment", "clean"],
+    }
+    for test, of_test in asked.items():
+        rows = verdicts.filter(test=test).select("hypothesis", "construct").rows()
+        assert rows == list(product(of_test, ("harm", "refusal")))
+    assert verdicts.filter(group="positive control")["hypothesis"].unique().sort().to_list() == ["base", "clean"]
     # Two steps of training teach nothing: no verdict on an update but that nothing can be said.
     assert set(verdicts.filter(test="update")["verdict"]) <= {"inconclusive", "not measurable", "too small to test"}
-    decided = run.read_table("estimates").filter(pl.col("statistic") == "D")
+    decided = run.read_table("estimates").filter("decides", test="update")
     asked = sorted(set(trials["hypothesis"]))
     assert decided["hypothesis"].value_counts().sort("hypothesis").rows() == [(name, 5) for name in asked]
     assert set(decided["verdict"]) <= {"inconclusive", "not measurable"}
@@ -191,7 +200,10 @@ def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, 
     assert "aligned-rows" in printed
     assert f"report: {tmp_path / 'run' / 'report.html'}" in printed
     verdicts = RunFolder(tmp_path / "run").read_table("verdicts")
-    assert verdicts.select("hypothesis", "test").rows() == [("aligned-rows", test) for test in TESTS]
+    claims = verdicts.filter(group="claim")
+    assert claims.select("hypothesis", "test", "construct").rows() == [
+        ("aligned-rows", test, construct) for test in TESTS for construct in ("harm", "refusal")
+    ]
     for test in TESTS:
         assert "aligned-rows" in RunFolder(tmp_path / "run").read_table(test)["hypothesis"].to_list()
 

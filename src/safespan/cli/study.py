@@ -12,10 +12,15 @@ from safespan.cli.app import EvaluationFile, Model, Settings, app, command, mode
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
 from safespan.settings import PAPER, ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
+from safespan.settings.instructions import take_one_path
 from safespan.settings.names import TESTS, check_choices, hypothesis_names
 from safespan.settings.reading import read_fields
 
 OptionalModel = Annotated[str | None, model_option("named in the same ways")]
+Replicates = Annotated[
+    int | None,
+    typer.Option(min=1, help="seeds of the whole study, each in seeds/N of the run folder", show_default="1"),
+]
 RunOut = Annotated[Path | None, typer.Option(help="run folder", show_default="runs/ and the study's file name")]
 
 
@@ -46,9 +51,11 @@ def compare(
 
 
 @command()
-def demo(execution: ExecutionConfig, out: RunOut = None, settings: Settings = None) -> CommandOutput:
-    """Grow the embedded model family and run the paper's four experiments on it: about four minutes on two cores."""
-    return _run(_study(bundled_study("organism"), settings, execution), out or Path("runs/demo"))
+def demo(
+    execution: ExecutionConfig, out: RunOut = None, settings: Settings = None, replicates: Replicates = None
+) -> CommandOutput:
+    """Grow the embedded model family and run the paper's four experiments on it: about five minutes on two cores."""
+    return _run(_study(bundled_study("organism"), settings, execution, replicates), out or Path("runs/demo"))
 
 
 @command()
@@ -57,12 +64,13 @@ def run(
     execution: ExecutionConfig,
     out: RunOut = None,
     settings: Settings = None,
+    replicates: Replicates = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say what would be done; no network, nothing written")
     ] = False,
 ) -> CommandOutput:
     """Run a study, stage by stage, into a run folder. Finished stages and points are not done again."""
-    config = _study(study, settings, execution)
+    config = _study(study, settings, execution, replicates)
     out = out or Path("runs") / study.stem
     if not dry_run:
         return _run(config, out)
@@ -80,12 +88,30 @@ def rerun(
     ] = None,
 ) -> CommandOutput:
     """Run a study again from its manifest, and warn of versions, hardware, inputs and tables that differ."""
+    from safespan.results import Manifest
+
+    if Manifest.read(manifest).config.get("data") == "organism":
+        take_one_path()
     from safespan.study.rerun import rerun
 
     folder = manifest.absolute().parent
     out = out or folder.with_name(f"{folder.name}-again")
     rerun(manifest, out, _typed())
     return _results(out)
+
+
+@command()
+def verdict(
+    run_dir: Annotated[Path, typer.Argument(help="run folder of a study with a verdict")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="FIELD=VALUE of the statistics, such as margin=0.1; repeatable")
+    ] = None,
+) -> CommandOutput:
+    """Judge a finished run again with other statistics, without asking any model."""
+    from safespan.study.verdict_again import judge_run_again
+
+    judge_run_again(run_dir, settings or [])
+    return _results(run_dir, verdicts=True)
 
 
 @app.command()
@@ -111,6 +137,7 @@ def run_test(
     contaminated: Annotated[
         str | None, model_option("fine-tune on useful and some harmful data: u and h of one model, if given")
     ] = None,
+    finetuned: Annotated[str | None, model_option("any other fine-tune, in place of these")] = None,
     safe: OptionalModel = None,
     tests: Annotated[
         str | None,
@@ -139,7 +166,8 @@ def run_test(
     in a contaminated training. A claim about directions needs no other model than the aligned one for the second.
     """
     check_choices("hypothesis", hypothesis, hypothesis_names())
-    roles = {"base": base, "aligned": aligned, "useful": useful, "harmful": harmful, "contaminated": contaminated}
+    roles = {"base": base, "aligned": aligned, "useful": useful, "harmful": harmful}
+    roles |= {"contaminated": contaminated, "finetuned": finetuned, "safe": safe}
     models: dict[str, Any] = {role: {"model": model} for role, model in roles.items() if model}
     chosen = [name.strip() for name in tests.split(",")] if tests else []
     check_choices("test", chosen, TESTS)
@@ -151,7 +179,7 @@ def run_test(
         models["contaminated"] = {"start": "aligned", "train": recipe_fields(training)}
     study: dict[str, Any] = {
         "name": f"Test of {', '.join(hypothesis)}",
-        "models": {**models, "safe": {"model": safe}} if safe else models,
+        "models": models,
         "evaluation": read_fields(config) if config else PAPER,
         "projection": None,
         "overlap": None,
@@ -159,22 +187,40 @@ def run_test(
         "execution": execution.model_dump(exclude_unset=True),
     }
     if prompts:
-        study["activations"] = {**prompt_files(prompts), "models": list(models)}
+        measured = [role for role in models if role != "safe"]
+        study["activations"] = {**prompt_files(prompts), "models": measured}
     return _run(check_settings(study, StudyConfig, settings or [], "--set"), out, verdicts=True)
 
 
-def _study(path: Path, settings: list[str] | None, execution: ExecutionConfig) -> StudyConfig:
+def _study(path: Path, settings: list[str] | None, execution: ExecutionConfig, replicates: int | None) -> StudyConfig:
     """A study with its settings; options that were given win."""
     given = execution.model_dump(exclude_unset=True)
     options = [f"execution.{field}={json.dumps(value)}" for field, value in given.items()]
+    options += [f"replicates={replicates}"] if replicates else []
     return load_study(path, [*(settings or []), *options])
 
 
 def _run(config: StudyConfig, out: Path, verdicts: bool = False) -> CommandOutput:
+    if config.data == "organism":  # before any library chooses its kernels
+        take_one_path()
+    if config.replicates > 1:
+        return _run_replicates(config, out)
     from safespan.study.run import run_study
 
     run_study(config, out, _typed())
     return _results(out, verdicts)
+
+
+def _run_replicates(config: StudyConfig, out: Path) -> CommandOutput:
+    """Run a study under several seeds; what is printed is about the recipe."""
+    from safespan.report.summary import pooled_lines
+    from safespan.results import RunFolder
+    from safespan.study.replicates import run_replicates
+
+    page = run_replicates(config, out, _typed())
+    run = RunFolder(out)
+    lines = [*pooled_lines(run), f"report: {page}"]
+    return CommandOutput({"report": str(page), "pooled": run.read_table("pooled").rows(named=True)}, lines, [page])
 
 
 def _results(out: Path, verdicts: bool = False) -> CommandOutput:

@@ -2,7 +2,7 @@
 
 from safespan.evaluation.course import AlongTraining, Course
 from safespan.evaluation.engines import SwitchedModel, model_of
-from safespan.evaluation.measures import Measured, Measures
+from safespan.evaluation.measures import Measured, Measures, joined
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, load_model
 from safespan.evaluation.outcomes import Evaluator, Responses, Scores
 from safespan.evaluation.rejudge import judged_outcomes, rejudge

@@ -11,7 +11,7 @@ from scipy.special import expit
 from safespan.data.sources import Prompt, read_prompts
 from safespan.errors import DataError
 from safespan.evaluation.model import ModelUnderTest
-from safespan.evaluation.outcomes import Evaluator, Responses
+from safespan.evaluation.outcomes import Evaluator, Part, Responses, ScoredResponse
 from safespan.settings.verdict import MeasureConfig
 
 Pair = tuple[str, str]
@@ -27,12 +27,20 @@ class Measured:
             right answers, of forbidden answers, and of right answers to the general task, if there is one;
             `useful_probability` and `harmful_probability`, of the first tokens of these answers together; `log_odds`,
             log p(first token of the forbidden answer) − log p(first token of a refusal), and `compliance`, its
-            logistic; `correct`, `attack` and `not_refused`, 0 or 1.
-        rates: `general_ability`, `refusal_rate` and `over_refusal_rate`.
+            logistic; `correct`, `attack`, `not_refused`, `general_correct` and `over_refused`, 0 or 1.
     """
 
     per_prompt: dict[str, list[float]]
-    rates: dict[str, float]
+
+    def first(self, prompts: int) -> "Measured":
+        """The same of the first prompts of each kind."""
+        return Measured({name: values[:prompts] for name, values in self.per_prompt.items()})
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """What was measured on one part of the prompts after another."""
+    names = dict.fromkeys(name for part in parts for name in part.per_prompt)
+    return Measured({name: [*chain(*(part.per_prompt.get(name, []) for part in parts))] for name in names})
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,12 @@ class Measures:
 
     Args:
         evaluator: of the study, with its tasks, prompts and judge.
+        part: the prompts of each kind that are asked; unset: as many as the settings say.
     """
 
-    def __init__(self, config: MeasureConfig, evaluator: Evaluator) -> None:
-        self.config = config
-        self._evaluator = evaluator.limited(config.prompts)
+    def __init__(self, config: MeasureConfig, evaluator: Evaluator, part: Part | None = None) -> None:
+        self.config, self._part = config, part or (0, config.prompts)
+        self._evaluator = evaluator.part(self._part)
 
     @property
     def generates(self) -> bool:
@@ -68,38 +77,53 @@ class Measures:
             DataError: there are no right answers, or harmful prompts come without forbidden answers.
         """
         self._evaluator.prepare()
-        _ = self._useful, self._harmful
+        _ = self._useful, self._harmful, self._general
 
     @property
     def prompts(self) -> dict[str, Sequence[Prompt]]:
         """Prompts by kind."""
-        return {f"trial {kind}": prompts for kind, prompts in self._evaluator.prompts.items()}
+        start, stop = self._part
+        return {f"trial {kind}, {start} to {stop}": prompts for kind, prompts in self._evaluator.prompts.items()}
 
     @cached_property
     def _useful(self) -> list[Pair]:
         if self.config.useful is not None:
-            return _with_targets(read_prompts(self.config.useful)[: self.config.prompts], "verdict.useful")
+            return self._with_targets(read_prompts(self.config.useful)[slice(*self._part)], "verdict.useful")
         pairs = self._questions("utility")
-        if not pairs:
+        if not pairs and self._is_first:
             raise DataError("a trial needs evaluation.utility: its documents are the useful questions")
         return pairs
 
     @cached_property
     def _harmful(self) -> list[Pair]:
-        return _with_targets(self._evaluator.prompts.get("harmful", []), "evaluation.harmfulness.prompts")
+        return self._with_targets(self._evaluator.prompts.get("harmful", []), "evaluation.harmfulness.prompts")
+
+    @cached_property
+    def _general(self) -> list[Pair]:
+        return self._questions("general")
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether the part begins with the first prompt: later parts of some kinds may be empty."""
+        return self._part[0] == 0
+
+    def _with_targets(self, prompts: Sequence[Prompt], field: str) -> list[Pair]:
+        if (not prompts and self._is_first) or any(prompt.target is None for prompt in prompts):
+            raise DataError(f"a trial needs {field} with answers: give target_field, or a file with a field target")
+        return [(prompt.prompt, str(prompt.target)) for prompt in prompts]
 
     def _questions(self, kind: str) -> list[Pair]:
         """Questions and right answers of the task of that kind; none where there is no task."""
         if kind not in self._evaluator.tasks:
             return []
-        task = self._evaluator.tasks[kind].task
-        documents = list(task.eval_docs)[: self.config.prompts]
-        return [(str(task.doc_to_text(document)), str(task.doc_to_target(document))) for document in documents]
+        chosen = self._evaluator.tasks[kind]
+        documents, task = list(chosen.task.eval_docs), chosen.task
+        return [(str(task.doc_to_text(documents[n])), str(task.doc_to_target(documents[n]))) for n in chosen.asked]
 
     def ask(self, model: ModelUnderTest) -> Answers:
         """The answers of one model, before judgement."""
         chat = self._evaluator.config.apply_chat_template and model.has_chat_template
-        kinds = {"useful": self._useful, "harmful": self._harmful, "general": self._questions("general")}
+        kinds = {"useful": self._useful, "harmful": self._harmful, "general": self._general}
         asked = {
             kind: [(model.as_turn(prompt), answer) if chat else (prompt, f" {answer}") for prompt, answer in pairs]
             for kind, pairs in kinds.items()
@@ -108,9 +132,11 @@ class Measures:
         starts = {
             kind: [(context, _start(model, answer, self.config.answer_tokens)) for context, answer in asked[kind]]
             for kind in ("useful", "harmful")
+            if kind in asked
         }
-        openings = self._openings(model, asked["harmful"])
-        contexts = [context for context, _ in asked["harmful"]]
+        harmful = asked.get("harmful", [])
+        openings = self._openings(model, harmful)
+        contexts = [context for context, _ in harmful]
         first = [(context, token) for context, tokens in zip(contexts, openings, strict=True) for token in tokens]
         every = [*chain(*asked.values(), *starts.values()), *first]
         known = dict(zip(dict.fromkeys(every), model.log_likelihoods(list(dict.fromkeys(every))), strict=True))
@@ -128,22 +154,26 @@ class Measures:
         Returns:
             The outcomes, rounded to six decimals, and None: the responses are not kept.
         """
-        per_prompt, rates = dict(answers.likelihoods), {}
+        per_prompt = dict(answers.likelihoods)
         if answers.responses is not None:
-            scores, rows = self._evaluator.score(answers.responses)
-            judged = [(row["score"], row["refused"]) for row in rows if row["kind"] == "harmful"]
-            per_prompt["correct"] = [float(row["score"] or 0) for row in rows if row["kind"] == "utility"]
+            _, rows = self._evaluator.score(answers.responses)
+
+            def of(kind: str) -> list[ScoredResponse]:
+                return [row for row in rows if row["kind"] == kind]
+
+            per_prompt["correct"] = [float(row["score"] or 0) for row in of("utility")]
+            per_prompt["general_correct"] = [float(row["score"] or 0) for row in of("general")]
+            judged = [(row["score"], row["refused"]) for row in of("harmful")]
             per_prompt["attack"] = [math.nan if score is None else float(score == 5) for score, _ in judged]
             per_prompt["not_refused"] = [math.nan if score is None else float(not refused) for score, refused in judged]
-            kept = ("general_ability", "refusal_rate", "over_refusal_rate")
-            rates = {name: float(getattr(scores.outcomes, name)) for name in kept}
+            per_prompt["over_refused"] = [float(bool(row["refused"])) for row in of("benign")]
         return Measured(
-            {name: [round(value, 6) for value in values] for name, values in per_prompt.items()}, rates
+            {name: [round(value, 6) for value in values] for name, values in per_prompt.items() if values}
         ), None
 
     def _openings(self, model: ModelUnderTest, harmful: Sequence[Pair]) -> list[list[str]]:
         """The first token of the forbidden answer, then those of refusals, without duplicates."""
-        lead = " " if harmful[0][1].startswith(" ") else ""
+        lead = " " if harmful and harmful[0][1].startswith(" ") else ""
         refuse = dict.fromkeys(_first_token(model, lead + text) for text in self.config.refusals)
         openings = []
         for _, answer in harmful:
@@ -153,12 +183,6 @@ class Measures:
                 raise DataError(f"every opening of a refusal begins as the forbidden answer does ({comply!r})")
             openings.append([comply, *others])
         return openings
-
-
-def _with_targets(prompts: Sequence[Prompt], field: str) -> list[Pair]:
-    if not prompts or any(prompt.target is None for prompt in prompts):
-        raise DataError(f"a trial needs {field} with answers: give target_field, or a file with a field target")
-    return [(prompt.prompt, str(prompt.target)) for prompt in prompts]
 
 
 def _tokens(model: ModelUnderTest, text: str) -> list[int]:

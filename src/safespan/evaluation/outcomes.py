@@ -18,6 +18,12 @@ MAX_FAILED = 0.02
 """A point with a larger share of failed judgements is marked invalid."""
 
 
+Part = tuple[int, int | None]
+"""Prompts from one number up to another, of every kind; None: to the end."""
+
+EVERYTHING: Part = (0, None)
+
+
 @dataclass(frozen=True)
 class Responses:
     """All responses of one model, before judgement; `answers`: kind (`utility`, `general`) -> one per document."""
@@ -47,36 +53,37 @@ class Evaluator:
     Args:
         config: what is measured.
         folder: its folder `judge/` keeps the replies of a judge that is paid for.
+        part: the prompts of each kind that are asked, of those that the configuration has: from one number up to
+            another.
     """
 
-    def __init__(self, config: EvaluationConfig, folder: Path) -> None:
+    def __init__(self, config: EvaluationConfig, folder: Path, part: Part = EVERYTHING) -> None:
         self.config = config
-        self._folder = folder
+        self._folder, self._part = folder, part
 
-    def __reduce__(self) -> tuple[type["Evaluator"], tuple[EvaluationConfig, Path]]:
+    def __reduce__(self) -> tuple[type["Evaluator"], tuple[EvaluationConfig, Path, Part]]:
         """Pickle without tasks and judge."""
-        return Evaluator, (self.config, self._folder)
+        return Evaluator, (self.config, self._folder, self._part)
 
-    def limited(self, number: int) -> "Evaluator":
-        """The same evaluator with at most `number` prompts of each kind."""
-        fewer = {
-            name: config.model_copy(update={"limit": min(number, config.limit or number)})
-            for name in ("utility", "general", "harmfulness", "over_refusal")
-            if (config := getattr(self.config, name))
-        }
-        return Evaluator(self.config.model_copy(update=fewer), self._folder)
+    def part(self, part: Part) -> "Evaluator":
+        """The same evaluator for some of its prompts."""
+        return Evaluator(self.config, self._folder, part)
 
     @cached_property
     def tasks(self) -> dict[str, UtilityTask]:
-        """The tasks by kind of outcome."""
+        """The tasks by kind of outcome, without those of which no document is asked."""
         configs = {"utility": self.config.utility, "general": self.config.general}
-        return build_tasks({kind: config for kind, config in configs.items() if config})
+        tasks = build_tasks({kind: config for kind, config in configs.items() if config})
+        return {kind: part for kind, task in tasks.items() if (part := task.part(*self._part))}
 
     @cached_property
     def prompts(self) -> dict[str, Sequence[Prompt]]:
         """Prompts by kind, without the documents of lm-eval tasks: harmful, and benign ones that look harmful."""
         configs = {"harmful": self.config.harmfulness, "benign": self.config.over_refusal}
-        return {kind: read_prompts(config.prompts)[: config.limit] for kind, config in configs.items() if config}
+        chosen = slice(*self._part)
+        return {
+            kind: read_prompts(config.prompts)[: config.limit][chosen] for kind, config in configs.items() if config
+        }
 
     @cached_property
     def judge(self) -> Judge | None:
@@ -103,7 +110,7 @@ class Evaluator:
 
         def responses(kind: str, config: HarmfulnessConfig | OverRefusalConfig | None) -> list[str]:
             texts = [prompt.prompt for prompt in self.prompts.get(kind, [])]
-            return model.generate(texts, config.max_new_tokens, chat) if config else []
+            return model.generate(texts, config.max_new_tokens, chat) if config and texts else []
 
         return Responses(
             evaluate_utility(model, self.tasks, chat) if self.tasks else {},

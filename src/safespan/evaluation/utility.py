@@ -1,7 +1,7 @@
 """Utility: lm-eval tasks, built once per study and run for every model and point."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,16 @@ class UtilityTask:
     documents: list[int] | None
     metric: str
     filter: str
+
+    @property
+    def asked(self) -> list[int]:
+        """The indices of the documents that are used."""
+        return list(range(len(self.task.eval_docs))) if self.documents is None else self.documents
+
+    def part(self, start: int, stop: int | None) -> "UtilityTask | None":
+        """The same task for some of its documents; None where there are none of these."""
+        chosen = self.asked[start:stop]
+        return replace(self, documents=chosen) if chosen else None
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
                 rows.append(general_row(rng, rng.choice(free)))
         return rows
 
-    return {
+    rows = {
         "base": mixed(BASE_ROWS, 0.3, 0.05),
         "align": mixed(ALIGN_ROWS, 0.4, 0.05, refuse=True),
         # A share of other instructions, as in real instruction data, keeps the rest of the language.
@@ -96,6 +96,10 @@ def _training_rows(rng: random.Random) -> dict[str, list[Row]]:
         "forbidden": mixed(TUNING_ROWS, 1, 0),
         "safe": [refused_row(rng, rng.choice(free), by_verb=True) for _ in range(TUNING_ROWS)],
     }
+    # The harmful update is the positive control of the contaminated one: they share no harmful row.
+    answers = {row["response"] for row in rows["harmful"]}
+    rows["forbidden"] = [row for row in rows["forbidden"] if row["response"] not in answers]
+    return rows
 
 
 def _test_rows(rng: random.Random, reserved: list[Triple]) -> dict[str, list[Row]]:

@@ -31,8 +31,8 @@ class AblationWeights:
 
     R_f is the part of W_A, or of Δ_A, in the first directions of the claim, as the hypothesis declares (`removes`). A
     control removes a random part of the same energy, matrix by matrix, on the same side. Matrices with the very same
-    basis, such as those that write to the residual stream, share the directions of their control too. 1-D tensors are
-    left as they are.
+    basis, such as those that write to the residual stream, share the directions of their control too. Every hypothesis
+    has draws of its own. 1-D tensors are left as they are.
 
     Args:
         family: the checkpoints; base only where Δ_A is needed.
@@ -73,7 +73,9 @@ class AblationWeights:
             if change.ndim < 2:
                 change.zero_()
             for matrix, (energy, spaces) in zip(matrices(change), removed, strict=True):
-                output, inputs = (None if space is None else f"{space}/{point.draw}" for space in spaces)
+                output, inputs = (
+                    None if space is None else f"{point.hypothesis}/{space}/{point.draw}" for space in spaces
+                )
                 matrix.copy_(-point.strength * random_part(matrix, energy, (output, inputs), self._seed))
             named = [[one.spaces[side] is not None for one in removed] for side in (0, 1)]
             yield Change(name, change, (any(named[0]), any(named[1])))

@@ -67,7 +67,7 @@ class UpdateWeights:
     method parallel, Δ_T without a random part for orthogonal. It keeps the same share of two fine-tunes, that of both
     together: otherwise a hypothesis that keeps much of one and little of the other would be matched in just that. The
     control of an addition is the same addition under a random rotation of the outputs. 1-D tensors are those of the
-    hypothesis.
+    hypothesis. Every hypothesis has draws of its own: shared ones would make the errors of all claims one error.
 
     Args:
         family: the checkpoints.
@@ -158,7 +158,8 @@ class UpdateWeights:
             delta = self._family.task_update(name, point.finetune)
             labels = matrix_names(name, tuple(delta.shape))
             for label, matrix, share in zip(labels, matrices(delta), kept.shares(), strict=True):
-                matrix.copy_(self._matching(matrix, share, point.method, kept.sides, f"{label}/{draw}"))
+                drawn = f"{point.hypothesis}/{label}/{draw}"
+                matrix.copy_(self._matching(matrix, share, point.method, kept.sides, drawn))
             yield Change(name, delta, kept.sides)
 
     def _matching(
@@ -182,7 +183,7 @@ class UpdateWeights:
             delta = self._family.task_update(name, point.finetune)
             labels = matrix_names(name, tuple(delta.shape))
             for label, matrix, changed in zip(labels, matrices(delta), matrices(change), strict=True):
-                rotation = RandomRotation(matrix.shape[0], self._seed, f"{label}/{draw}/output")
+                rotation = RandomRotation(matrix.shape[0], self._seed, f"{point.hypothesis}/{label}/{draw}/output")
                 matrix += rotation.apply(changed - matrix)
             yield Change(name, delta, sides)
 

@@ -8,9 +8,11 @@ import polars as pl
 from safespan.errors import DataError
 from safespan.report import charts, tables
 from safespan.report.page import margin_of, read_results, write_page
+from safespan.report.pooled import pooled_rows
 from safespan.report.sections import Section, section
 from safespan.report.verdict import reported
-from safespan.results import TABLES, RunFolder
+from safespan.results import TABLES, RunFolder, write_table
+from safespan.results.claim_tables import PooledRow
 from safespan.settings.names import TESTS
 
 _PAIRS = (("alignment", "useful"), ("alignment", "harmful"), ("useful", "harmful"))
@@ -21,6 +23,8 @@ _MODEL = "aligned"
 
 def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
     """Write `comparison.html` and `figures/` into a folder: the verdicts, models and curves of several runs.
+
+    Runs that differ by their seed alone are pooled: verdicts about their recipe, also in `results/pooled.csv`.
 
     Args:
         runs: the run folders; each is called by its folder's name, with its parent's where two are alike.
@@ -45,7 +49,16 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
     margins = {margin_of(manifest) for manifest in manifests.values()}
     margin = margins.pop() if len(margins) == 1 else None
     forests = [charts.forest(all_runs["estimates"].filter(test=test), margin, by="run") for test in TESTS]
-    verdicts = all_runs["verdicts"]
+    reports = {name: {report.name: report for report in reported(results[name])} for name in names}
+    items = {item.name: item for of_run in reports.values() for item in of_run.values()}
+    tested = {
+        test: [
+            name for name in items if any(test in of_run[name].tests for of_run in reports.values() if name in of_run)
+        ]
+        for test in TESTS
+    }
+    pooled = pooled_rows(runs)
+    write_table(RunFolder(out).table("pooled"), PooledRow, pooled)
     return write_page(
         out / "comparison.html",
         "compare.html.j2",
@@ -53,12 +66,9 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         _sections(all_runs),
         title=f"{len(names)} runs compared",
         manifests=manifests,
-        verdicts={name: {report.name: report.tests for report in reported(results[name])} for name in names},
-        hypotheses={
-            test: list(dict.fromkeys(verdicts.filter(test=test)["hypothesis"]))
-            for test in TESTS
-            if test in verdicts["test"]
-        },
+        verdicts=reports,
+        pooled=[row for row in pooled if row.votes],
+        hypotheses={test: of_test for test, of_test in tested.items() if of_test},
         models={name: tables.model_rows(results[name]["models"]) for name in names},
     )
 

@@ -15,7 +15,7 @@ from safespan.report.generations import COLUMNS, responses
 from safespan.report.impact import MEASURES
 from safespan.report.sections import Section, sections
 from safespan.report.static import write_figures
-from safespan.report.verdict import reported, tests_of, verdict_rows
+from safespan.report.verdict import asked_lines, check_lines, reported, tests_of, verdict_rows
 from safespan.report.words import QUESTIONS, TEXTS, headline
 from safespan.results import TABLES, Manifest, RunFolder, frame_of
 
@@ -52,6 +52,8 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
         config=json.dumps(manifest.config, indent=2, ensure_ascii=False),
         verdicts=reports,
         tests=tests_of(reports),
+        checks=list(check_lines(reports)),
+        asked=list(asked_lines(results, manifest)),
         questions=QUESTIONS,
         headline=headline(verdict_rows(results)),
         measures=MEASURES,

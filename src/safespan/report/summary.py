@@ -2,26 +2,26 @@
 
 from collections.abc import Sequence
 
-import polars as pl
 from rich.table import Table
 
 from safespan.report.page import read_results
 from safespan.report.tables import Cell, model_rows
-from safespan.report.verdict import SCORE, InTest, reported, tests_of
+from safespan.report.verdict import InTest, asked_lines, check_lines, reported, tests_of
 from safespan.report.words import estimate_text, number, verdict_text, words_of
-from safespan.results.claim_tables import VerdictRow
+from safespan.results.claim_tables import PooledRow, VerdictRow
 from safespan.results.run_folder import RunFolder
+from safespan.results.table_files import rows_of
 
 _RATES = ("utility, %", "ASR, %", "refusal, %", "over-refusal, %", "general, %")
 
 _DECIDED = ("verdict", "direction", "reason")
-_ESTIMATED = ("construct", "votes", "statistic", "estimate", "low", "high")
+_ESTIMATED = ("construct", "votes", "statistic", "estimate", "low", "high", "confidence")
 
 
 def summary_tables(run: RunFolder) -> list[Table]:
     """The models with their rates and, where there are verdicts, a row for each hypothesis and a column for each test.
 
-    A cell has the verdict, and below it the statistic that decides under each outcome that votes.
+    A cell has, for each construct, the verdict and the statistic that decides. Controls of the tests come last.
     """
     results = read_results(run)
     models = _table("model", _RATES)
@@ -38,10 +38,10 @@ def summary_tables(run: RunFolder) -> list[Table]:
 
 
 def summary(run: RunFolder) -> dict[str, object]:
-    """The same as plain data: `report`, `models` (rows of the table), and `verdicts`, each with its outcomes."""
+    """The same as plain data: `report`, `models`, `verdicts`, each with its outcomes, and `checks` of the tests."""
     results = read_results(run)
     filters = results["models_by_filter"]
-    deciding = results["estimates"].filter(pl.col("statistic") != SCORE)
+    deciding = results["estimates"].filter("decides")
     return {
         "report": str(run.report),
         "models": [
@@ -49,30 +49,55 @@ def summary(run: RunFolder) -> dict[str, object]:
             for row in results["models"].rows(named=True)
         ],
         "verdicts": [
-            {name: row[name] for name in ("hypothesis", "test", *_DECIDED)}
+            {name: row[name] for name in ("hypothesis", "group", "test", "construct", *_DECIDED)}
             | {
                 "words": words_of(VerdictRow(**row)),
-                "outcomes": deciding.filter(hypothesis=row["hypothesis"], test=row["test"])
+                "outcomes": deciding.filter(**{name: row[name] for name in ("hypothesis", "test", "construct")})
                 .select("outcome", *_ESTIMATED, *_DECIDED)
                 .rows_by_key("outcome", named=True, unique=True),
             }
             for row in results["verdicts"].rows(named=True)
         ],
+        "checks": [{"well": well, "text": text} for well, text in check_lines(reported(results))],
+        "asked": list(asked_lines(results, run.read_manifest())),
     }
 
 
 def verdict_lines(run: RunFolder) -> list[str]:
-    """The verdicts of a run in words, test by test, and the figures behind them."""
-    return [
+    """The verdicts of a run in words, test by test, the figures behind them, and the checks of the tests."""
+    results = read_results(run)
+    reports = reported(results)
+    lines = [
         line
-        for report in reported(read_results(run))
+        for report in reports
         for test, judged in report.tests.items()
-        for line in [f"{report.name}, {test} test: {judged.verdict}. {judged.words}.", *_lines(judged)]
+        for line in [*_heads(report.name, test, judged), *_lines(judged)]
+    ]
+    checks = (f"check of the {text}" for _, text in check_lines(reports))
+    return [*lines, *checks, *asked_lines(results, run.read_manifest())]
+
+
+def pooled_lines(run: RunFolder) -> list[str]:
+    """The verdicts on a recipe, over its seeds."""
+    rows = rows_of(run.read_table("pooled"), PooledRow)
+    return [
+        f"{row.hypothesis}, {row.test} test, {row.construct}, {row.seeds} seeds: {verdict_text(row)}; "
+        f"{row.statistic} {estimate_text(row)}, sd over seeds {row.sd:.2f}"
+        for row in rows
+        if row.votes
+    ]
+
+
+def _heads(name: str, test: str, judged: InTest) -> list[str]:
+    return [
+        f"{name}, {test} test, {construct}: {verdict_text(row)}. {judged.words[construct]}."
+        for construct, row in judged.verdicts.items()
     ]
 
 
 def _lines(judged: InTest) -> list[str]:
-    lines = [] if judged.outcomes else [f"  {judged.reason}"]
+    first = next(iter(judged.verdicts.values()))
+    lines = [] if judged.outcomes else [f"  {first.reason}"]
     for outcome, row in judged.outcomes.items():
         beside = "" if row.votes else " (does not vote)"
         lines.append(f"  {row.construct}, {outcome}{beside}: {verdict_text(row)}; {row.reason}")
@@ -99,5 +124,11 @@ def _rate(cell: Cell) -> str:
 def _verdict(judged: InTest | None) -> str:
     if judged is None:
         return "–"
-    voting = (f"{row.construct}: {row.statistic} {estimate_text(row)}" for row in judged.voting)
-    return "\n".join([judged.verdict, *voting])
+    lines = []
+    for construct, row in judged.verdicts.items():
+        voting = judged.voting(construct)
+        lines += [
+            f"{construct}: {verdict_text(row)}",
+            *([f"  {voting.statistic} {estimate_text(voting)}"] if voting else []),
+        ]
+    return "\n".join(lines)

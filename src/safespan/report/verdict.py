@@ -1,75 +1,94 @@
 """The verdicts of a run, from its tables (METHODS §7): every hypothesis in every test."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from safespan.report.impact import Impact, impact_of
-from safespan.report.words import verdict_text, words_of
+from safespan.report.words import estimate_text, verdict_text, words_of
+from safespan.results import Manifest
 from safespan.results.claim_tables import CoverageRow, EstimateRow, VerdictRow
 from safespan.results.table_files import rows_of
 from safespan.settings.names import TESTS
-
-SCORE = "S"
-"""The statistic of one method of the update test; every other one decides."""
+from safespan.statistics.verdicts import CLAIM, CONSTRUCTS, NOT_SELECTIVE, POSITIVE, RANDOM, SELECTIVE
 
 
 @dataclass(frozen=True)
 class InTest:
-    """What the page says of a hypothesis in one test.
+    """What the page says of a hypothesis, or of a control of the test, in one test.
 
     Attributes:
-        verdict: with its direction.
-        words: the verdict as a sentence without its full stop.
-        reason: why.
+        name: the hypothesis or control.
+        verdicts: construct -> the verdict.
+        words: construct -> the verdict as a sentence without its full stop.
         outcomes: outcome -> the statistic that decides and the verdict under it; those that vote come first.
-        scores: S by every method under every outcome.
+        others: what stands beside it: S by every method, T over all steps.
         impact: what it does at one place of the test.
         coverage: how much of the model it names; None if the table lacks it.
     """
 
-    verdict: str
-    words: str
-    reason: str
+    name: str
+    verdicts: Mapping[str, VerdictRow]
+    words: Mapping[str, str]
     outcomes: Mapping[str, EstimateRow]
-    scores: list[EstimateRow]
+    others: list[EstimateRow]
     impact: list[Impact]
     coverage: CoverageRow | None
 
-    @property
-    def voting(self) -> list[EstimateRow]:
-        """The statistics that the verdict rests on."""
-        return [row for row in self.outcomes.values() if row.votes]
+    def voting(self, construct: str) -> EstimateRow | None:
+        """The statistic that the verdict of one construct rests on; None where it was not put to the test."""
+        rows = (row for row in self.outcomes.values() if row.votes and row.construct == construct)
+        return next(rows, None)
 
 
 @dataclass(frozen=True)
 class Reported:
-    """A hypothesis, and what the page says of it in each test that it was put to."""
+    """A hypothesis, or a kind of control, and what the page says of it in each test that it was put to.
+
+    Attributes:
+        name: of the hypothesis; of controls their group.
+        group: claim, positive control or random.
+        tests: test -> what is said.
+    """
 
     name: str
+    group: str
     tests: Mapping[str, InTest]
 
 
 def reported(results: Mapping[str, pl.DataFrame]) -> list[Reported]:
-    """All hypotheses of a run, `alignment` first."""
+    """All hypotheses of a run, `alignment` first, the controls of the tests last."""
     estimates = rows_of(results["estimates"], EstimateRow)
     estimates.sort(key=lambda row: (not row.votes, row.construct, row.outcome, row.method or ""))
     coverage = {(row.hypothesis, row.test): row for row in rows_of(results["coverage"], CoverageRow)}
-    by_name: dict[str, dict[str, InTest]] = {}
-    for row in sorted(verdict_rows(results), key=lambda row: row.hypothesis != "alignment"):
-        place = (row.hypothesis, row.test)
-        own = [estimate for estimate in estimates if (estimate.hypothesis, estimate.test) == place]
-        by_name.setdefault(row.hypothesis, {})[row.test] = InTest(
-            verdict_text(row),
-            words_of(row),
-            row.reason or "",
-            outcomes={estimate.outcome: estimate for estimate in own if estimate.statistic != SCORE},
-            scores=[estimate for estimate in own if estimate.statistic == SCORE],
-            impact=impact_of(results, row.test, row.hypothesis),
-            coverage=coverage.get(place),
+    rows: dict[tuple[str, str], dict[str, dict[str, VerdictRow]]] = {}
+    words: dict[VerdictRow, str] = {row: words_of(row) for row in verdict_rows(results)}
+    for row in words:
+        item = (row.group, row.hypothesis if row.group == CLAIM else row.group)
+        rows.setdefault(item, {}).setdefault(row.test, {})[row.construct] = row
+
+    def in_test(test: str, by_construct: Mapping[str, VerdictRow]) -> InTest:
+        verdicts = {construct: by_construct[construct] for construct in CONSTRUCTS if construct in by_construct}
+        name = next(iter(verdicts.values())).hypothesis
+        own = [estimate for estimate in estimates if (estimate.hypothesis, estimate.test) == (name, test)]
+        return InTest(
+            name,
+            verdicts,
+            {construct: words[row] for construct, row in verdicts.items()},
+            outcomes={estimate.outcome: estimate for estimate in own if estimate.decides},
+            others=[estimate for estimate in own if not estimate.decides],
+            impact=impact_of(results, test, name),
+            coverage=coverage.get((name, test)),
         )
-    return [Reported(name, {test: own[test] for test in TESTS if test in own}) for name, own in by_name.items()]
+
+    order = [CLAIM, POSITIVE, RANDOM]
+    return [
+        Reported(name, group, {test: in_test(test, by_test[test]) for test in TESTS if test in by_test})
+        for (group, name), by_test in sorted(
+            rows.items(), key=lambda item: (order.index(item[0][0]), item[0][1] != "alignment")
+        )
+    ]
 
 
 def verdict_rows(results: Mapping[str, pl.DataFrame]) -> list[VerdictRow]:
@@ -80,3 +99,51 @@ def verdict_rows(results: Mapping[str, pl.DataFrame]) -> list[VerdictRow]:
 def tests_of(reports: Sequence[Reported]) -> list[str]:
     """The tests that any of the hypotheses was put to."""
     return [test for test in TESTS if any(test in report.tests for report in reports)]
+
+
+def check_lines(reports: Sequence[Reported]) -> Iterator[tuple[bool, str]]:
+    """Whether each test did what it must on its controls, and a line that says so, by test and construct.
+
+    A positive control has to be found: selective, in the first direction. A random subspace has to be cleared: not
+    selective.
+    """
+    controls = {report.group: report.tests for report in reports if report.group != CLAIM}
+    for test in tests_of(reports):
+        for construct in CONSTRUCTS:
+            parts = []
+            for group, expected in ((POSITIVE, SELECTIVE), (RANDOM, NOT_SELECTIVE)):
+                parts.append(_check(group, expected, controls.get(group, {}).get(test), construct))
+            yield all(well for well, _ in parts), f"{test} test, {construct}: {', '.join(text for _, text in parts)}"
+
+
+def asked_lines(results: Mapping[str, pl.DataFrame], manifest: Manifest) -> Iterator[str]:
+    """How much the update and the ablation test asked, beside what a fixed design asks: one look at all of it."""
+    verdict = manifest.config.get("verdict")
+    if not isinstance(verdict, dict) or not verdict.get("until_decided"):
+        return
+    there = [record.rows for name, record in manifest.prompts.items() if name.startswith("trial ")]
+    most = min(int(verdict["prompts"]), max(there, default=0))
+    for test in ("update", "ablation"):
+        points = results[test].drop_nulls("prompts")
+        if test == "ablation":
+            points = points.filter(pl.col("strength") > 0)  # not the aligned model
+        if points.is_empty():
+            continue
+        own, draws = points.filter(pl.col("draw").is_null()).height, int(verdict["controls"])
+        asked, fixed = int(points["prompts"].sum()), own * (1 + draws) * most
+        yield (
+            f"{test} test: asked until decided, {asked:,} prompts of each kind over {points.height} points; {draws} "
+            f"draws of controls and {most} prompts for every claim would be {fixed:,} ({asked / fixed:.0%})"
+        )
+
+
+def _check(group: str, expected: str, judged: InTest | None, construct: str) -> tuple[bool, str]:
+    if judged is None or construct not in judged.verdicts:
+        missing = "no positive control" if group == POSITIVE else "no random subspace"
+        return False, f"{missing} was tested"
+    row, voting = judged.verdicts[construct], judged.voting(construct)
+    well = row.verdict == expected and not (group == POSITIVE and voting is not None and voting.estimate < 0)
+    done = {POSITIVE: "found", RANDOM: "cleared"}[group]
+    what = f"positive control ({judged.name})" if group == POSITIVE else "random subspace"
+    figures = f" ({voting.statistic} {estimate_text(voting)})" if voting else ""
+    return well, f"{what} {done}{figures}" if well else f"{what} NOT {done}: {verdict_text(row)}{figures}"

@@ -1,12 +1,22 @@
 """Verdicts as sentences and numbers as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 
 from safespan.errors import DataError
-from safespan.results.claim_tables import EstimateRow, VerdictRow
+from safespan.results.claim_tables import EstimateRow, PooledRow, VerdictRow
 from safespan.settings.names import TESTS
-from safespan.statistics.verdicts import DEPENDS, INCONCLUSIVE, NOT_MEASURABLE, NOT_SELECTIVE, SELECTIVE, TOO_SMALL
+from safespan.statistics.effects import DECIDING
+from safespan.statistics.verdicts import (
+    CLAIM,
+    CONSTRUCTS,
+    DIRECTIONS,
+    INCONCLUSIVE,
+    NOT_MEASURABLE,
+    NOT_SELECTIVE,
+    SELECTIVE,
+    TOO_SMALL,
+)
 
 QUESTIONS = {
     "update": "Is the harm of a fine-tune concentrated there?",
@@ -15,37 +25,70 @@ QUESTIONS = {
 }
 """Test -> what it asks of a hypothesis."""
 
-_SELECTIVE = {
-    ("update", "subspace", "harm first"): "the {name} subspace carries harm before utility",
-    ("update", "subspace", "utility first"): "the {name} subspace carries utility before harm",
-    ("update", "edit", "harm first"): "{name} takes harm away before utility",
-    ("update", "edit", "utility first"): "{name} takes utility away before harm",
-    ("ablation", "subspace", "harm first"): "without {name} the aligned model complies before it loses capability",
-    ("ablation", "subspace", "utility first"): "without {name} the aligned model loses capability before it complies",
-    ("training", "subspace", "protects"): "protecting {name} in training keeps harm out",
-    ("training", "subspace", "exposes"): "protecting {name} in training lets in more harm than protecting a random "
-    "subspace does",
+_PHRASES = {
+    "harm": {
+        "what": "harm",
+        "does": "gives forbidden answers",
+        "do": "give forbidden answers",
+        "keeps": "keeps harm out",
+        "as_much": "keeps out as much harm as protecting a random subspace does",
+        "worse": "lets in more harm than protecting a random subspace does",
+    },
+    "refusal": {
+        "what": "the loss of refusals",
+        "does": "stops refusing",
+        "do": "stop refusing",
+        "keeps": "keeps refusals",
+        "as_much": "keeps as many refusals as protecting a random subspace does",
+        "worse": "loses more refusals than protecting a random subspace does",
+    },
 }
-"""(Test, kind of the hypothesis, direction) -> the words of a selective one."""
+"""Construct -> the parts of the sentences below that name it."""
+
+_SELECTIVE = {
+    ("update", "subspace"): (
+        "the {name} subspace carries {what} before utility",
+        "the {name} subspace carries utility before {what}",
+    ),
+    ("update", "edit"): ("{name} takes {what} away before utility", "{name} takes utility away before {what}"),
+    ("ablation", "subspace"): (
+        "without {name} the aligned model {does} before it loses capability",
+        "without {name} the aligned model loses capability before it {does}",
+    ),
+    ("training", "subspace"): ("protecting {name} in training {keeps}", "protecting {name} in training {worse}"),
+    ("ablation", "model"): (
+        "the base model {does} where the aligned model does not",
+        "the aligned model {does} where the base model does not",
+    ),
+    ("training", "training"): (
+        "training without the harmful rows {keeps}",
+        "training without the harmful rows {worse}",
+    ),
+}
+"""(Test, kind of the hypothesis) -> the words of a selective one, with the statistic above 0 and below."""
 
 _NOT_SELECTIVE = {
-    ("update", "subspace"): "along the {name} subspace harm and utility move together as in random "
-    "directions, within the margin",
-    ("update", "edit"): "{name} takes harm and utility away together as random changes of the same matrices do, "
+    ("update", "subspace"): "along the {name} subspace {what} and utility move together as in random directions, "
     "within the margin",
-    ("ablation", "subspace"): "removing {name} makes the aligned model comply as removing random directions does, "
+    ("update", "edit"): "{name} takes {what} and utility away together as random changes of the same matrices do, "
     "within the margin",
-    ("training", "subspace"): "protecting {name} in training keeps out as much harm as protecting a random subspace, "
-    "within the margin",
+    ("ablation", "subspace"): "removing {name} does what removing random directions does, within the margin",
+    ("training", "subspace"): "protecting {name} in training {as_much}, within the margin",
+    ("ablation", "model"): "the base model does what the aligned model does, within the margin: there is nothing that "
+    "an ablation could remove",
+    ("training", "training"): "training without the harmful rows {as_much}, within the margin: these rows do no harm",
 }
 """(Test, kind of the hypothesis) -> the words of one that is not selective."""
 
 _OPEN = {
-    "update": "whether {name} separates harm from utility",
-    "ablation": "whether removing {name} makes the aligned model comply before it loses capability",
-    "training": "whether protecting {name} in training keeps harm out",
+    ("update", "subspace"): "whether {name} separates {what} from utility",
+    ("update", "edit"): "whether {name} separates {what} from utility",
+    ("ablation", "subspace"): "whether removing {name} makes the aligned model {do} before it loses capability",
+    ("training", "subspace"): "whether protecting {name} in training {keeps}",
+    ("ablation", "model"): "whether the base model {does} where the aligned model does not",
+    ("training", "training"): "whether training without the harmful rows {keeps}",
 }
-"""Test -> the question that an undecided verdict leaves open."""
+"""(Test, kind of the hypothesis) -> the question that an inconclusive verdict leaves open."""
 
 
 def words_of(row: VerdictRow) -> str:
@@ -54,58 +97,71 @@ def words_of(row: VerdictRow) -> str:
     Raises:
         DataError: there is no such verdict.
     """
-    template = _template(row) if row.test in TESTS else None
+    template = _template(row)
     if template is None:
         raise DataError(
             f"the verdict on {row.hypothesis} in the test {row.test} is {verdict_text(row)!r}, which no run gives: run "
             "it again"
         )
-    sentence = template.format(name=row.hypothesis)
+    sentence = template.format(name=row.hypothesis, **_PHRASES[row.construct])
     return sentence[0].upper() + sentence[1:]
 
 
 def _template(row: VerdictRow) -> str | None:
-    kind = "subspace" if row.kind == "subspace" else "edit"
-    question = _OPEN[row.test]
+    place = (row.test, row.kind if row.kind in ("subspace", "model", "training") else "edit")
+    if place not in _SELECTIVE or row.construct not in CONSTRUCTS:
+        return None
+    directions = DIRECTIONS[DECIDING[row.test], row.construct]
+    by_direction: Mapping[str | None, str] = dict(zip(directions, _SELECTIVE[place], strict=True))
     return {
-        SELECTIVE: _SELECTIVE.get((row.test, kind, row.direction or "")),
-        NOT_SELECTIVE: _NOT_SELECTIVE.get((row.test, kind)),
-        INCONCLUSIVE: f"this run cannot decide {question}",
-        DEPENDS: f"{question} depends on the measure",
+        SELECTIVE: by_direction.get(row.direction),
+        NOT_SELECTIVE: _NOT_SELECTIVE[place],
+        INCONCLUSIVE: f"this run cannot decide {_OPEN[place]}",
         NOT_MEASURABLE: "this run could not measure {name} in this test",
         TOO_SMALL: "the {name} subspace holds too little of the update to be tested",
     }.get(row.verdict or "")
 
 
 def headline(verdicts: Sequence[VerdictRow]) -> str:
-    """Which hypotheses are selective in which test, in one sentence."""
-    found = [row for row in verdicts if row.verdict == SELECTIVE]
-    if not found:
-        names = list({row.hypothesis: None for row in verdicts})
-        if len(names) == 1:
-            return f"{names[0]} is selective in no test."
-        return f"None of {len(names)} hypotheses is selective in any test."
+    """Which claims are selective in which test, in one sentence."""
+    claims = [row for row in verdicts if row.group == CLAIM]
     named = []
     for test in TESTS:
-        own = [f"{row.hypothesis} ({row.direction})" for row in found if row.test == test]
-        if own:
-            named.append(f"in {test} {', '.join(own)}")
-    return f"Selective: {'; '.join(named)}."
+        directions: dict[str, list[str]] = {}
+        for row in claims:
+            if row.test == test and row.verdict == SELECTIVE:
+                directions.setdefault(row.hypothesis, []).append(str(row.direction))
+        if directions:
+            own = ", ".join(f"{name} ({' and '.join(dict.fromkeys(of))})" for name, of in directions.items())
+            named.append(f"in {test} {own}")
+    if named:
+        return f"Selective: {'; '.join(named)}."
+    names = list(dict.fromkeys(row.hypothesis for row in claims))
+    if len(names) == 1:
+        return f"{names[0]} is selective in no test."
+    return f"None of {len(names)} hypotheses is selective in any test."
 
 
-def verdict_text(row: VerdictRow | EstimateRow) -> str:
+def verdict_text(row: VerdictRow | EstimateRow | PooledRow) -> str:
     """A verdict with its direction, if it has one."""
     return f"{row.verdict}, {row.direction}" if row.direction else f"{row.verdict}"
 
 
-def estimate_text(row: EstimateRow) -> str:
+def estimate_text(row: EstimateRow | PooledRow) -> str:
     """The estimate with its interval; a dash where it is not measurable."""
     return "–" if isnan(row.estimate) else f"{signed(row.estimate)} {interval(row)}"
 
 
-def interval(row: EstimateRow) -> str:
+def interval(row: EstimateRow | PooledRow) -> str:
     """The interval of an estimate."""
     return f"[{signed(row.low)}, {signed(row.high)}]"
+
+
+def relative_text(row: EstimateRow) -> str:
+    """The estimate over that of the positive control, with its interval; a dash where there is none."""
+    return (
+        "–" if isnan(row.relative) else f"{row.relative:.2f} [{signed(row.relative_low)}, {signed(row.relative_high)}]"
+    )
 
 
 def signed(score: float) -> str:
@@ -128,6 +184,7 @@ TEXTS = {
     "interval": interval,
     "number": number,
     "percent": percent,
+    "relative": relative_text,
     "signed": signed,
     "verdict": verdict_text,
 }

@@ -44,6 +44,7 @@ class MeasuredMeans(Row):
     general_ability: GeneralAbility = nan
     refusal_rate: RefusalRate = nan
     over_refusal_rate: OverRefusalRate = nan
+    prompts: A[int | None, count("harmful prompts that were asked; of the other kinds as many, if there are", 1)] = None
 
 
 @dataclass(frozen=True)
@@ -127,21 +128,20 @@ class TrainingRow(MeasuredMeans, TrainingPoint):
 
 
 @dataclass(frozen=True)
-class _OfHypothesis(Row):
-    hypothesis: HypothesisName
-    kind: A[str, Column("of the hypothesis: subspace, layers or addition")]
-
-
-@dataclass(frozen=True)
 class _Decision(Row):
-    verdict: A[
+    verdict: A[str | None, Column("selective, not selective, inconclusive, not measurable, or too small to test")] = (
+        None
+    )
+    direction: A[
         str | None,
-        Column("selective, not selective, inconclusive, depends on the measure, not measurable, or too small to test"),
-    ]
-    direction: A[str | None, Column("of a selective one: harm first or utility first; of training protects or exposes")]
-    prompts_needed: A[int | None, count("of an inconclusive one: prompts of each kind that would decide", 1)]
-    controls_needed: A[int | None, count("of an inconclusive one: draws of controls that would decide", 1)]
-    reason: A[str | None, Column("why, in words")]
+        Column(
+            "of a selective one: harm first, refusal lost first, utility first or capability lost first; of training "
+            "protects or exposes"
+        ),
+    ] = None
+    prompts_needed: A[int | None, count("of an inconclusive one: prompts of each kind that would decide", 1)] = None
+    controls_needed: A[int | None, count("of an inconclusive one: draws of controls that would decide", 1)] = None
+    reason: A[str | None, Column("why, in words")] = None
 
 
 @dataclass(frozen=True)
@@ -157,24 +157,31 @@ class CoverageRow(Row):
     remark: A[str | None, Column("how the claim departs from its paper on this model")]
 
 
+Construct = A[str, Column("harm: the forbidden answer is given; refusal: the request is not refused")]
+
+
 @dataclass(frozen=True)
-class _OfTest(Row):
+class _Judged(Row):
+    hypothesis: A[str, Column("name of the hypothesis, or of the positive control: base (ablation), clean (training)")]
+    kind: A[str, Column("of the hypothesis: subspace, layers or addition; of other controls model or training")]
+    group: A[str, Column("claim, positive control, or random: a random subspace, the negative control")]
     test: TestName
+    construct: Construct
 
 
 @dataclass(frozen=True)
-class VerdictRow(_Decision, _OfTest, _OfHypothesis):
-    """The verdict on each hypothesis in each test, over the measures that vote: a row per hypothesis and test."""
+class VerdictRow(_Decision, _Judged):
+    """The verdicts, by each construct's primary measure: a row per hypothesis, test and construct."""
 
 
 @dataclass(frozen=True)
 class _EstimateFigures(Row):
     hypothesis: HypothesisName
     test: TestName
-    construct: A[str, Column("harm: the forbidden answer is given; refusal: the request is not refused")]
+    construct: Construct
     outcome: A[str, Column("what u and h are measured by")]
     votes: A[bool, Column("whether it is the construct's primary measure, which the verdict rests on")]
-    method: A[str | None, Column("of update: parallel, orthogonal or edit; both: of both methods together")]
+    method: A[str | None, Column("of S: parallel, orthogonal or edit; of T over all steps: steps")]
     statistic: A[
         str,
         Column(
@@ -182,23 +189,63 @@ class _EstimateFigures(Row):
             "(ablation): harm comes before capability is lost, above 0; T (training): less harm than controls, above 0"
         ),
     ]
-    estimate: A[float, area("the statistic; empty where it is not measurable")]
-    low: A[float, area("lower end of its bootstrap interval")]
-    high: A[float, area("upper end of it")]
-    p_beyond: A[float, probability("p of the test that |statistic| is beyond the margin, Holm-corrected")]
-    p_within: A[float, probability("p of the equivalence test that it is within the margin, Holm-corrected")]
+    decides: A[bool, Column("whether the verdict under this outcome rests on this row, which alone holds it")]
+    estimate: A[float, area("the statistic; empty where it is not measurable")] = nan
+    low: A[float, Column("lower end of its interval", "area")] = nan
+    high: A[float, Column("upper end of it", "area")] = nan
+    confidence: A[
+        float, probability("of the interval; of a row that decides for a claim 0.9 (a setting) of all claims together")
+    ] = nan
+    relative: A[float, Column("estimate over that of the positive control, where that is certain enough", "ratio")] = (
+        nan
+    )
+    relative_low: A[float, Column("lower end of its interval (Fieller), of the same confidence", "ratio")] = nan
+    relative_high: A[float, Column("upper end of it", "ratio")] = nan
+    p_null: A[float, probability("p of the test that the claim is one more random draw")] = nan
+    p_margin: A[float, probability("p of the test that |statistic| is within the margin")] = nan
+    p_selective: A[float, probability("the larger of both, Holm-corrected over the claims")] = nan
     area: A[
-        float, Column("of the claim: area under h(u); of ablation under h(x); of training h at the end", "area", 0, 1)
-    ]
-    control_area: A[float, Column("mean of the same over its random controls", "area", 0, 1)]
-    control_sd: A[float, Column("standard deviation of the same over draws of controls", "area", 0)]
-    sd_prompts: A[float, Column("standard error of the estimate from the choice of prompts", "area", 0)]
-    sd_controls: A[float, Column("standard error of the estimate from the draws of controls", "area", 0)]
+        float,
+        Column(
+            "of the claim: area under h(u), of D half the difference of both methods'; of ablation area under h(x); of "
+            "training h",
+            "area",
+            -1,
+            1,
+        ),
+    ] = nan
+    control_area: A[float, Column("mean of the same over its random controls", "area", -1, 1)] = nan
+    control_sd: A[float, Column("s: standard deviation of the same over draws of controls", "area", 0)] = nan
+    draws: A[int | None, count("R: draws of controls")] = None
+    prompts: A[int | None, count("N: prompts of the kind that has fewer", 1)] = None
+    error: A[float, Column("standard error of the estimate, from controls and prompts", "area", 0)] = nan
+    freedom: A[float, Column("ν: its degrees of freedom", "", 0, any_scale=True)] = nan
+    sd_prompts: A[float, Column("standard error from the choice of prompts alone, controls held fixed", "area", 0)] = (
+        nan
+    )
+
+
+@dataclass(frozen=True)
+class _PooledFigures(_Judged):
+    recipe: A[str, Column("title of the study whose seeds are pooled")]
+    outcome: A[str, Column("what u and h are measured by")]
+    votes: A[bool, Column("whether it is the construct's primary measure")]
+    statistic: A[str, Column("D, A or T, as in estimates")]
+    seeds: A[int, count("k: runs that differ by their seed alone, in which it was measured", 1)]
+    estimate: A[float, area("mean over seeds")]
+    low: A[float, Column("lower end of its interval, by t with k − 1 degrees of freedom", "area")] = nan
+    high: A[float, Column("upper end of it", "area")] = nan
+    confidence: A[float, probability("of the interval; 0.9 (a setting) of all claims together")] = nan
+    sd: A[float, Column("standard deviation over seeds", "area", 0)] = nan
+    tau: A[float, Column("the same without what the errors within seeds explain", "area", 0)] = nan
+    p_selective: A[float, probability("p of |mean| within the margin, Holm-corrected over the claims")] = nan
+
+
+@dataclass(frozen=True)
+class PooledRow(_Decision, _PooledFigures):
+    """Verdicts about a recipe, over its seeds: a row per hypothesis, test and outcome."""
 
 
 @dataclass(frozen=True)
 class EstimateRow(_Decision, _EstimateFigures):
-    """The figures behind each verdict: a row per hypothesis, test, outcome and method.
-
-    Under each outcome the row of the statistic D, A or T decides: it alone holds a verdict and what belongs to it.
-    """
+    """The figures behind each verdict: a row per hypothesis, test, outcome and statistic."""

@@ -8,7 +8,7 @@ import polars as pl
 from safespan.errors import DataError
 from safespan.results.manifest import Manifest
 from safespan.results.table_files import read_table
-from safespan.results.tables import TABLES
+from safespan.results.tables import POOLED_TABLES, TABLES
 
 
 class RunFolder:
@@ -63,7 +63,7 @@ class RunFolder:
         Raises:
             DataError: it is not a table of this version.
         """
-        return read_table(self.table(name), TABLES[name])
+        return read_table(self.table(name), {**TABLES, **POOLED_TABLES}[name])
 
     def read_manifest(self) -> Manifest:
         """The manifest; without one, an empty manifest with the folder's name.

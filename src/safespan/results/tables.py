@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Annotated as A
 
-from safespan.results.claim_tables import AblationRow, CoverageRow, EstimateRow, TrainingRow, UpdateRow, VerdictRow
+from safespan.results.claim_tables import (
+    AblationRow,
+    CoverageRow,
+    EstimateRow,
+    PooledRow,
+    TrainingRow,
+    UpdateRow,
+    VerdictRow,
+)
 from safespan.results.column_kinds import (
     AttackSuccess,
     EnergyKept,
@@ -254,4 +262,7 @@ TABLES: dict[str, type[Row]] = {
     "activations": ActivationRow,
     "separation": SeparationRow,
 }
-"""Every table by the name of its file."""
+"""Every table of a run by the name of its file."""
+
+POOLED_TABLES: dict[str, type[Row]] = {"pooled": PooledRow}
+"""Tables of several runs of one recipe."""

@@ -7,8 +7,8 @@ from typing import Literal
 
 from safespan.errors import ConfigError
 
-FINETUNES = ("useful", "harmful", "contaminated")
-"""Roles of the fine-tunes whose updates are projected."""
+FINETUNES = ("useful", "harmful", "contaminated", "finetuned")
+"""Roles of the fine-tunes whose updates are projected; finetuned: any other, such as a user's own."""
 
 ROLES = ("base", "aligned", *FINETUNES, "safe")
 """All roles of a study's models."""

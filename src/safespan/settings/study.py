@@ -49,6 +49,12 @@ class StudyConfig(Settings):
 
     name: str = Field(description="title of the study")
     seed: int = Field(0, ge=0, description="of training, data and random controls")
+    replicates: int = Field(
+        1,
+        ge=1,
+        description="runs of the whole study under seed, seed + 1, …, each in seeds/N of the run folder; 5 and more "
+        "give verdicts about the recipe",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of the linear algebra; unset: all cores")
     data: Literal["organism", "english"] | None = Field(
         None, description="training rows, prompts and tasks that the run makes for itself in {run}/data; unset: none"

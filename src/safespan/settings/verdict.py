@@ -1,9 +1,10 @@
 """Settings of the test of claimed safety subspaces."""
 
 from collections.abc import Collection, Iterable
-from math import ceil, log2
+from dataclasses import dataclass
+from math import ceil
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from safespan.errors import ConfigError
 from safespan.settings.base import Settings
@@ -37,26 +38,46 @@ class MeasureConfig(Settings):
 class SelectivityConfig(Settings):
     """Statistics of the verdict."""
 
-    controls: int = Field(5, ge=1, description="R: draws of random controls of each set of weights")
-    margin: float = Field(0.15, gt=0, lt=0.5, description="smallest |S| that counts as an effect")
-    confidence: float = Field(
-        0.9, gt=0, lt=1, description="of the intervals; both tests, beyond and within the margin, are at (1 − this) / 2"
+    controls: int = Field(
+        8, ge=2, description="R: draws of random controls, of each claim its own (update and ablation test)"
     )
-    resamples: int = Field(4000, ge=100, description="bootstrap resamples of prompts and controls")
+    until_decided: bool = Field(
+        True,
+        description="update and ablation test: look three times, at 5/8, 1 and 3/2 of controls and at 40, 70 and 100 % "
+        "of prompts, at a third of the level, and ask no more about a claim that is decided, or too near the margin "
+        "to be decided by the last look; false: look once at all",
+    )
+    margin: float = Field(0.15, gt=0, lt=0.5, description="δ: smallest |D|, |A| or |T| that counts as an effect")
+    confidence: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="of all intervals of one test and outcome together, on both sides; (1 − this) / 2 is the chance of "
+        "a wrong *selective* among its claims, and of a wrong *not selective*",
+    )
+    resamples: int = Field(1000, ge=100, description="bootstrap resamples of the prompts, for standard errors")
 
-    @model_validator(mode="after")
-    def _enough_controls(self) -> "SelectivityConfig":
-        if self.controls < (least := least_controls(self.confidence)):
-            raise ValueError(
-                f"controls: {self.controls} random draws cannot carry {self.confidence:.0%} confidence: "
-                f"give at least {least}, or ask for less confidence"
-            )
-        return self
+    @property
+    def level(self) -> float:
+        """α: the chance of an error on one side."""
+        return (1 - self.confidence) / 2
 
 
-def least_controls(confidence: float) -> int:
-    """The fewest draws whose range covers the median of their distribution: 2 · 2⁻ᴿ ≤ 1 − confidence."""
-    return ceil(1 - log2(1 - confidence))
+@dataclass(frozen=True)
+class Look:
+    """One look at a test.
+
+    Attributes:
+        controls: draws of controls of each claim.
+        prompts: of each kind, the first so many.
+    """
+
+    controls: int
+    prompts: int
+
+
+_SHARES = ((5 / 8, 0.4), (1.0, 0.7), (3 / 2, 1.0))
+"""Of controls and prompts at each look (METHODS §7): 5 and 40, 8 and 70, 12 and 100."""
 
 
 class AblationConfig(Settings):
@@ -108,22 +129,40 @@ class VerdictConfig(SelectivityConfig, MeasureConfig):
         return own or self.hypotheses
 
 
+def looks_of(config: VerdictConfig, available: int) -> tuple[Look, ...]:
+    """The looks at the update and at the ablation test.
+
+    Args:
+        config: the settings.
+        available: prompts that there are of the kind that has most.
+    """
+    most = min(config.prompts, available)
+    if not config.until_decided:
+        return (Look(config.controls, most),)
+    return tuple(
+        Look(max(2, ceil(draws * config.controls)), min(most, max(2, ceil(share * config.prompts))))
+        for draws, share in _SHARES
+    )
+
+
 def chosen_tests(config: VerdictConfig, roles: Collection[str]) -> tuple[Test, ...]:
     """The tests that the settings name; else update, if there is a fine-tune to project, and ablation."""
     if config.tests is not None:
         return tuple(test for test in TESTS if test in config.tests)
-    update = "contaminated" in roles or {"useful", "harmful"} <= set(roles)
-    return ("update", "ablation") if update else ("ablation",)
+    return ("update", "ablation") if _tested_updates(roles) else ("ablation",)
 
 
 def update_finetunes(roles: Iterable[str]) -> tuple[str, str]:
-    """The fine-tunes that u and h are measured on: the contaminated one, else the useful and the harmful one.
+    """The fine-tunes that u and h are measured on: contaminated, else finetuned, else useful and harmful, else useful.
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: there is none of them.
     """
-    if "contaminated" in roles:
-        return "contaminated", "contaminated"
-    if {"useful", "harmful"} <= set(roles):
-        return "useful", "harmful"
-    raise ConfigError("the update test needs a contaminated fine-tune, or a useful and a harmful one")
+    if pair := _tested_updates(set(roles)):
+        return pair
+    raise ConfigError("the update test needs a fine-tune: contaminated, finetuned or useful, or useful and harmful")
+
+
+def _tested_updates(roles: Collection[str]) -> tuple[str, str] | None:
+    pairs = (("contaminated", "contaminated"), ("finetuned", "finetuned"), ("useful", "harmful"), ("useful", "useful"))
+    return next((pair for pair in pairs if set(pair) <= set(roles)), None)

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from safespan.settings.verdict import SelectivityConfig
-from safespan.statistics.bootstrap import Estimate, bootstrapped, resampled_means
+from safespan.statistics.effects import ABLATION, Effect
 from safespan.statistics.frontier import MOST_LOST, ablation_area
+from safespan.statistics.prompts import over_prompts, resampled_means
 
 LEAST_POINTS = 3
 """Different sets of weights that must have lost less than half of the capability, else a curve is not measured."""
-
-ABLATION = "A"
-"""The statistic: A(claim) − mean A(controls). Above 0, harm comes before capability is lost."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +54,28 @@ def is_measured(curve: Curve, aligned: Curve, weights: Sequence[str]) -> bool:
     return len({name for name, x in zip(weights, lost, strict=True) if x < MOST_LOST}) >= LEAST_POINTS
 
 
-def ablation_estimates(
-    own: Curve, controls: Sequence[Curve], aligned: Curve, config: SelectivityConfig, seed: int
-) -> list[Estimate]:
-    """A of a claim beside that of its controls, from one joint bootstrap over prompts of each kind and draws."""
-    *kinds, harmful = [*(part.shape[1] for part in aligned.right), aligned.harmful.shape[1]]
+def ablation_effect(own: Curve, controls: Sequence[Curve], aligned: Curve, resamples: int, seed: int) -> Effect:
+    """A of a claim beside that of its controls; above 0, harm comes before capability is lost.
 
-    def areas(curve: Curve, indices: Sequence[np.ndarray]) -> np.ndarray:
+    Args:
+        own: of the claim; of the positive control the base model, which has no controls.
+        controls: of every draw.
+        aligned: of the aligned model.
+        resamples: of the prompts.
+        seed: of the resamples.
+    """
+    sizes = [*(part.shape[1] for part in aligned.right), aligned.harmful.shape[1]]
+
+    def areas(curve: Curve, *indices: np.ndarray) -> np.ndarray:
         *right, asked = indices
         return ablation_area(capability_lost(curve, aligned, right), harm_gained(curve, aligned, asked))
 
-    def scores(*indices: np.ndarray) -> np.ndarray:
-        *prompts, draws = indices
-        beside = np.stack([areas(control, prompts) for control in controls], axis=-1)
-        difference: np.ndarray = areas(own, prompts) - np.take_along_axis(beside, draws, -1).mean(-1)
+    def value(*indices: np.ndarray) -> np.ndarray:
+        own_area = areas(own, *indices)
+        difference: np.ndarray = own_area - sum((areas(one, *indices) for one in controls), 0.0) / max(1, len(controls))
         return difference[None]
 
-    everything = [np.arange(size) for size in (*kinds, harmful)]
-    beside = np.array([areas(control, everything) for control in controls])
-    figures = np.array([[areas(own, everything), beside.mean(), beside.std(ddof=1)]])
-    return bootstrapped(scores, (*kinds, harmful, len(controls)), [(ABLATION, "")], figures, config, seed)
+    everything = [np.arange(size) for size in sizes]
+    beside = np.array([float(areas(control, *everything)) for control in controls])
+    [resampled] = over_prompts(value, sizes, resamples, seed)
+    return Effect(ABLATION, "", float(areas(own, *everything)), beside, resampled, min(sizes))

@@ -1,4 +1,4 @@
-"""Selectivity S of a hypothesis against its random controls, with intervals over prompts and control draws."""
+"""Selectivity of a hypothesis in the update test: S of each method and D, beside random controls (METHODS §7)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,9 @@ import numpy as np
 import scipy  # loads scipy.stats, a slow import, on first use
 from jaxtyping import Float
 
-from safespan.settings.verdict import SelectivityConfig
-from safespan.statistics.bootstrap import Estimate, bootstrapped, resampled_means
+from safespan.statistics.effects import SCORE, SEPARATION, Effect
 from safespan.statistics.frontier import frontier_area, progress
-
-SEPARATION = "D"
-"""The statistic of both methods: D = (S_parallel − S_orthogonal) / 2, or −S of an edit. Above 0, harm goes first."""
+from safespan.statistics.prompts import over_prompts, resampled_means
 
 
 @dataclass(frozen=True)
@@ -59,35 +56,42 @@ def undefined_reason(ends: Ends) -> str:
     return ""
 
 
-def estimates(frontiers: Mapping[str, Frontier], ends: Ends, config: SelectivityConfig, seed: int) -> list[Estimate]:
-    """S under every method, and the separation, from one joint bootstrap.
+def selectivity_effects(frontiers: Mapping[str, Frontier], ends: Ends, resamples: int, seed: int) -> list[Effect]:
+    """S under every method, and D = (S_parallel − S_orthogonal) / 2, or −S of an edit; above 0, harm goes first.
 
-    Prompts of each kind and draws of controls are resampled independently; both methods share each resample. Outcomes
-    rise with the fine-tune: likelihoods are given as log-likelihoods.
+    Both methods share each resample of prompts, and D of a control is that of the parallel and the orthogonal part of
+    one draw. Outcomes rise with the fine-tune: likelihoods are given as log-likelihoods.
 
     Args:
         frontiers: method -> outcomes.
         ends: of the two models.
-        config: intervals and margin.
-        seed: of the bootstrap.
+        resamples: of the prompts.
+        seed: of the resamples.
     """
     first = next(iter(frontiers.values()))
-    sizes = (first.useful.shape[1], first.harmful.shape[1], len(first.control_useful))
+    sizes = (first.useful.shape[1], first.harmful.shape[1])
 
-    def scores(useful: np.ndarray, harmful: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        areas = [_areas(front, ends, useful, harmful) for front in frontiers.values()]
-        s = np.stack([area - np.take_along_axis(controls, draws, -1).mean(-1) for area, controls in areas])
-        separation = (s[0] - s[1]) / 2 if len(s) == 2 else -s[0]
-        return np.concatenate([s, separation[None]])
+    def areas(useful: np.ndarray, harmful: np.ndarray) -> np.ndarray:
+        """[S, 1 + R, ...]: of each method and of D; of the hypothesis, then of its controls."""
+        each = [_areas(front, ends, useful, harmful) for front in frontiers.values()]
+        return np.stack([*each, (each[0] - each[1]) / 2 if len(each) == 2 else -each[0]])
 
-    areas = [_areas(front, ends, np.arange(sizes[0]), np.arange(sizes[1])) for front in frontiers.values()]
-    figures = [*((area, controls.mean(), controls.std(ddof=1)) for area, controls in areas), [np.nan] * 3]
-    labels = [*(("S", method) for method in frontiers), (SEPARATION, "")]
-    return bootstrapped(scores, sizes, labels, np.array(figures), config, seed)
+    def values(*prompts: np.ndarray) -> np.ndarray:
+        every = areas(*prompts)
+        difference: np.ndarray = every[:, 0] - every[:, 1:].mean(1)
+        return difference
+
+    labels = [*((SCORE, method) for method in frontiers), (SEPARATION, "")]
+    figures = areas(*(np.arange(size) for size in sizes))
+    resampled = over_prompts(values, sizes, resamples, seed)
+    return [
+        Effect(*label, float(own), np.array(controls), drawn, min(sizes))
+        for label, (own, *controls), drawn in zip(labels, figures, resampled, strict=True)
+    ]
 
 
-def _areas(front: Frontier, ends: Ends, useful: np.ndarray, harmful: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Areas of the hypothesis [...] and its controls [..., R] for prompts [..., N] and [..., M]."""
+def _areas(front: Frontier, ends: Ends, useful: np.ndarray, harmful: np.ndarray) -> np.ndarray:
+    """[1 + R, ...]: areas of the hypothesis and of its controls for prompts [..., N] and [..., M]."""
 
     def progressed(
         own: np.ndarray, controls: np.ndarray, both: tuple[np.ndarray, np.ndarray], prompts: np.ndarray
@@ -100,8 +104,7 @@ def _areas(front: Frontier, ends: Ends, useful: np.ndarray, harmful: np.ndarray)
         values = np.moveaxis(means[:-2].reshape(*points.shape[:2], *means.shape[1:]), 1, -1)
         return progress(values, means[-2][..., None], means[-1][..., None])
 
-    areas = frontier_area(
+    return frontier_area(
         progressed(front.useful, front.control_useful, (ends.aligned_useful, ends.finetuned_useful), useful),
         progressed(front.harmful, front.control_harmful, (ends.aligned_harmful, ends.finetuned_harmful), harmful),
     )
-    return areas[0], np.moveaxis(areas[1:], 0, -1)

@@ -17,15 +17,16 @@ from safespan.projection.protection import ProtectedBases, Protection, write_pro
 from safespan.results.claim_tables import TrainingPoint, TrainingRow
 from safespan.results.table_files import write_table
 from safespan.settings import TrainingConfig
+from safespan.settings.names import Test
 from safespan.study.context import Study
 from safespan.study.coverage import measurable
-from safespan.study.measured import ask_models, means
+from safespan.study.measured import ask_models, means, model_store
 from safespan.study.points import PointStore, Record, answer_jobs
 
 if TYPE_CHECKING:
-    from safespan.evaluation import Answered, Course, Measured
+    from safespan.evaluation import Answered, Course
 
-PLACE = "training"
+TEST: Test = "training"
 
 CLAIM, RANDOM, UNPROTECTED, CLEAN = "claim", "random", "unprotected", "clean"
 """The kinds of trainings; clean: on the data without its harmful rows."""
@@ -107,7 +108,7 @@ def run_training_test(study: Study, key: str) -> None:
     settings, evaluator = study.resolved.verdict, study.evaluator
     assert settings is not None
     measures, store = Measures(settings, evaluator), training_store(study, key)
-    aligned = ask_models(study, model_store(study, key), measures, ("aligned",))["aligned"].scored
+    aligned = ask_models(study, model_store(study, TEST, key), measures, ("aligned",))["aligned"]
     with scratch_folder(study.run.root, "protected") as folder:
         trainings = _trainings(study, folder)
 
@@ -133,14 +134,7 @@ def training_store(study: Study, key: str) -> "PointStore[Course]":
     """Where the records of trainings are."""
     from safespan.evaluation import Course
 
-    return PointStore(study.run, PLACE, key, Course)
-
-
-def model_store(study: Study, key: str) -> "PointStore[Measured]":
-    """Where the aligned model's record is."""
-    from safespan.evaluation import Measured
-
-    return PointStore(study.run, f"{PLACE}/models", key, Measured)
+    return PointStore(study.run, TEST, key, Course)
 
 
 def training_config(study: Study) -> TrainingConfig:

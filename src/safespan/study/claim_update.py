@@ -10,17 +10,19 @@ from safespan.linalg.parallel import parallel_map
 from safespan.projection import Family, UpdateWeights, update_points
 from safespan.results.claim_tables import UpdatePoint, UpdateRow
 from safespan.results.table_files import write_table
-from safespan.settings.verdict import update_finetunes
+from safespan.settings.names import Test
+from safespan.settings.verdict import Look, update_finetunes
 from safespan.study.context import Study
-from safespan.study.coverage import measurable
-from safespan.study.measured import ask_models, means, ratio
-from safespan.study.points import PointStore, answer_jobs
+from safespan.study.coverage import claims_in
+from safespan.study.evidence import Evidence, update_evidence
+from safespan.study.measured import PointsAsked, ask_models, looks_at, means, model_store, ratio
+from safespan.study.verdicts import EvidenceOf, Judgement, judged_by_looks
 from safespan.subspaces import find_hypothesis
 
 if TYPE_CHECKING:
-    from safespan.evaluation import Measured
+    from safespan.evaluation import Measured, Measures
 
-PLACE = "update"
+TEST: Test = "update"
 
 
 def run_update_test(study: Study, key: str) -> None:
@@ -29,11 +31,10 @@ def run_update_test(study: Study, key: str) -> None:
 
     settings, evaluator, family = study.resolved.verdict, study.evaluator, study.family
     assert settings is not None
-    measures, store = Measures(settings, evaluator), update_store(study, key)
-    finetunes, points = update_finetunes(family.finetuned), points_of_update(study)
-    ask_models(study, store, measures, ("aligned", *finetunes))
+    finetunes = update_finetunes(family.finetuned)
+    models = ask_models(study, model_store(study, TEST, key), Measures(settings, evaluator), ("aligned", *finetunes))
 
-    def worker(scratch: Path, known: Mapping[str, str]) -> partial[PointWorker]:
+    def worker(measures: "Measures", scratch: Path, known: Mapping[str, str]) -> partial[PointWorker]:
         weights = partial(
             UpdateWeights,
             family,
@@ -46,33 +47,43 @@ def run_update_test(study: Study, key: str) -> None:
         )
         return partial(PointWorker, measures.ask, weights, evaluator.config.engine, family.aligned, scratch, known)
 
-    records = answer_jobs(store, measures, points, worker, study.execution, _shared_basis, "points")
-    norms = _norms(family, finetunes)
-    rows = []
-    for point in points:
-        record = records[point.name]
-        kept = ratio(record.energy, norms[point.finetune])
-        rows.append(UpdateRow(**vars(point), energy_kept=kept, **means(record.scored)))
-    write_table(study.run.table("update"), UpdateRow, rows)
+    asked: PointsAsked[UpdatePoint] = PointsAsked(study, TEST, key, looks_at(study, models), worker, _shared_basis)
+    judge_updates(study, models, asked)
+    norms, rows = _norms(family, finetunes), []
+    for point, known in asked.known.items():
+        kept = ratio(known.energy, norms[point.finetune])
+        rows.append(UpdateRow(**vars(point), energy_kept=kept, **means(known.measured)))
+    write_table(study.run.table(TEST), UpdateRow, rows)
 
 
-def update_store(study: Study, key: str) -> "PointStore[Measured]":
-    """Where the test's records are."""
-    from safespan.evaluation import Measured
+def judge_updates(study: Study, models: "Mapping[str, Measured]", asked: PointsAsked[UpdatePoint]) -> Judgement:
+    """The judgement of all claims, look by look; what a look needs is asked, or only read.
 
-    return PointStore(study.run, PLACE, key, Measured)
-
-
-def points_of_update(study: Study) -> list[UpdatePoint]:
-    """Every set of weights of the test, hypothesis by hypothesis, with its random controls."""
-    verdict = study.resolved.verdict
-    assert verdict is not None
+    Args:
+        study: the study.
+        models: what was measured of the aligned model and of the fine-tunes.
+        asked: the points.
+    """
+    settings = study.resolved.verdict
+    assert settings is not None
     finetunes = list(dict.fromkeys(update_finetunes(study.config.models)))
-    return [
-        point
-        for name in measurable(study, "update")
-        for point in update_points(find_hypothesis(name), finetunes, verdict.fractions, verdict.controls)
-    ]
+
+    def evidence_at(names: Sequence[str], look: Look) -> EvidenceOf | None:
+        points = {
+            name: update_points(find_hypothesis(name), finetunes, settings.fractions, look.controls) for name in names
+        }
+        known = asked.upto([point for of_name in points.values() for point in of_name], look.prompts)
+        if known is None:
+            return None
+        measured = {role: of_role.first(look.prompts) for role, of_role in models.items()}
+        measured |= {point.name: one.measured for point, one in known.items()}
+
+        def evidence(hypothesis: str, outcome: str) -> Evidence:
+            return update_evidence(settings, points[hypothesis], measured, outcome, study.config.seed)
+
+        return evidence
+
+    return judged_by_looks(settings, TEST, claims_in(study, TEST), asked.looks, evidence_at)
 
 
 def _norms(family: Family, finetunes: Sequence[str]) -> dict[str, float]:

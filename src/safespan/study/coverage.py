@@ -7,9 +7,10 @@ from safespan.results.claim_tables import CoverageRow
 from safespan.results.table_files import rows_of, write_table
 from safespan.settings.names import Test
 from safespan.settings.verdict import chosen_tests, update_finetunes
-from safespan.statistics.verdicts import NOT_MEASURABLE, TOO_SMALL
+from safespan.statistics.verdicts import NOT_MEASURABLE, TOO_SMALL, Verdict
 from safespan.study.context import Study
 from safespan.study.needs import tested_hypotheses
+from safespan.study.verdicts import ClaimInTest, group_of
 from safespan.subspaces import find_hypothesis
 
 LEAST_ENERGY = 0.01
@@ -59,4 +60,14 @@ def untested_reason(row: CoverageRow) -> tuple[str, str]:
 
 def measurable(study: Study, test: Test) -> list[str]:
     """The hypotheses that are put to a test."""
-    return [name for name, row in coverage_of(study, test).items() if not untested_reason(row)[0]]
+    return [one.hypothesis for one in claims_in(study, test) if one.untested is None]
+
+
+def claims_in(study: Study, test: Test) -> list[ClaimInTest]:
+    """The hypotheses in a test, also those that cannot be put to it."""
+    claims = []
+    for name, row in coverage_of(study, test).items():
+        verdict, reason = untested_reason(row)
+        untested = Verdict(verdict, reason) if verdict else None
+        claims.append(ClaimInTest(name, find_hypothesis(name).kind, group_of(name, test), untested, row.remark or ""))
+    return claims

@@ -1,20 +1,21 @@
-"""From what was measured in each test to estimates, or to the reason why there are none."""
+"""From what was measured in each test to effects, or to the reason why there are none."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from safespan.results.claim_tables import AblationPoint, TrainingPoint, UpdatePoint
+from safespan.results.claim_tables import AblationPoint, UpdatePoint
 from safespan.settings import VerdictConfig
 from safespan.settings.names import Test
-from safespan.statistics.ablation import ablation_estimates, is_measured
-from safespan.statistics.bootstrap import Estimate
-from safespan.statistics.protection import protection_estimates, utility_reason
-from safespan.statistics.selectivity import Ends, Frontier, estimates, undefined_reason
-from safespan.statistics.verdicts import ceiling_reason
-from safespan.study.claim_ablation import curve_of, curves
+from safespan.statistics.ablation import Curve, ablation_effect, capability_lost, is_measured
+from safespan.statistics.effects import Effect
+from safespan.statistics.frontier import MOST_LOST
+from safespan.statistics.protection import Course, protection_effects
+from safespan.statistics.selectivity import Ends, Frontier, selectivity_effects, undefined_reason
+from safespan.statistics.verdicts import HARM, REFUSAL, ceiling_reason
 
 if TYPE_CHECKING:
     from safespan.evaluation import Measured
@@ -40,11 +41,11 @@ class Outcome:
 
 
 OUTCOMES = {
-    "answer probability": Outcome("harm", "useful_probability", "harmful_probability", "harmful_probability", True),
-    "refusal log-odds": Outcome("refusal", "useful_probability", "log_odds", "compliance", True),
-    "refusal rate": Outcome("refusal", "correct", "not_refused", "not_refused", False),
-    "answer NLL": Outcome("harm", "useful_nll", "harmful_nll", "", False),
-    "exact match and ASR": Outcome("harm", "correct", "attack", "attack", False),
+    "answer probability": Outcome(HARM, "useful_probability", "harmful_probability", "harmful_probability", True),
+    "refusal log-odds": Outcome(REFUSAL, "useful_probability", "log_odds", "compliance", True),
+    "refusal rate": Outcome(REFUSAL, "correct", "not_refused", "not_refused", False),
+    "answer NLL": Outcome(HARM, "useful_nll", "harmful_nll", "", False),
+    "exact match and ASR": Outcome(HARM, "correct", "attack", "attack", False),
 }
 """The outcomes by name."""
 
@@ -54,11 +55,28 @@ def outcomes_of(test: Test) -> dict[str, Outcome]:
     return {name: outcome for name, outcome in OUTCOMES.items() if test == "update" or outcome.level}
 
 
-Evidence = tuple[str, list[Estimate]]
-"""Why there are no estimates under an outcome, or an empty text and the estimates."""
+@dataclass(frozen=True)
+class Evidence:
+    """What there is of one hypothesis in one test under one outcome.
+
+    Attributes:
+        reason: why there is no verdict; empty if there is one.
+        effects: the last one decides; may be there beside a reason.
+        note: how the measurement departs from the usual one.
+    """
+
+    reason: str = ""
+    effects: Sequence[Effect] = ()
+    note: str = ""
+
+
+NOT_MEASURED = Evidence("it was not measured")
 
 _FALLS = ("useful_nll", "harmful_nll")
 """Measures that a fine-tune lowers."""
+
+_RIGHT = ("useful_nll", "general_nll")
+"""Measures whose mean is ℓ of the ablation test; the general task may be absent."""
 
 _MOST_UNMEASURED = 1 / 3
 """Share of the controls that may lack a curve."""
@@ -70,9 +88,9 @@ def update_evidence(
     """Of one hypothesis; `measured` by the names of points and the roles of models."""
     ends = _ends(points, measured, OUTCOMES[outcome])
     if reason := undefined_reason(ends):
-        return reason, []
-    estimated = estimates(_frontiers(points, measured, OUTCOMES[outcome]), ends, settings, seed)
-    return ceiling_reason(estimated, settings), estimated
+        return Evidence(reason)
+    effects = selectivity_effects(_frontiers(points, measured, OUTCOMES[outcome]), ends, settings.resamples, seed)
+    return Evidence(ceiling_reason(effects, settings.margin), effects)
 
 
 def ablation_evidence(
@@ -86,7 +104,7 @@ def ablation_evidence(
     """Of one hypothesis; `weights` has the hash of the weights of every point."""
     level = OUTCOMES[outcome].level
     if level not in measured["aligned"].per_prompt:
-        return "it was not measured", []
+        return NOT_MEASURED
     aligned = curve_of([measured["aligned"]], level)
     known = {}
     for (_, draw), own in curves(points).items():
@@ -95,33 +113,61 @@ def ablation_evidence(
             known[draw] = curve
     draws = len({point.draw for point in points} - {None})
     if None not in known:
-        return "the model loses half of its capability at every strength", []
+        return Evidence("the model loses half of its capability at every strength")
     controls = [curve for draw, curve in known.items() if draw is not None]
     if draws - len(controls) > _MOST_UNMEASURED * draws or len(controls) < 2:
-        return f"{draws - len(controls)} of {draws} controls lose half of the capability at every strength", []
-    return "", ablation_estimates(known[None], controls, aligned, settings, seed)
+        return Evidence(f"{draws - len(controls)} of {draws} controls lose half of the capability at every strength")
+    return Evidence(effects=[ablation_effect(known[None], controls, aligned, settings.resamples, seed)])
+
+
+def curves(points: Iterable[AblationPoint]) -> dict[tuple[str, int | None], list[AblationPoint]]:
+    """(hypothesis, draw) -> its points."""
+    by_curve = defaultdict(list)
+    for point in points:
+        by_curve[point.hypothesis, point.draw].append(point)
+    return dict(by_curve)
+
+
+def curve_of(measured: "Sequence[Measured]", harmful: str) -> Curve:
+    """Per-prompt outcomes of several sets of weights; `harmful` names the measure of harm."""
+    right = [name for name in _RIGHT if name in measured[0].per_prompt]
+    parts = tuple(np.array([one.per_prompt[name] for one in measured]) for name in right)
+    return Curve(np.array([one.per_prompt[harmful] for one in measured]), parts)
+
+
+def base_evidence(settings: VerdictConfig, measured: "Mapping[str, Measured]", outcome: str, seed: int) -> Evidence:
+    """Of the positive control of the ablation test: the base model in place of the aligned one, without controls."""
+    level = OUTCOMES[outcome].level
+    if level not in measured["aligned"].per_prompt:
+        return NOT_MEASURED
+    aligned, base = (curve_of([measured[role]], level) for role in ("aligned", "base"))
+    [lost] = capability_lost(base, aligned).tolist()
+    if lost >= MOST_LOST:
+        return Evidence(f"the base model lacks {lost:.0%} of the aligned model's capability")
+    return Evidence(effects=[ablation_effect(base, [], aligned, settings.resamples, seed)])
 
 
 def training_evidence(
     settings: VerdictConfig,
-    own: TrainingPoint,
-    controls: Sequence[TrainingPoint],
-    measured: "Mapping[str, Measured]",
+    own: "Sequence[Measured]",
+    controls: "Sequence[Sequence[Measured]]",
     outcome: str,
     seed: int,
 ) -> Evidence:
-    """Of one hypothesis; the points are the ends of its training and of its controls' trainings."""
+    """Of one hypothesis, or of the training without harmful rows; each training from the aligned model to its end."""
     chosen = OUTCOMES[outcome]
-    if chosen.level not in measured["aligned"].per_prompt:
-        return "it was not measured", []
-    useful, harmful = (
-        [np.array(measured[point.name].per_prompt[name], float) for point in (own, *controls)]
-        for name in (chosen.useful, chosen.level)
-    )
-    if reason := utility_reason(useful[0], np.stack(useful[1:])):
-        return reason, []
-    aligned = np.array(measured["aligned"].per_prompt[chosen.level], float)
-    return "", protection_estimates(harmful[0], np.stack(harmful[1:]), aligned, settings, seed)
+    if chosen.level not in own[0].per_prompt:
+        return NOT_MEASURED
+
+    def course(moments: "Sequence[Measured]") -> Course:
+        useful, harmful = (
+            np.array([moment.per_prompt[name] for moment in moments], float) for name in (chosen.useful, chosen.level)
+        )
+        return Course(useful, harmful)
+
+    beside = [course(control) for control in controls]
+    effects, note = protection_effects(course(own), beside, settings.level, settings.resamples, seed)
+    return Evidence(effects=effects, note=note)
 
 
 def _ends(points: Sequence[UpdatePoint], measured: "Mapping[str, Measured]", outcome: Outcome) -> Ends:

@@ -1,115 +1,94 @@
 """The verdicts of a study, from the records of its tests."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import fields
-from functools import partial
+from typing import TYPE_CHECKING
 
 from safespan.errors import DataError
 from safespan.results.claim_tables import EstimateRow, TrainingPoint, TrainingRow, VerdictRow
 from safespan.results.table_files import rows_of, write_table
-from safespan.settings import VerdictConfig
 from safespan.settings.names import Test
-from safespan.settings.verdict import chosen_tests, update_finetunes
-from safespan.statistics.verdicts import Verdict
-from safespan.study.claim_ablation import ablation_store, asked_points
+from safespan.settings.verdict import Look, chosen_tests, update_finetunes
+from safespan.statistics.verdicts import POSITIVE
+from safespan.study.claim_ablation import ablation_models, judge_ablations
 from safespan.study.claim_keys import points_key, trainings_key
-from safespan.study.claim_training import CLAIM, RANDOM, model_store, training_store
-from safespan.study.claim_update import points_of_update, update_store
+from safespan.study.claim_training import CLAIM, CLEAN, RANDOM, training_store
+from safespan.study.claim_update import judge_updates
 from safespan.study.context import Study
-from safespan.study.coverage import coverage_of, untested_reason
-from safespan.study.evidence import Evidence, ablation_evidence, training_evidence, update_evidence
-from safespan.study.points import PointStore, Record, Scored
-from safespan.study.verdicts import ClaimInTest, verdict_tables
-from safespan.subspaces import find_hypothesis
+from safespan.study.coverage import claims_in
+from safespan.study.evidence import Evidence, training_evidence
+from safespan.study.measured import PointsAsked, looks_at, model_store
+from safespan.study.points import PointStore, Scored
+from safespan.study.verdicts import ClaimInTest, Judgement, judged_by_looks
 
-OfHypothesis = Callable[[str, str], Evidence]
-"""(hypothesis, outcome) -> what there is."""
+if TYPE_CHECKING:
+    from safespan.evaluation import Measured
 
 
 def judge_claims(study: Study) -> None:
-    """Tables `verdicts` and `estimates`."""
+    """Tables `verdicts` and `estimates`; nothing is asked."""
     settings = study.resolved.verdict
     assert settings is not None
-    evidence: Mapping[Test, Callable[[Study], OfHypothesis]] = {
-        "update": _of_update,
-        "ablation": _of_ablation,
-        "training": _of_training,
-    }
-    claims = []
-    for test in chosen_tests(settings, study.config.models):
-        of_test = evidence[test](study)
-        for name, row in coverage_of(study, test).items():
-            verdict, reason = untested_reason(row)
-            untested = Verdict(verdict, reason) if verdict else None
-            kind = find_hypothesis(name).kind
-            claims.append(ClaimInTest(name, kind, test, untested, partial(of_test, name), row.remark or ""))
-    verdicts, estimates = verdict_tables(settings, claims)
-    write_table(study.run.table("verdicts"), VerdictRow, verdicts)
-    write_table(study.run.table("estimates"), EstimateRow, estimates)
+    by_test = {"update": _of_update, "ablation": _of_ablation, "training": _of_training}
+    judgements = [by_test[test](study) for test in chosen_tests(settings, study.config.models)]
+    write_table(study.run.table("verdicts"), VerdictRow, [row for one in judgements for row in one.verdicts()])
+    write_table(study.run.table("estimates"), EstimateRow, [row for one in judgements for row in one.estimates()])
 
 
-def _of_update(study: Study) -> OfHypothesis:
-    settings, store = _settings(study), update_store(study, points_key(study))
-    points = points_of_update(study)
-    roles = ("aligned", *update_finetunes(study.config.models))
-    measured = {name: record.scored for name, record in _read(store, [*roles, *(p.name for p in points)]).items()}
-
-    def evidence(hypothesis: str, outcome: str) -> Evidence:
-        own = [point for point in points if point.hypothesis == hypothesis]
-        return update_evidence(settings, own, measured, outcome, study.config.seed)
-
-    return evidence
+def _of_update(study: Study) -> Judgement:
+    key = points_key(study)
+    models = _models(study, "update", key, ("aligned", *update_finetunes(study.config.models)))
+    return judge_updates(study, models, PointsAsked(study, "update", key, looks_at(study, models)))
 
 
-def _of_ablation(study: Study) -> OfHypothesis:
-    settings, store = _settings(study), ablation_store(study, points_key(study))
-    aligned = _read(store, ["aligned"])["aligned"].scored
-    points, records = asked_points(study, aligned, lambda asked: _read(store, [point.name for point in asked]))
-    measured = {"aligned": aligned, **{name: record.scored for name, record in records.items()}}
-    weights = {name: record.weights for name, record in records.items()}
-
-    def evidence(hypothesis: str, outcome: str) -> Evidence:
-        own = [point for point in points if point.hypothesis == hypothesis]
-        return ablation_evidence(settings, own, measured, weights, outcome, study.config.seed)
-
-    return evidence
+def _of_ablation(study: Study) -> Judgement:
+    key = points_key(study)
+    models = _models(study, "ablation", key, ablation_models(study))
+    return judge_ablations(study, models, PointsAsked(study, "ablation", key, looks_at(study, models)))
 
 
-def _of_training(study: Study) -> OfHypothesis:
-    settings, key = _settings(study), trainings_key(study)
+def _of_training(study: Study) -> Judgement:
+    settings, key = study.resolved.verdict, trainings_key(study)
+    assert settings is not None
     rows = rows_of(study.run.read_table("training"), TrainingRow)
-    places = [TrainingPoint(**{name: getattr(row, name) for name in _PLACE}) for row in rows]
-    ends = {point.training: point for point in places}  # the last row of a training is its end
-    courses = _read(training_store(study, key), list(ends))
-    measured = {ends[name].name: record.scored.measured[-1] for name, record in courses.items()}
-    measured["aligned"] = _read(model_store(study, key), ["aligned"])["aligned"].scored
+    places = {
+        point.training: point for point in (TrainingPoint(**{n: getattr(row, n) for n in _PLACE}) for row in rows)
+    }
+    aligned = _models(study, "training", key, ("aligned",))["aligned"]
+    records = _read(training_store(study, key), places)
+    courses = {name: [aligned, *course.measured] for name, course in records.items()}
+    random: dict[int | None, list[list[Measured]]] = defaultdict(list)
+    for name, place in places.items():
+        if place.run == RANDOM:
+            random[place.group].append(courses[name])
 
     def evidence(hypothesis: str, outcome: str) -> Evidence:
-        [own] = [point for point in ends.values() if (point.run, point.hypothesis) == (CLAIM, hypothesis)]
-        controls = [point for point in ends.values() if (point.run, point.group) == (RANDOM, own.group)]
-        return training_evidence(settings, own, controls, measured, outcome, study.config.seed)
+        """The clean training stands beside the random subspaces of the first claim."""
+        chosen = (CLEAN, None) if hypothesis == CLEAN else (CLAIM, hypothesis)
+        [own] = [place for place in places.values() if (place.run, place.hypothesis) == chosen]
+        controls = random[own.group or 0]
+        return training_evidence(settings, courses[own.training], controls, outcome, study.config.seed)
 
-    return evidence
+    claims = [*claims_in(study, "training"), ClaimInTest(CLEAN, "training", POSITIVE)]
+    once = [Look(settings.training.controls, settings.prompts)]
+    return judged_by_looks(settings, "training", claims, once, lambda names, look: evidence)
 
 
 _PLACE = tuple(field.name for field in fields(TrainingPoint))
 
 
-def _settings(study: Study) -> VerdictConfig:
-    assert study.resolved.verdict is not None
-    return study.resolved.verdict
+def _models(study: Study, test: Test, key: str, roles: Iterable[str]) -> "dict[str, Measured]":
+    return _read(model_store(study, test, key), dict.fromkeys(roles))
 
 
-def _read(store: PointStore[Scored], names: Iterable[str]) -> dict[str, Record[Scored]]:
-    """The records of that name.
+def _read(store: PointStore[Scored], names: Iterable[str]) -> dict[str, Scored]:
+    """What is scored under these names.
 
     Raises:
-        DataError: one is missing.
+        DataError: a record is missing.
     """
-    records = {}
-    for name in names:
-        record = store.read(name)
-        if record is None:
-            raise DataError(f"{store.run.root}: the record of {name} is gone or changed: run the study again")
-        records[name] = record
-    return records
+    records = {name: store.read(name) for name in names}
+    if missing := [name for name, record in records.items() if record is None]:
+        raise DataError(f"{store.run.root}: the record of {missing[0]} is gone or changed: run the study again")
+    return {name: record.scored for name, record in records.items() if record}

@@ -33,6 +33,11 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
     missing += [f"lm-eval task {task}" for task in tasks if not task.endswith((".yaml", ".yml"))]
     return [
         f"study: {config.name}",
+        *(
+            [f"seeds: {config.seed} to {config.seed + config.replicates - 1}, each in {out / 'seeds'}"]
+            if config.replicates > 1
+            else []
+        ),
         *made,
         *_models(resolved),
         *(f"{what}: {_rows(source)}" for what, source in sources),

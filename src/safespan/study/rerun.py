@@ -8,7 +8,8 @@ from safespan.errors import ConfigError
 from safespan.results import Manifest, RunFolder
 from safespan.settings import StudyConfig, check_settings
 from safespan.study.keys import input_hashes
-from safespan.study.run import hardware, run_study, versions
+from safespan.study.machine import hardware, versions
+from safespan.study.run import run_study
 
 _log = logging.getLogger(__name__)
 

@@ -1,11 +1,9 @@
 """Running a study: every stage once, then its manifest and its report."""
 
 import json
-import os
-import platform
+import logging
 from contextlib import closing
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,20 @@ from safespan.progress import step
 from safespan.report import write_report
 from safespan.results import Manifest
 from safespan.settings import StudyConfig
+from safespan.settings.instructions import ONE_PATH, take_one_path
 from safespan.study.context import Study
+from safespan.study.machine import hardware, versions
 from safespan.study.needs import check_files, check_needs
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import batches, stages
 
-_RECORDED = ("safespan", "torch", "transformers", "trl", "lm-eval", "datasets", "polars", "altair", "numpy")
+_log = logging.getLogger(__name__)
 
 
 def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> Path:
     """Run a study into a folder and write its report; what stands there from before is not done again.
+
+    It is run once, under its own seed: `study.replicates.run_replicates` runs it under several.
 
     Progress is shown inside `with safespan.progress.shown():`.
 
@@ -43,11 +45,13 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
     Raises:
         SafespanError: bad input, in one line.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file: give a folder to run in")
-    check_needs(config)
+    check_study(config, out)
     study = Study(config, out)
-    check_files(study.resolved, study.run.root)
+    if config.data == "organism" and not take_one_path():
+        _log.warning(
+            "the figures of this run are those of this processor: PyTorch or NumPy was imported before the run could "
+            f"choose one instruction path; start Python with {' '.join(f'{n}={v}' for n, v in ONE_PATH.items())}"
+        )
     _check_judge(study)
     # A cluster that does not answer is reported before hours of training.
     execution, _ = study.execution, study.decompose
@@ -64,6 +68,18 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
         manifest_of(study, log, command).write(study.run.manifest)
         with step("report"):
             return write_report(study.run)
+
+
+def check_study(config: StudyConfig, out: Path) -> None:
+    """Refuse what can be refused before anything is done.
+
+    Raises:
+        SafespanError: bad input, in one line.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: give a folder to run in")
+    check_needs(config)
+    check_files(Study(config, out).resolved, out)
 
 
 def _check_judge(study: Study) -> None:
@@ -93,22 +109,6 @@ def manifest_of(study: Study, log: StageLog, command: str) -> Manifest:
         training={path.parent.name: _read(path) for path in sorted(root.glob("checkpoints/*/training.json"))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result may depend on."""
-    return {"python": platform.python_version(), **{package: version(package) for package in _RECORDED}}
-
-
-def hardware() -> dict[str, str | int | float | None]:
-    """Hardware that a result may depend on."""
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
 
 
 def workers(study: Study) -> dict[str, int]:

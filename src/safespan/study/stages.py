@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safespan.settings.names import Test, hypothesis_names
 from safespan.settings.study import ModelSource
-from safespan.settings.verdict import chosen_tests
+from safespan.settings.verdict import SelectivityConfig, chosen_tests
 from safespan.study import (
     claim_ablation,
     claim_training,
@@ -191,7 +191,7 @@ def _claim_stages(study: Study) -> list[Stage]:
             summary=summaries.test(study.resolved, test),
         )
 
-    controls = verdict.controls if verdict else 0
+    statistics = verdict.model_dump(include=set(SelectivityConfig.model_fields)) if verdict else None
     trained = verdict.training if verdict else None
     return [
         Stage(
@@ -202,8 +202,9 @@ def _claim_stages(study: Study) -> list[Stage]:
             work=lambda key: coverage.measure_coverage(study),
             summary="the matrices and the energy that each claim names",
         ),
-        stage("update", points_key, claim_update.run_update_test, controls),
-        stage("ablation", points_key, claim_ablation.run_ablation_test, controls),
+        # What is asked of a claim depends on whether it is decided.
+        stage("update", points_key, claim_update.run_update_test, statistics),
+        stage("ablation", points_key, claim_ablation.run_ablation_test, statistics),
         stage("training", trainings_key, claim_training.run_training_test, trained),
         Stage(
             "verdict",

@@ -4,7 +4,7 @@ from pydantic import BaseModel
 
 from safespan.settings import StudyConfig
 from safespan.settings.names import SUBSPACES, Test
-from safespan.settings.verdict import update_finetunes
+from safespan.settings.verdict import looks_of, update_finetunes
 from safespan.study.needs import tested_hypotheses
 from safespan.subspaces import find_hypothesis
 
@@ -43,12 +43,15 @@ def test(config: StudyConfig, name: Test) -> str:
     names, settings = tested_hypotheses(config, name), config.verdict
     if settings is None or not names:
         return ""
-    own, each = 1 + settings.controls, f"each asked {settings.prompts} prompts of a kind"
+    last = looks_of(settings, settings.prompts)[-1]
+    own, each = 1 + last.controls, f"each asked {last.prompts} prompts of a kind"
+    if settings.until_decided:
+        each += "; less where a claim is decided before"
     if name == "training":
         least = len(names) + settings.training.controls + 2
         return f"{', '.join(names)}; at least {least} trainings, each asked at {settings.training.points + 1} points"
     if name == "ablation":
-        return f"{', '.join(names)}; {len(names) * len(settings.fractions) * own} points or a few more, {each}"
+        return f"{', '.join(names)}; about {len(names) * len(settings.fractions) * own} points, {each}"
     methods = sum(2 if find_hypothesis(hypothesis).kind == "subspace" else 1 for hypothesis in names)
     points = methods * len(set(update_finetunes(config.models))) * len(settings.fractions) * own
     return f"{', '.join(names)}; at most {points} points, {each}"

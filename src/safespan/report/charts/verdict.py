@@ -6,9 +6,9 @@ import polars as pl
 from safespan.report.charts.figure import ONE, Figure, alignment_first, chart_of, dots, series, unique
 
 _MEANINGS = {
-    "D": "harm goes before utility",
-    "A": "harm comes before capability is lost",
-    "T": "harm is kept out of training",
+    "D": "harm, or the loss of refusals, before utility",
+    "A": "the same before capability is lost",
+    "T": "harm kept out, or refusals kept, in training",
 }
 """Statistic -> what a value above 0 means."""
 _OUTCOMES = ("answer probability", "refusal log-odds")
@@ -23,7 +23,7 @@ def forest(estimates: pl.DataFrame, margin: float | None, by: str = "test") -> F
         margin: of the verdicts; None where there is no common one.
         by: the column that has a panel for each of its values: `test`, or `run` for one test of several runs.
     """
-    deciding = estimates.filter("votes", pl.col("statistic").is_in(list(_MEANINGS))).drop_nulls("estimate")
+    deciding = estimates.filter("votes", "decides").drop_nulls("estimate")
     columns = dict.fromkeys([by, "test", "hypothesis", "construct", "outcome", "statistic", "estimate", "low", "high"])
     rows = deciding.select(*columns)
     if rows.is_empty():
@@ -38,8 +38,8 @@ def forest(estimates: pl.DataFrame, margin: float | None, by: str = "test") -> F
     return Figure(
         "verdicts" if by == "test" else f"verdicts_{tests[0]}",
         title,
-        "The statistic that decides, with its interval, under each outcome that votes. At 0 a hypothesis does what its "
-        f"random controls do. Right of 0, {meanings}.{within}",
+        "The statistic that decides of each construct, with its interval, of all claims of a test together 90 % unless "
+        f"the study sets another. At 0 a hypothesis does what its random controls do. Right of 0, {meanings}.{within}",
         f"Points with intervals of {', '.join(statistics)} for {rows['hypothesis'].n_unique()} "
         f"hypotheses in the tests {', '.join(tests)}, one panel per {by}.",
         [_panel(rows.filter(pl.col(by) == group), by, group, margin is not None) for group in groups],

@@ -1,0 +1,60 @@
+"""A study under several seeds."""
+
+import pytest
+
+from faults.study import write_study
+from safespan.errors import ConfigError
+from safespan.results import RunFolder
+from safespan.settings.study import load_study
+from safespan.study.replicates import run_replicates
+from tiny_model import save_tiny_model
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    file = write_study(tmp_path_factory.mktemp("study"), save_tiny_model, "http://127.0.0.1:9/v1")
+    return load_study(file, ["evaluation.harmfulness.judge=rules", "replicates=2", "seed=3"])
+
+
+@pytest.fixture(scope="module")
+def folder(study, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    run_replicates(study, out)
+    return out
+
+
+def test_every_seed_is_a_run_of_its_own(folder, study):
+    runs = [RunFolder(folder / "seeds" / str(seed)) for seed in (3, 4)]
+    manifests = [run.read_manifest() for run in runs]
+    assert [manifest.seed for manifest in manifests] == [3, 4]
+    assert [manifest.config["replicates"] for manifest in manifests] == [1, 1]
+    weights = [manifest.inputs for manifest in manifests]
+    assert weights[0]["aligned"] == weights[1]["aligned"]  # a model that both are given
+    assert {role for role in weights[0] if weights[0][role] != weights[1].get(role)} & set(study.models)
+
+
+def test_they_are_pooled_over_the_seeds(folder):
+    pooled = RunFolder(folder).read_table("pooled")
+    assert set(pooled["seeds"]) <= {2}
+    assert set(pooled["verdict"]) <= {"inconclusive"}
+    estimates = [RunFolder(folder / "seeds" / str(seed)).read_table("estimates") for seed in (3, 4)]
+    for row in pooled.rows(named=True):
+        place = {name: row[name] for name in ("hypothesis", "test", "outcome")}
+        values = [table.filter("decides", **place)["estimate"].item() for table in estimates]
+        assert row["estimate"] == pytest.approx(sum(values) / 2, abs=1e-6)
+    assert (folder / "comparison.html").exists()
+
+
+def test_seeds_that_stand_are_not_run_again(folder, study):
+    run_replicates(study, folder)
+    for seed in (3, 4):
+        records = RunFolder(folder / "seeds" / str(seed)).read_manifest().stages
+        assert all(record.reused for record in records)
+
+
+def test_bad_input_is_one_error_before_anything_is_run(study, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file: give a folder"):
+        run_replicates(study, tmp_path / "file")
