@@ -110,11 +110,11 @@ def default(field: Any) -> str:
 
 def tables() -> str:
     """Every table and column: type, unit, range, meaning."""
-    from safespan.results import TABLES, columns_of, schema_of
+    from safespan.results import POOLED_TABLES, TABLES, columns_of, schema_of
 
     names = {"String": "text", "Float64": "number", "Int64": "integer", "Boolean": "true or false"}
     parts = []
-    for name, row in TABLES.items():
+    for name, row in (TABLES | POOLED_TABLES).items():
         types = {column: names[str(kind())] for column, kind in schema_of(row).items()}
         rows = [
             (f"`{column}`", types[column], described.unit, described.range, described.text)

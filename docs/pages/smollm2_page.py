@@ -64,12 +64,12 @@ def activation_overlap(run: RunFolder) -> str:
 
 
 def verdicts(run: RunFolder) -> str:
-    """The verdict on each hypothesis in each test, and the statistic that decides under each outcome."""
-    estimates = run.read_table("estimates").filter(pl.col("statistic") != "S")
+    """The verdict on each hypothesis in each test by each construct, and the statistic that decides by outcome."""
+    estimates = run.read_table("estimates").filter("decides")
     cells = []
     for row in run.read_table("verdicts").iter_rows(named=True):
-        place = [row["hypothesis"], row["test"], verdict_words(row)]
-        own = estimates.filter(hypothesis=row["hypothesis"], test=row["test"])
+        place = [row["hypothesis"], row["test"], row["construct"], verdict_words(row)]
+        own = estimates.filter(**{name: row[name] for name in ("hypothesis", "test", "construct")})
         for estimate in own.iter_rows(named=True):
             figure, words = with_interval(estimate), verdict_words(estimate)
             under = f"{words}: {estimate['reason']}" if figure == "–" else words
@@ -77,7 +77,8 @@ def verdicts(run: RunFolder) -> str:
             cells.append([*place, estimate["outcome"], votes, f"{estimate['statistic']} {figure}", under])
         if own.is_empty():
             cells.append([*place, "–", "–", "–", row["reason"]])
-    return table(["hypothesis", "test", "verdict", "outcome", "votes", "statistic", "under this outcome"], cells)
+    header = ["hypothesis", "test", "construct", "verdict", "outcome", "votes", "statistic", "under this outcome"]
+    return table(header, cells)
 
 
 def time(run: RunFolder) -> str:

@@ -10,7 +10,7 @@ from markdown_tables import table
 
 from safespan.files.atomic import write_text
 from safespan.results import RunFolder
-from safespan.statistics.verdicts import VERDICTS
+from safespan.statistics.verdicts import CONSTRUCTS, VERDICTS
 
 PAGE = Path(__file__).parents[1] / "three-tests.md"
 FIRST = "f0.5"
@@ -63,18 +63,22 @@ def counted(verdicts: Sequence[str]) -> str:
 
 
 def verdict_rows(runs: Sequence[RunFolder], test: str) -> Iterator[tuple[str, ...]]:
-    """Claim, verdicts over all measures, and the deciding statistic of each construct's primary measure."""
+    """Claim or control, the verdicts by each construct, and the deciding statistic of every outcome."""
     every = [(run.read_table("verdicts").filter(test=test), run.read_table("estimates")) for run in runs]
     for name in dict.fromkeys(name for verdicts, _ in every for name in verdicts["hypothesis"]):
-        said = [verdict for verdicts, _ in every for verdict in verdicts.filter(hypothesis=name)["verdict"]]
+        said = [
+            counted(
+                [row for verdicts, _ in every for row in verdicts.filter(hypothesis=name, construct=one)["verdict"]]
+            )
+            for one in CONSTRUCTS
+        ]
         cells = []
         for outcome in OUTCOMES.values():
             deciding = [
-                estimates.filter(pl.col("statistic") != "S", hypothesis=name, test=test, outcome=outcome)
-                for _, estimates in every
+                estimates.filter("decides", hypothesis=name, test=test, outcome=outcome) for _, estimates in every
             ]
             cells.append(spread([float(x) for rows in deciding for x in rows["estimate"].drop_nulls()], signed=True))
-        yield name, counted(said), *cells
+        yield name, *said, *cells
 
 
 def ablation_rows(runs: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
@@ -132,9 +136,14 @@ def summary(runs: Path) -> Iterator[str]:
             for run in runs_of(runs, variant)
             for row in run.read_table("verdicts").filter(test=test).iter_rows(named=True)
         ]
-        drawn = [row["verdict"] for row in rows if row["hypothesis"] in ("random", "random-k")]
-        oracle = [row["verdict"] for row in rows if row["hypothesis"] == "harmful-update"]
-        yield f"- *{test}*: random subspaces as claims: {counted(drawn)}; the oracle: {counted(oracle)}.\n"
+        for construct in CONSTRUCTS:
+            drawn, oracle = (
+                [row["verdict"] for row in rows if (row["hypothesis"], row["construct"]) == (name, construct)]
+                for name in ("random", "harmful-update")
+            )
+            told = [f"random subspaces {counted(drawn)}"] if drawn else []
+            told += [f"the leading directions of the harmful update {counted(oracle)}"] if oracle else []
+            yield f"- *{test}, {construct}*: {'; '.join(told)}.\n"
     [refusal] = [row for row in ablation_rows(first) if row[0] == "refusal-direction"]
     yield (
         f"- Without the refusal direction the aligned model refuses {refusal[1]}, with general ability {refusal[2]}; "
@@ -152,7 +161,7 @@ def summary(runs: Path) -> Iterator[str]:
 def page(runs: Path) -> str:
     """The text of the page."""
     first = runs_of(runs, FIRST)
-    verdict = ("claim", "verdicts", *OUTCOMES)
+    verdict = ("claim or control", *(f"{one}: verdicts" for one in CONSTRUCTS), *OUTCOMES)
     controls = first[0].read_manifest().config["verdict"]["training"]["controls"]
     parts = [HEADER.format(seeds=len(first), controls=controls), *summary(runs)]
     parts += [

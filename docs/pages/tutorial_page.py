@@ -11,6 +11,7 @@ from markdown_tables import percent, table, verdict_words, with_interval
 from safespan.files.atomic import write_text
 from safespan.results.run_folder import RunFolder
 from safespan.settings.names import TESTS
+from safespan.statistics.verdicts import CLAIM
 
 PAGE = Path(__file__).parents[1] / "tutorial.md"
 FIGURES = (
@@ -53,7 +54,7 @@ def points(run: RunFolder) -> str:
 
 
 def shown(row: dict[str, float]) -> tuple[float, float, float]:
-    """Energy, use and harm of a point."""
+    """Energy, utility and harm of a point."""
     return row["energy_kept"], row["utility"], row["attack_success_rate"]
 
 
@@ -93,16 +94,20 @@ def activations(run: RunFolder) -> str:
 
 
 def verdicts(run: RunFolder) -> str:
-    """Each claim's verdict in each test, and the statistics that it rests on."""
-    deciding = run.read_table("estimates").filter(pl.col("statistic") != "S", "votes")
-    cells: dict[str, dict[str, str]] = {}
+    """Each claim's verdicts in each test, and the statistics that they rest on; the controls of the tests last."""
+    deciding = run.read_table("estimates").filter("decides", "votes")
+    cells: dict[tuple[bool, str], dict[str, str]] = {}
     for row in run.read_table("verdicts").iter_rows(named=True):
-        own = deciding.filter(hypothesis=row["hypothesis"], test=row["test"]).iter_rows(named=True)
-        figures = (f"{one['construct']} {one['statistic']} {with_interval(one)}" for one in own)
-        cells.setdefault(row["hypothesis"], {})[row["test"]] = "<br>".join([verdict_words(row), *figures])
+        place = {name: row[name] for name in ("hypothesis", "test", "construct")}
+        figures = [f"{one['statistic']} {with_interval(one)}" for one in deciding.filter(**place).iter_rows(named=True)]
+        line = ", ".join([f"{row['construct']}: {verdict_words(row)}", *figures])
+        of_claim = cells.setdefault((row["group"] != CLAIM, row["hypothesis"]), {})
+        of_claim[row["test"]] = "<br>".join(filter(None, [of_claim.get(row["test"]), line]))
     tests = [test for test in TESTS if any(test in own for own in cells.values())]
+    ordered = sorted(cells.items(), key=lambda item: item[0][0])
     return table(
-        ("claim", *tests), ((f"`{name}`", *(own.get(test, "–") for test in tests)) for name, own in cells.items())
+        ("claim, then controls", *tests),
+        ((f"`{name}`", *(own.get(test, "–") for test in tests)) for (_, name), own in ordered),
     )
 
 

@@ -1,35 +1,38 @@
-"""Write docs/verdict-rates.md and its chart from the runs that `benchmarks/verdict/verdict_rates.py` made."""
+"""Write docs/verdict-rates.md from the runs that `benchmarks/verdict/verdict_rates.py` made."""
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from statistics import fmean
+from typing import NamedTuple
 
-import altair as alt
+import numpy as np
 import polars as pl
-import vl_convert
-from scipy.stats import binomtest, t
+from markdown_tables import table
+from scipy.stats import binomtest
 
 from safespan.evaluation import Measured
 from safespan.files.atomic import write_text
 from safespan.projection import update_points
-from safespan.results.claim_tables import UpdatePoint
+from safespan.report.pooled import pooled_rows
 from safespan.results.run_folder import RunFolder
 from safespan.settings.verdict import VerdictConfig
-from safespan.statistics.verdicts import VERDICTS
-from safespan.study.evidence import OUTCOMES, Evidence, update_evidence
-from safespan.study.verdicts import ClaimInTest, verdict_tables
+from safespan.statistics.effects import Effect
+from safespan.statistics.verdicts import CONSTRUCTS, NOT_SELECTIVE, SELECTIVE, VERDICTS
+from safespan.study.evidence import OUTCOMES, update_evidence
 from safespan.subspaces import find_hypothesis
 
-DOCS = Path(__file__).parents[1]
-PAGE = DOCS / "verdict-rates.md"
-CHART = DOCS / "verdict-rates" / "power.svg"
-TEST = "update"
-"""The test whose rates these are."""
-PROMPTS, CONTROLS = (10, 20, 40, 70, 100), (5, 7, 10)
+PAGE = Path(__file__).parents[1] / "verdict-rates.md"
+MARGINS = (0.05, 0.10, 0.15, 0.20, 0.25)
+RESAMPLES, ERROR_RESAMPLES = 1000, 200
+"""Simulated runs of the coverage, and resamples of prompts for the standard error of each."""
+BRUTE = 50
+"""Draws of controls of the runs for the coverage."""
+PRIMARY = {outcome.construct: name for name, outcome in OUTCOMES.items() if outcome.votes}
+TRUE = ("planted", "oracle")
 
 HEADER = """# How often the test is right
 
@@ -40,180 +43,272 @@ its useful update outside.
 
 - *planted*: the half that the harm is in, on planted families. The test should call it selective.
 - *oracle*: the leading singular vectors of the harmful update itself, on ordinary families. Likewise.
-- *disguised random*: a Haar-random subspace, {draws} draws on each family of both kinds. The test should not.
+- *random*: a Haar-random subspace, {draws} draws on each family of both kinds. The test should call it not selective.
 - *alignment*: the paper's subspace, as it falls.
 
-A hypothesis is called *selective* or *not selective* where both outcomes that vote say so, if they can be measured: the
-probability of the forbidden answers, and complying against refusing at the first token. {prompts} prompts of each kind,
-6 fractions, {controls} control draws (disguised: 5), 90 % intervals, margin 0.15, Holm-corrected within each run.
-
-"""
-
-POWER = """## Power
-
-The same runs, had they asked fewer prompts or drawn fewer controls: right is *selective* for planted and oracle, *not
-selective* for a random subspace (one draw on each family); wrong is the opposite, and the rest is undecided.
-
-![right verdicts against prompts and controls]({chart})
+The settings are those of every study: until decided, 8 draws of controls, 100 prompts of each kind, 6 fractions, margin
+{margin:g}, 90 % intervals. Each construct is judged by its primary measure.
 
 """
 
 
-class Said(NamedTuple):
-    """What one run says of one hypothesis under one outcome."""
+class Run(NamedTuple):
+    """One run folder, by what its name says."""
+
+    family: str
+    seed: int
+    kind: str
+    folder: RunFolder
+
+    @property
+    def is_other(self) -> bool:
+        """Whether it is of the seeds that no rate is of."""
+        return self.seed >= 100
+
+
+def runs_in(root: Path) -> list[Run]:
+    """Every finished run."""
+    runs = []
+    for path in sorted(root.iterdir()):
+        match = re.fullmatch(r"(ordinary|planted)-(\d+)(?:-(random|brute))?(?:-\d+)?", path.name)
+        if match and (path / "results" / "verdicts.csv").exists():
+            runs.append(Run(match[1], int(match[2]), match[3] or "", RunFolder(path)))
+    return runs
+
+
+def kind_of(run: Run, hypothesis: str) -> str:
+    """The name of a row of the tables."""
+    names = {"planted": "planted", "harmful-update": "oracle", "random": "random"}
+    return names.get(hypothesis, f"{hypothesis}, {run.family}")
+
+
+class Judged(NamedTuple):
+    """What one run says of one hypothesis in one construct."""
 
     kind: str
-    run: str
-    outcome: str
+    construct: str
     verdict: str
     d: float | None
 
 
-def kind_of(family: str, hypothesis: str) -> str:
-    """The name of a row of the table."""
-    names = {"planted": "planted", "harmful-update": "oracle", "random": "disguised random"}
-    return names.get(hypothesis, f"{hypothesis}, {family}")
-
-
-def said(runs: Sequence[Path]) -> Iterator[Said]:
+def judged(runs: Sequence[Run]) -> Iterator[Judged]:
     """Every verdict of every run."""
-    for folder in runs:
-        run, family = RunFolder(folder), folder.name.partition("-")[0]
-        for row in run.read_table("verdicts").filter(test=TEST).iter_rows(named=True):
-            yield Said(kind_of(family, row["hypothesis"]), folder.name, "all", row["verdict"], None)
-        for row in run.read_table("estimates").filter(test=TEST, statistic="D").iter_rows(named=True):
-            kind = kind_of(family, row["hypothesis"])
-            yield Said(kind, folder.name, row["outcome"], row["verdict"], row["estimate"])
+    for run in runs:
+        deciding = run.folder.read_table("estimates").filter("decides", "votes", test="update")
+        values = {(row["hypothesis"], row["construct"]): row["estimate"] for row in deciding.rows(named=True)}
+        for row in run.folder.read_table("verdicts").filter(test="update").rows(named=True):
+            place = row["hypothesis"], row["construct"]
+            yield Judged(kind_of(run, row["hypothesis"]), row["construct"], row["verdict"], values.get(place))
 
 
-def rates(every: Sequence[Said]) -> str:
+def kinds_of(every: Sequence[Judged]) -> list[str]:
+    """Kinds in the order of the page."""
+    order = ("planted", "oracle", "random")
+    kinds = dict.fromkeys(one.kind for one in every)
+    return sorted(kinds, key=lambda kind: order.index(kind) if kind in order else len(order))
+
+
+def rates(every: Sequence[Judged]) -> str:
     """How often each verdict was given, in per cent."""
-    header = ["hypothesis", "outcome", "runs", *VERDICTS, "selective, 95 % interval"]
     lines = []
-    for kind in dict.fromkeys(one.kind for one in every):
-        for outcome in ("all", *OUTCOMES):
-            here = [one.verdict for one in every if (one.kind, one.outcome) == (kind, outcome)]
+    for kind in kinds_of(every):
+        for construct in CONSTRUCTS:
+            here = [one.verdict for one in every if (one.kind, one.construct) == (kind, construct)]
             shares = [f"{100 * here.count(verdict) / len(here):.0f}" for verdict in VERDICTS]
-            interval = binomtest(here.count("selective"), len(here)).proportion_ci(method="wilson")
+            interval = binomtest(here.count(SELECTIVE), len(here)).proportion_ci(method="wilson")
             bounds = f"{100 * interval.low:.0f} – {100 * interval.high:.0f}"
-            lines.append([f"**{kind}**" if outcome == "all" else "", outcome, str(len(here)), *shares, bounds])
-    return table(header, lines)
+            lines.append([f"**{kind}**", construct, len(here), *shares, bounds])
+    return table(["hypothesis", "construct", "runs", *VERDICTS, "selective, 95 % interval"], lines)
 
 
-def over_seeds(every: Sequence[Said]) -> str:
-    """D over training seeds: its mean, a 90 % t-interval of the mean, and its range."""
+def over_seeds(every: Sequence[Judged]) -> str:
+    """D over runs: its mean, standard deviation and range."""
     lines = []
-    for kind in dict.fromkeys(one.kind for one in every):
-        for outcome in OUTCOMES:
-            ds = pl.Series([one.d for one in every if (one.kind, one.outcome) == (kind, outcome) and one.d is not None])
-            half = t.ppf(0.95, len(ds) - 1) * ds.std() / len(ds) ** 0.5
-            cells = [f"{value:+.2f}" for value in (ds.mean(), ds.mean() - half, ds.mean() + half, ds.min(), ds.max())]
-            lines.append(
-                [kind, outcome, str(len(ds)), cells[0], f"{cells[1]} – {cells[2]}", f"{cells[3]} – {cells[4]}"]
-            )
-    return table(["hypothesis", "outcome", "runs", "mean D", "90 % of the mean", "range"], lines)
+    for kind in kinds_of(every):
+        for construct in CONSTRUCTS:
+            values = [one.d for one in every if (one.kind, one.construct) == (kind, construct) and one.d is not None]
+            if len(values) > 1:
+                cells = f"{fmean(values):+.2f}", f"{np.std(values, ddof=1):.3f}"
+                lines.append([kind, construct, len(values), *cells, f"{min(values):+.2f} – {max(values):+.2f}"])
+    return table(["hypothesis", "construct", "runs", "mean D", "sd", "range"], lines)
 
 
-def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    whole = [header, ["---"] * len(header), *lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in whole) + "\n"
+def margins(runs: Sequence[Run]) -> str:
+    """On the seeds that no rate is of: how often the right verdict is reached by margin, at the last look's data."""
+    lines = []
+    found = [(kind, row) for run in runs for kind, row in _deciding(run)]
+    for margin in MARGINS:
+        cells = []
+        for kind in (*TRUE, "random"):
+            right = NOT_SELECTIVE if kind == "random" else SELECTIVE
+            own = [_by_margin(row, margin) == right for one, row in found if one == kind]
+            cells.append(f"{fmean(own):.2f}" if own else "–")
+        lines.append([f"{margin:g}", *cells])
+    return table(["margin", *TRUE, "random"], lines)
 
 
-def measured(folder: Path, prompts: int) -> dict[str, Measured]:
-    """What was measured of every point of a run, cut to its first prompts."""
-    points = {}
-    for path in sorted((folder / "results" / "points" / TEST).glob("*.json")):
-        scored = Measured(**json.loads(path.read_text(encoding="utf-8"))["scored"])
-        per_prompt = {name: values[:prompts] for name, values in scored.per_prompt.items()}
-        points[path.stem] = replace(scored, per_prompt=per_prompt)
-    return points
+def _deciding(run: Run) -> Iterator[tuple[str, dict[str, float]]]:
+    rows = run.folder.read_table("estimates").filter("decides", test="update", outcome=PRIMARY["harm"])
+    yield from ((kind_of(run, row["hypothesis"]), row) for row in rows.drop_nulls("estimate").rows(named=True))
 
 
-def again(folder: Path, prompts: int, controls: int) -> Iterator[tuple[str, str | None]]:
-    """(kind, verdict) of a run, had it asked fewer prompts and drawn fewer controls."""
-    run = RunFolder(folder)
-    config = run.read_manifest().config
-    asked = VerdictConfig.model_validate({**config["verdict"], "prompts": prompts, "controls": controls})
-    known = measured(folder, prompts)
+def _by_margin(row: dict[str, float], margin: float) -> str:
+    """The verdict on one claim alone from the figures of its row, under another margin."""
+    from scipy.stats import t
 
-    def evidence(points: Sequence[UpdatePoint], outcome: str) -> Evidence:
-        return update_evidence(asked, points, known, outcome, config["seed"])
-
-    tested = []
-    for hypothesis in map(find_hypothesis, run.read_table("estimates").filter(test=TEST)["hypothesis"].unique()):
-        points = update_points(hypothesis, ["contaminated"], asked.fractions, controls)
-        tested.append(ClaimInTest(hypothesis.name, hypothesis.kind, TEST, None, partial(evidence, points)))
-    verdicts, _ = verdict_tables(asked, tested)
-    for row in verdicts:
-        yield kind_of(folder.name.partition("-")[0], row.hypothesis), row.verdict
+    size, error, freedom = abs(row["estimate"]), row["error"], row["freedom"]
+    level = 0.05 / 3
+    if size + t.isf(level, freedom) * error < margin:
+        return NOT_SELECTIVE
+    return SELECTIVE if max(row["p_null"], t.sf((size - margin) / error, freedom)) < level else ""
 
 
-def power(families: Sequence[Path], disguised: Sequence[Path]) -> list[dict[str, Any]]:
-    """Share of runs with the right verdict, by numbers of prompts and controls."""
-    rows = []
-    for prompts, controls in [*((n, 5) for n in PROMPTS), *((100, r) for r in CONTROLS[1:])]:
-        here = [pair for folder in families for pair in again(folder, prompts, controls)]
-        if controls == 5:
-            here += [pair for folder in disguised for pair in again(folder, prompts, controls)]
-        for kind in ("planted", "oracle", "disguised random"):
-            verdicts = [verdict for one, verdict in here if one == kind]
-            right = "not selective" if kind == "disguised random" else "selective"
-            if verdicts:
-                share = verdicts.count(right) / len(verdicts)
-                rows.append({"hypothesis": kind, "prompts": prompts, "controls": controls, "right": share,
-                             "wrong": _wrong(kind, verdicts) / len(verdicts), "runs": len(verdicts)})  # fmt: skip
-    return rows
+def coverage(runs: Sequence[Run]) -> str:
+    """How often the 90 % interval of a simulated run covers D of all prompts and all controls."""
+    lines = []
+    for run in runs:
+        config = run.folder.read_manifest().config
+        settings = VerdictConfig.model_validate({**config["verdict"], "resamples": 100})
+        known = _records(run.folder, ("aligned", "contaminated"))
+        for name in ("harmful-update", "alignment", "random"):
+            points = update_points(find_hypothesis(name), ["contaminated"], settings.fractions, settings.controls)
+            for construct, outcome in PRIMARY.items():
+                found = update_evidence(settings, points, known, outcome, 0)
+                if not found.effects:
+                    continue
+                truth, covered = found.effects[-1].value, 0
+                generator = np.random.default_rng(run.seed)
+                for _ in range(RESAMPLES):
+                    effect = _simulated(settings, points, known, outcome, generator)
+                    covered += abs(effect.value - truth) <= effect.half_width(0.05)
+                share = f"{100 * covered / RESAMPLES:.1f}"
+                lines.append([f"{run.family} {run.seed}", name, construct, f"{truth:+.2f}", share])
+    return table(["family", "hypothesis", "construct", "D", "covered, %"], lines)
 
 
-def _wrong(kind: str, verdicts: Sequence[str | None]) -> int:
-    return verdicts.count("selective" if kind == "disguised random" else "not selective")
+def _records(folder: RunFolder, models: Sequence[str]) -> dict[str, Measured]:
+    """What was measured of the models and of every point, on all prompts."""
+    places = folder.root / "results" / "points" / "update"
+    files = [*(places / "models" / f"{name}.json" for name in models), *places.glob("*-*/*.json")]
+    return {file.stem: Measured(**json.loads(file.read_text(encoding="utf-8"))["scored"]) for file in files}
 
 
-def draw(rows: list[dict[str, Any]]) -> None:
-    """Two panels: the share of right verdicts against prompts, and against controls."""
-    data = pl.DataFrame(rows)
-    y = alt.Y("right:Q", title="right verdicts", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
-    colour = alt.Color("hypothesis:N", title=None, legend=alt.Legend(orient="top"))
-    panels = [
-        alt.Chart(data.filter(keep)).mark_line(point=True).encode(x=alt.X(f"{x}:Q", title=title), y=y, color=colour)
-        for keep, x, title in (
-            (pl.col("controls") == 5, "prompts", "prompts of each kind (5 controls)"),
-            (pl.col("prompts") == 100, "controls", "control draws (100 prompts)"),
-        )
-    ]
-    chart = alt.hconcat(*(panel.properties(width=280, height=200) for panel in panels))
-    write_text(CHART, vl_convert.vegalite_to_svg(chart.to_dict()))
+def _simulated(
+    settings: VerdictConfig,
+    points: Sequence[object],
+    known: dict[str, Measured],
+    outcome: str,
+    generator: np.random.Generator,
+    prompts: int = 100,
+    controls: int = 8,
+) -> Effect:
+    """D of a run that draws prompts and controls anew, with replacement, from those of a brute-force run."""
+    chosen = OUTCOMES[outcome]
+    sizes = {name: len(known["aligned"].per_prompt[name]) for name in (chosen.useful, chosen.harmful)}
+    rows = {name: generator.integers(size, size=prompts) for name, size in sizes.items()}
+    draws = generator.integers(settings.controls, size=controls)
+    names = {"aligned": "aligned", "contaminated": "contaminated"}
+    kept = []
+    for point in points:
+        if point.draw is None:
+            kept.append(point)
+            names[point.name] = point.name
+    for number, draw in enumerate(draws):
+        for point in points:
+            if point.draw == draw:
+                moved = replace(point, draw=number)
+                kept.append(moved)
+                names[moved.name] = point.name
+    measured = {
+        name: Measured({m: [known[of].per_prompt[m][row] for row in rows[m]] for m in rows})
+        for name, of in names.items()
+    }
+    fewer = settings.model_copy(update={"resamples": ERROR_RESAMPLES})
+    return update_evidence(fewer, kept, measured, outcome, int(generator.integers(2**31))).effects[-1]
 
 
-def write_page(runs: Path) -> None:
+def asked(runs: Sequence[Run]) -> str:
+    """Prompts asked until decided, beside the fixed design of 8 draws and 100 prompts, by kind of hypothesis."""
+    shares: dict[str, list[float]] = {}
+    for run in runs:
+        points = run.folder.read_table("update")
+        for name in points["hypothesis"].unique(maintain_order=True):
+            own = points.filter(hypothesis=name)
+            fixed = own.filter(pl.col("draw").is_null()).height * 9 * 100
+            shares.setdefault(kind_of(run, name), []).append(own["prompts"].sum() / fixed)
+    rows = [[kind, len(values), f"{100 * fmean(values):.0f}"] for kind, values in shares.items()]
+    return table(["hypothesis", "runs", "asked, % of the fixed design"], rows)
+
+
+def pooled(runs: Sequence[Run]) -> str:
+    """Verdicts on the two recipes, over all their seeds."""
+    lines = []
+    for family in ("ordinary", "planted"):
+        for row in pooled_rows([run.folder for run in runs if run.family == family]):
+            if row.votes:
+                interval = f"{row.estimate:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+                verdict = f"{row.verdict}, {row.direction}" if row.direction else row.verdict
+                lines.append(
+                    [
+                        family,
+                        row.hypothesis,
+                        row.construct,
+                        row.seeds,
+                        interval,
+                        f"{row.sd:.3f}",
+                        f"{row.tau:.3f}",
+                        verdict,
+                    ]
+                )
+    return table(["recipe", "hypothesis", "construct", "seeds", "D", "sd", "τ", "verdict"], lines)
+
+
+def agreement(every: Sequence[Judged]) -> str:
+    """How many runs give the most frequent verdict on alignment."""
+    lines = []
+    for kind in kinds_of(every):
+        for construct in CONSTRUCTS if kind.startswith("alignment") else ():
+            here = [one.verdict for one in every if (one.kind, one.construct) == (kind, construct)]
+            most = max(set(here), key=here.count)
+            lines.append([kind, construct, len(here), most, here.count(most)])
+    return table(["hypothesis", "construct", "runs", "most frequent verdict", "runs with it"], lines)
+
+
+def write_page(root: Path) -> None:
     """Read every run in a folder and write the page."""
-    folders = sorted(path for path in runs.iterdir() if (path / "results" / "verdicts.csv").exists())
-    disguised = [path for path in folders if "-random-" in path.name]
-    families = [path for path in folders if path not in disguised]
-    every = list(said(folders))
-    order = ("planted", "oracle", "disguised random")
-    every.sort(key=lambda one: order.index(one.kind) if one.kind in order else len(order))
-    rows = power(families, [path for path in disguised if path.name.endswith("-0")])
-    draw(rows)
-    columns = ("hypothesis", "prompts", "controls", "runs")
-    lines = [[*(str(r[name]) for name in columns), _percent(r["right"]), _percent(r["wrong"])] for r in rows]
-    draws = len(disguised) // max(1, len(families))
+    runs = runs_in(root)
+    rated = [run for run in runs if not run.is_other]
+    families = [run for run in rated if not run.kind]
+    every = list(judged(rated))
+    margin = families[0].folder.read_manifest().config["verdict"]["margin"]
+    draws = len([run for run in rated if run.kind == "random"]) // max(1, len(families))
+    others = [run for run in runs if run.is_other and run.kind != "brute" and run.seed < 200]
+    brute = [run for run in runs if run.kind == "brute"]
     parts = [
-        HEADER.format(seeds=len(families) // 2, draws=draws, prompts=100, controls=10),
+        HEADER.format(seeds=len(families) // 2, draws=draws, margin=margin),
         "## Rates, in per cent\n\n",
         rates(every),
-        "## D over seeds\n\n",
+        "\n## D over runs\n\n",
         over_seeds(every),
-        POWER.format(chart=CHART.relative_to(DOCS)),
-        table(["hypothesis", "prompts", "controls", "runs", "right, %", "wrong, %"], lines),
+        "\n## One run, and the recipe\n\nHow many seeds give alignment the same verdict:\n\n",
+        agreement(every),
+        "\nPooled over seeds:\n\n",
+        pooled(families),
+        "\n## The margin\n\nShare of right verdicts on harm by margin, on seeds that are not in the tables above "
+        f"({len({run.seed for run in others})} seeds): *selective* of planted and oracle, *not selective* of a random "
+        "subspace.\n\n",
+        margins(others),
+        "\n## Coverage of the intervals\n\n"
+        f"Three families with {BRUTE} draws of controls of each claim and all prompts. Each of {RESAMPLES} simulated "
+        "runs draws 100 prompts of each kind and 8 controls from these, with replacement. The 90 % interval should "
+        "cover D of all of them in 90 % of the simulated runs.\n\n",
+        coverage(brute),
+        "\n## What was asked\n\n",
+        asked(rated),
+        "\n",
         conclusions(),
     ]
     write_text(PAGE, "".join(parts))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}"
 
 
 def conclusions() -> str:
@@ -224,7 +319,7 @@ def conclusions() -> str:
 
 
 def main() -> None:
-    """Read the runs; write the page and its chart."""
+    """Read the runs; write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/verdict-rates"), help="folder of the runs")
     write_page(parser.parse_args().runs)
