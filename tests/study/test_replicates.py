@@ -5,6 +5,7 @@ import pytest
 from faults.study import write_study
 from safespan.errors import ConfigError
 from safespan.results import RunFolder
+from safespan.settings import ExecutionConfig
 from safespan.settings.study import load_study
 from safespan.study.replicates import run_replicates
 from tiny_model import save_tiny_model
@@ -52,6 +53,20 @@ def test_seeds_that_stand_are_not_run_again(folder, study):
     for seed in (3, 4):
         records = RunFolder(folder / "seeds" / str(seed)).read_manifest().stages
         assert all(record.reused for record in records)
+
+
+def test_on_ray_the_tables_are_the_same_bytes(folder, study, tmp_path):
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    on_ray = study.model_copy(update={"execution": ExecutionConfig(engine="ray", workers=2)})
+    try:
+        run_replicates(on_ray, tmp_path / "run")
+    finally:
+        ray.shutdown()
+    for place in ("seeds/3/results", "seeds/4/results", "results"):
+        files = sorted((folder / place).glob("*.csv"))
+        assert files
+        for file in files:
+            assert (tmp_path / "run" / place / file.name).read_bytes() == file.read_bytes(), file
 
 
 def test_bad_input_is_one_error_before_anything_is_run(study, tmp_path):
