@@ -65,7 +65,7 @@ def test_every_section_and_chart_is_there(html):
     assert all(attrs["aria-label"] for attrs in charts.values())
     assert "Left out" not in html
     words = "Along the alignment subspace harm and utility move together"
-    places = [html.index(text) for text in ("Selective: in update lox", "<td", words, 'id="models"')]
+    places = [html.index(text) for text in ("Selective in the update test lox", "<td", words, 'id="models"')]
     assert places == sorted(places)
 
 
@@ -123,6 +123,7 @@ def test_the_page_says_what_the_tests_did_on_their_controls(html):
     listed = html[html.index("Check of the tests") :]
     listed = re.findall(r"<li( class=\"warn\")?>(.*?)</li>", listed[: listed.index("</ul>")])
     assert [bool(warned) for warned, _ in listed] == [False, True, True, True, True, True]
+    assert all(text.startswith("<strong>Warning.</strong>") is bool(warned) for warned, text in listed)
     assert listed[0][1].startswith("Update test, harm: positive control (harmful-update) found (D +0.02")
 
 

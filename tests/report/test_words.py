@@ -69,8 +69,8 @@ def test_such_a_verdict_in_a_table_is_one_error_too(full_run: RunFolder) -> None
 def test_the_headline_names_what_is_selective_in_which_test(full_run: RunFolder) -> None:
     rows = verdict_rows(read_results(full_run))
     expected = (
-        "Selective: in update lox (harm first); in ablation refusal-direction (harm first); in training "
-        "refusal-direction (protects)."
+        "Selective in the update test lox (harm first); in the ablation test refusal-direction (harm first); in the "
+        "training test refusal-direction (protects)."
     )
     assert headline(rows) == headline(rows[::-1]) == expected
     others = [row for row in rows if row.verdict != "selective"]

@@ -275,6 +275,13 @@ def test_a_claim_that_is_decided_or_will_not_be_is_asked_no_more_and_its_verdict
     }
 
 
+def test_a_claim_that_is_given_up_says_so():
+    judgement, _ = looked_at([FIRST, {"late": (0.3, 0.03)}, {}])
+    reasons = {row.hypothesis: row.reason for row in judgement.verdicts() if row.construct == "harm"}
+    given_up = [name for name, reason in reasons.items() if "asked no more, as the last look would hardly" in reason]
+    assert given_up == ["never"]
+
+
 def test_the_level_of_a_look_is_its_share_and_claims_decided_before_still_count():
     """Bonferroni over looks, Holm within: the intervals are at α / (3 looks × 4 claims), controls at α / 3."""
     judgement, _ = looked_at([FIRST, {"late": (0.3, 0.03)}, {}])

@@ -104,10 +104,13 @@ def rerun(
 def verdict(
     run_dir: Annotated[Path, typer.Argument(help="run folder of a study with a verdict")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="FIELD=VALUE of the statistics, such as margin=0.1; repeatable")
+        list[str] | None, typer.Option("--set", help="margin=VALUE, confidence=VALUE or resamples=VALUE; repeatable")
     ] = None,
 ) -> CommandOutput:
-    """Judge a finished run again with other statistics, without asking any model."""
+    """Judge a finished run again with another margin, confidence or number of resamples, without asking any model.
+
+    The verdicts, the report and the manifest of the run are written anew.
+    """
     from safespan.study.verdict_again import judge_run_again
 
     judge_run_again(run_dir, settings or [])
@@ -137,7 +140,9 @@ def run_test(
     contaminated: Annotated[
         str | None, model_option("fine-tune on useful and some harmful data: u and h of one model, if given")
     ] = None,
-    finetuned: Annotated[str | None, model_option("any other fine-tune, in place of these")] = None,
+    finetuned: Annotated[
+        str | None, model_option("a fine-tune of any kind: u and h of it, where there is no contaminated one")
+    ] = None,
     safe: OptionalModel = None,
     tests: Annotated[
         str | None,

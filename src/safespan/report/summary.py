@@ -73,7 +73,7 @@ def verdict_lines(run: RunFolder) -> list[str]:
         for test, judged in report.tests.items()
         for line in [*_heads(report.name, test, judged), *_lines(judged)]
     ]
-    checks = (f"check of the {text}" for _, text in check_lines(reports))
+    checks = (f"{'check' if well else 'warning: check'} of the {text}" for well, text in check_lines(reports))
     return [*lines, *checks, *asked_lines(results, run.read_manifest())]
 
 

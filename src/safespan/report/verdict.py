@@ -132,8 +132,9 @@ def asked_lines(results: Mapping[str, pl.DataFrame], manifest: Manifest) -> Iter
         own, draws = points.filter(pl.col("draw").is_null()).height, int(verdict["controls"])
         asked, fixed = int(points["prompts"].sum()), own * (1 + draws) * most
         yield (
-            f"{test} test: asked until decided, {asked:,} prompts of each kind over {points.height} points; {draws} "
-            f"draws of controls and {most} prompts for every claim would be {fixed:,} ({asked / fixed:.0%})"
+            f"{test} test: asked until decided, {asked:,} prompts of each kind over {points.height:,} sets of weights; "
+            f"with {draws} draws of controls and {most} prompts for every claim it would have been {fixed:,} "
+            f"({asked / fixed:.0%} of that were asked)"
         )
 
 

@@ -133,9 +133,9 @@ def headline(verdicts: Sequence[VerdictRow]) -> str:
                 directions.setdefault(row.hypothesis, []).append(str(row.direction))
         if directions:
             own = ", ".join(f"{name} ({' and '.join(dict.fromkeys(of))})" for name, of in directions.items())
-            named.append(f"in {test} {own}")
+            named.append(f"in the {test} test {own}")
     if named:
-        return f"Selective: {'; '.join(named)}."
+        return f"Selective {'; '.join(named)}."
     names = list(dict.fromkeys(row.hypothesis for row in claims))
     if len(names) == 1:
         return f"{names[0]} is selective in no test."

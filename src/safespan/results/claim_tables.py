@@ -215,7 +215,10 @@ class _EstimateFigures(Row):
         ),
     ] = nan
     control_area: A[float, Column("mean of the same over its random controls", "area", -1, 1)] = nan
-    control_sd: A[float, Column("s: standard deviation of the same over draws of controls", "area", 0)] = nan
+    control_sd: A[
+        float,
+        Column("s: standard deviation of the same over draws; errors take it as at least 1 / (2 prompts)", "area", 0),
+    ] = nan
     draws: A[int | None, count("R: draws of controls")] = None
     prompts: A[int | None, count("N: prompts of the kind that has fewer", 1)] = None
     error: A[float, Column("standard error of the estimate, from controls and prompts", "area", 0)] = nan

@@ -50,6 +50,8 @@ def read_table(path: Path, kind: type[Row]) -> pl.DataFrame:
     Raises:
         DataError: the file is no such table, or a value is absent, not finite or outside its column's range.
     """
+    if not path.exists():
+        raise DataError(f"there is no table {path}: run the study again")
     try:
         schema, header = schema_of(kind), header_of(path)
         if header != list(schema):

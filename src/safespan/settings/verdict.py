@@ -50,7 +50,7 @@ class SelectivityConfig(Settings):
     margin: float = Field(0.15, gt=0, lt=0.5, description="δ: smallest |D|, |A| or |T| that counts as an effect")
     confidence: float = Field(
         0.9,
-        gt=0,
+        ge=0.5,
         lt=1,
         description="of all intervals of one test and outcome together, on both sides; (1 − this) / 2 is the chance of "
         "a wrong *selective* among its claims, and of a wrong *not selective*",

@@ -21,6 +21,10 @@ MOST = 100_000
 """Largest number of prompts, controls or seeds that is considered affordable."""
 
 
+MOST_DRAWS = 1_000
+"""Largest number of draws of controls that is considered affordable."""
+
+
 @dataclass(frozen=True)
 class Needed:
     """What would decide an inconclusive verdict: in words, and in numbers where they are known."""
@@ -146,13 +150,28 @@ class Effect:
                 f"random subspaces differ as much from one another (standard deviation {self.spread:.2f}), whatever "
                 "the number of controls"
             )
+        if draws and self.p_margin(margin) < level:
+            more = np.arange(draws + 1, MOST_DRAWS + 1)
+            spread = self.spread * np.sqrt(1 + 1 / more)
+            enough = scipy.stats.t.isf(level, more - 1) * spread < abs(self.value)
+            if enough.any():
+                controls = int(more[enough.argmax()])
+                return Needed(
+                    f"beyond the margin, and not yet beyond what {draws} random subspaces differ by (standard "
+                    f"deviation {self.spread:.2f}): about {controls} controls would decide",
+                    controls=controls,
+                )
         if self.statistic == TRAINING:
             room = (distance / (z * self.spread)) ** 2 - 1  # SE = s √(1 + 1/R) does not fall below s
             if room <= 1 / MOST:
                 return Needed("one training of each claim cannot decide, other seeds could")
             controls = max(ceil(1 / room), draws + 1)
             return Needed(f"about {controls} controls would decide", controls=controls)
-        factor = max((z * self.error / distance) ** 2, 1.1) if distance else np.inf
+        factor = np.inf
+        if distance:
+            factor = max((z * self.error / distance) ** 2, 1.1)
+            t = float(scipy.stats.t.isf(level, max(1.0, self.freedom * factor)))  # degrees of freedom grow with both
+            factor = max((t * self.error / distance) ** 2, 1.1)
         if factor * self.prompts > MOST:
             return Needed("too near the margin for any affordable number of prompts")
         prompts, controls = ceil(factor * self.prompts), ceil(factor * draws)

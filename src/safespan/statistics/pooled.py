@@ -1,16 +1,16 @@
 """A statistic over several seeds of one recipe (METHODS §7)."""
 
 from dataclasses import dataclass, field
-from math import ceil, sqrt
+from math import sqrt
 
 import numpy as np
 import scipy  # loads scipy.stats, a slow import, on first use
 from jaxtyping import Float
 
-from safespan.statistics.effects import MOST, Needed
+from safespan.statistics.effects import Needed
 
-LEAST_SEEDS = 5
-"""Seeds that a verdict about a recipe needs."""
+LEAST_SEEDS, MOST_SEEDS = 5, 200
+"""Seeds that a verdict about a recipe needs, and the most that are considered affordable."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class PooledEffect:
         return float(scipy.stats.t.isf(level, len(self.values) - 1) * self.error)
 
     def needed(self, margin: float, level: float) -> Needed:
-        """How many seeds would decide."""
-        distance = abs(abs(self.value) - margin)
-        seeds = (float(scipy.stats.norm.isf(level)) * self.sd / distance) ** 2 if distance else np.inf
-        if seeds > MOST:
+        """How many seeds would decide: the fewest whose interval ends before the margin."""
+        seeds = np.arange(len(self.values) + 1, MOST_SEEDS + 1)
+        enough = scipy.stats.t.isf(level, seeds - 1) * self.sd / np.sqrt(seeds) < abs(abs(self.value) - margin)
+        if not enough.any():
             return Needed("too near the margin for any affordable number of seeds")
-        return Needed(f"about {max(ceil(seeds), len(self.values) + 1)} seeds would decide")
+        return Needed(f"about {seeds[enough.argmax()]} seeds would decide")

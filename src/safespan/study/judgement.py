@@ -90,5 +90,8 @@ def _read(store: PointStore[Scored], names: Iterable[str]) -> dict[str, Scored]:
     """
     records = {name: store.read(name) for name in names}
     if missing := [name for name, record in records.items() if record is None]:
-        raise DataError(f"{store.run.root}: the record of {missing[0]} is gone or changed: run the study again")
+        raise DataError(
+            f"in {store.run.root} the record of {missing[0]} is missing, or not of this study as it stands there (the "
+            "folder was moved, an input changed, or another version made it): run the study again"
+        )
     return {name: record.scored for name, record in records.items() if record}

@@ -23,6 +23,9 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
         ConfigError: a hypothesis needs what the study does not have.
     """
     check_needs(config)
+    several = config.replicates > 1
+    seeds = f"{config.seed} to {config.seed + config.replicates - 1}, each in {out / 'seeds'}; of each:"
+    out = out / "seeds" / str(config.seed) if several else out
     study = Study(config, out)
     resolved = study.resolved
     made = [f"data: {config.data}, written to {out / 'data'}"] if config.data else []
@@ -33,11 +36,7 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
     missing += [f"lm-eval task {task}" for task in tasks if not task.endswith((".yaml", ".yml"))]
     return [
         f"study: {config.name}",
-        *(
-            [f"seeds: {config.seed} to {config.seed + config.replicates - 1}, each in {out / 'seeds'}"]
-            if config.replicates > 1
-            else []
-        ),
+        *([f"seeds: {seeds}"] if several else []),
         *made,
         *_models(resolved),
         *(f"{what}: {_rows(source)}" for what, source in sources),

@@ -9,10 +9,13 @@ from safespan.progress import step
 from safespan.report import write_report
 from safespan.results import RunFolder
 from safespan.settings import StudyConfig, check_settings
-from safespan.settings.verdict import SelectivityConfig
+from safespan.settings.verdict import chosen_tests
 from safespan.study.context import Study
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import stages
+
+FIELDS = ("margin", "confidence", "resamples")
+"""Fields of `verdict` that do not change what is asked."""
 
 
 def judge_run_again(root: Path, settings: Sequence[str] = ()) -> Path:
@@ -23,7 +26,7 @@ def judge_run_again(root: Path, settings: Sequence[str] = ()) -> Path:
 
     Args:
         root: the run folder.
-        settings: such as `margin=0.1`: fields of `SelectivityConfig`.
+        settings: such as `margin=0.1`: of `FIELDS`.
 
     Returns:
         The path of the report.
@@ -33,10 +36,10 @@ def judge_run_again(root: Path, settings: Sequence[str] = ()) -> Path:
         DataError: no run with verdicts stands there, or its records are not of this version.
     """
     for setting in settings:
-        if (field := setting.partition("=")[0]) not in SelectivityConfig.model_fields:
+        if (field := setting.partition("=")[0]) not in FIELDS:
             raise ConfigError(
-                f"--set {field}: a finished run can be judged with other {', '.join(SelectivityConfig.model_fields)}; "
-                "for anything else run the study again"
+                f"--set {field}: a finished run can be judged with another {', '.join(FIELDS)}; anything else changes "
+                "what is asked: run the study again"
             )
     run = RunFolder(root)
     before = run.read_manifest()
@@ -46,6 +49,10 @@ def judge_run_again(root: Path, settings: Sequence[str] = ()) -> Path:
         )
     config = check_settings(before.config, StudyConfig, [f"verdict.{setting}" for setting in settings], "--set")
     study = Study(config, root)
+    assert config.verdict is not None
+    for table in ("coverage", *chosen_tests(config.verdict, config.models)):
+        if not run.has(run.table(table)):
+            raise DataError(f"{run.table(table)}: the table is gone: run the study again")
     with exclusive_lock(root):
         every = stages(study)
         log = StageLog(run, [stage.name for stage in every])

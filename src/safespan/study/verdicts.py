@@ -75,6 +75,11 @@ class _Result:
         """Whether another look is worth its cost."""
         return self.chance >= _LEAST_CHANCE
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether a look that there is was not worth its cost."""
+        return 0 < self.chance < _LEAST_CHANCE
+
 
 class Judgement:
     """Judges the claims of one test, look by look; a verdict that is reached stands.
@@ -178,6 +183,8 @@ class Judgement:
             verdict, note = Verdict(NOT_MEASURABLE, result.evidence.reason), ""
             if result.judged:
                 verdict, note = result.judged.verdict, result.evidence.note
+            if result.is_given_up:
+                note = "; ".join(filter(None, (note, "asked no more, as the last look would hardly decide")))
         return replace(verdict, reason="; ".join(filter(None, (verdict.reason, note, one.remark))))
 
     def _positive(self, outcome: str) -> Effect | None:
@@ -243,7 +250,9 @@ def judged_by_looks(
         evidence = evidence_at(judgement.open, look) if judgement.open else None
         if evidence is None:
             if number == 0 and judgement.open:
-                raise DataError(f"records of the {test} test are gone or changed: run the study again")
+                raise DataError(
+                    f"records of the {test} test are missing, or not of this study as it stands: run the study again"
+                )
             break
         judgement.look(number, evidence)
     return judgement
