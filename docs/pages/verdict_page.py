@@ -29,8 +29,6 @@ PAGE = Path(__file__).parents[1] / "verdict-rates.md"
 MARGINS = (0.05, 0.10, 0.15, 0.20, 0.25)
 RESAMPLES, ERROR_RESAMPLES = 1000, 200
 """Simulated runs of the coverage, and resamples of prompts for the standard error of each."""
-BRUTE = 50
-"""Draws of controls of the runs for the coverage."""
 PRIMARY = {outcome.construct: name for name, outcome in OUTCOMES.items() if outcome.votes}
 TRUE = ("planted", "oracle")
 
@@ -284,6 +282,7 @@ def write_page(root: Path) -> None:
     draws = len([run for run in rated if run.kind == "random"]) // max(1, len(families))
     others = [run for run in runs if run.is_other and run.kind != "brute" and run.seed < 200]
     brute = [run for run in runs if run.kind == "brute"]
+    many = brute[0].folder.read_manifest().config["verdict"]["controls"] if brute else 0
     parts = [
         HEADER.format(seeds=len(families) // 2, draws=draws, margin=margin),
         "## Rates, in per cent\n\n",
@@ -299,9 +298,9 @@ def write_page(root: Path) -> None:
         "subspace.\n\n",
         margins(others),
         "\n## Coverage of the intervals\n\n"
-        f"Three families with {BRUTE} draws of controls of each claim and all prompts. Each of {RESAMPLES} simulated "
-        "runs draws 100 prompts of each kind and 8 controls from these, with replacement. The 90 % interval should "
-        "cover D of all of them in 90 % of the simulated runs.\n\n",
+        f"{len(brute)} families with {many} draws of controls of each claim and all prompts. Each of {RESAMPLES} "
+        "simulated runs draws 100 prompts of each kind and 8 controls from these, with replacement. The 90 % interval "
+        "should cover D of all of them in 90 % of the simulated runs.\n\n",
         coverage(brute),
         "\n## What was asked\n\n",
         asked(rated),

@@ -32,7 +32,8 @@ def seeds(full_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> list
         write_rows(run, "estimates", rows)
         manifest = run.read_manifest().model_dump(mode="json")
         manifest["config"] |= {"seed": seed, "execution": {"workers": seed + 1}}
-        write_json(run.manifest, {**manifest, "seed": seed})
+        manifest["config"]["models"] = {"aligned": {}}
+        write_json(run.manifest, {**manifest, "seed": seed, "inputs": {"aligned": f"{seed}" * 64}})
         runs.append(run)
     return runs
 
@@ -78,6 +79,14 @@ def test_what_is_no_seed_of_one_recipe_is_not_pooled(seeds, full_run):
     folder = RunFolder(Path(shutil.copytree(seeds[1].root, seeds[1].root.parent / "other")))
     write_json(folder.manifest, other)
     assert pooled_rows([seeds[0], folder]) == []
+
+
+@pytest.mark.parametrize("changed", [{"seed": 9}, {"inputs": {"aligned": "9" * 64}}])
+def test_a_second_run_of_one_seed_or_of_the_same_models_counts_once(seeds, tmp_path, caplog, changed):
+    again = RunFolder(Path(shutil.copytree(seeds[0].root, tmp_path / "again")))
+    write_json(again.manifest, {**again.read_manifest().model_dump(mode="json"), **changed})
+    assert pooled_rows([*seeds, again]) == pooled_rows(seeds)
+    assert f"{again.root} has the seed or the models of {seeds[0].root}" in caplog.text
 
 
 def test_an_outcome_that_no_seed_could_measure_is_left_out(seeds):

@@ -69,6 +69,12 @@ def test_on_ray_the_tables_are_the_same_bytes(folder, study, tmp_path):
             assert (tmp_path / "run" / place / file.name).read_bytes() == file.read_bytes(), file
 
 
+def test_seeds_of_models_that_are_given_are_refused(study, tmp_path):
+    given = {role: source for role, source in study.models.items() if not source.train}
+    with pytest.raises(ConfigError, match="trains no model, so its seeds would all test the same ones"):
+        run_replicates(study.model_copy(update={"models": given}), tmp_path / "run")
+
+
 def test_bad_input_is_one_error_before_anything_is_run(study, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file: give a folder"):

@@ -42,7 +42,7 @@ def test_another_margin_and_back_gives_the_same_bytes(run):
 
 @pytest.mark.parametrize("setting", ["controls=12", "until_decided=false", "seed=1", "prompts=9"])
 def test_what_changes_what_is_asked_is_refused(run, setting):
-    with pytest.raises(ConfigError, match="another margin, confidence, resamples; anything else changes what is asked"):
+    with pytest.raises(ConfigError, match="another margin, confidence, resamples; anything else needs other prompts"):
         judge_run_again(run.root, [setting])
 
 

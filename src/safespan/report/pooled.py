@@ -1,11 +1,11 @@
 """Runs that differ by their seed alone, pooled: verdicts about the recipe (METHODS §7)."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
@@ -24,15 +24,29 @@ _OF_A_RUN = ("seed", "replicates", "execution", "threads")
 Key = tuple[str, str, str]
 """(hypothesis, test, outcome)."""
 
+_log = logging.getLogger(__name__)
+
 
 def pooled_rows(runs: Sequence[RunFolder]) -> list[PooledRow]:
-    """Verdicts about every recipe of which there are several seeds, in the order of the runs' tables."""
-    recipes: dict[str, list[RunFolder]] = defaultdict(list)
+    """Verdicts about every recipe of which there are several seeds, in the order of the runs' tables.
+
+    A second run of one seed, or of the very same models, tells nothing more about a recipe: it is left out, with a
+    warning.
+    """
+    recipes: dict[str, dict[str, RunFolder]] = defaultdict(dict)
     for run in runs:
         manifest = run.read_manifest()
-        if manifest.config.get("verdict"):
-            recipes[_recipe(manifest)].append(run)
-    return [row for of_recipe in recipes.values() if len(of_recipe) > 1 for row in _of_recipe(of_recipe)]
+        if not manifest.config.get("verdict"):
+            continue
+        others = recipes[_recipe(manifest)]
+        weights = {role: manifest.inputs.get(role) for role in manifest.config.get("models", {})}
+        names = (f"seed {manifest.seed}", f"models {json.dumps(weights, sort_keys=True)}")
+        if same := next((others[name] for name in names if name in others), None):
+            _log.warning(f"{run.root} has the seed or the models of {same.root}: it is not pooled with it")
+        else:
+            others |= dict.fromkeys(names, run)
+    distinct = ([*dict.fromkeys(of_recipe.values())] for of_recipe in recipes.values())
+    return [row for of_recipe in distinct if len(of_recipe) > 1 for row in _of_recipe(of_recipe)]
 
 
 def _recipe(manifest: Manifest) -> str:
@@ -59,10 +73,11 @@ def _of_recipe(runs: Sequence[RunFolder]) -> Iterator[PooledRow]:
                 found[row.hypothesis, row.test, row.outcome][row.method or ""].append(row)
     for (test, outcome), keys in groupby(sorted(found, key=lambda key: key[1:]), key=lambda key: key[1:]):
         effects = {key[0]: _effects(found[key]) for key in keys if len(found[key][""]) > 1}
-        construct = next(iter(next(iter(found[name, test, outcome].values()))[0].construct for name in effects), "")
-        for name, judged in _judged(effects, {name: groups[name, test][1] for name in effects}, construct, settings):
-            one = found[name, test, outcome][""][0]
-            yield _row(manifest.name, groups[name, test], one, effects[name][-1], judged)
+        rows = {name: found[name, test, outcome][""][0] for name in effects}
+        of_groups = {name: groups[name, test][1] for name in effects}
+        for construct in dict.fromkeys(row.construct for row in rows.values()):  # an outcome has one
+            for name, judged in _judged(effects, of_groups, construct, settings):
+                yield _row(manifest.name, groups[name, test], rows[name], effects[name][-1], judged)
 
 
 def _effects(by_method: Mapping[str, Sequence[EstimateRow]]) -> list[PooledEffect]:
@@ -80,7 +95,10 @@ def _effects(by_method: Mapping[str, Sequence[EstimateRow]]) -> list[PooledEffec
 
 
 def _judged(
-    effects: Mapping[str, Sequence[PooledEffect]], groups: Mapping[str, str], construct: str, settings: Any
+    effects: Mapping[str, Sequence[PooledEffect]],
+    groups: Mapping[str, str],
+    construct: str,
+    settings: SelectivityConfig,
 ) -> Iterable[tuple[str, Judged]]:
     """Claims are one family; controls of the test are each judged by themselves."""
     claims = {name: own for name, own in effects.items() if groups[name] == CLAIM}

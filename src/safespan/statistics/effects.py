@@ -16,13 +16,8 @@ DECIDING = {"update": SEPARATION, "ablation": ABLATION, "training": TRAINING}
 _MOST_UNCERTAIN = 0.1
 """t² SE²/D² of a positive control, above which no effect is given relative to it: Fieller's interval would be wide."""
 
-
-MOST = 100_000
-"""Largest number of prompts, controls or seeds that is considered affordable."""
-
-
-MOST_DRAWS = 1_000
-"""Largest number of draws of controls that is considered affordable."""
+MOST, MOST_DRAWS = 100_000, 1_000
+"""Largest numbers of prompts and of draws of controls that are considered affordable."""
 
 
 @dataclass(frozen=True)
@@ -150,22 +145,16 @@ class Effect:
                 f"random subspaces differ as much from one another (standard deviation {self.spread:.2f}), whatever "
                 "the number of controls"
             )
-        if draws and self.p_margin(margin) < level:
-            more = np.arange(draws + 1, MOST_DRAWS + 1)
-            spread = self.spread * np.sqrt(1 + 1 / more)
-            enough = scipy.stats.t.isf(level, more - 1) * spread < abs(self.value)
-            if enough.any():
-                controls = int(more[enough.argmax()])
-                return Needed(
-                    f"beyond the margin, and not yet beyond what {draws} random subspaces differ by (standard "
-                    f"deviation {self.spread:.2f}): about {controls} controls would decide",
-                    controls=controls,
-                )
+        if draws and self.p_margin(margin) < level and (controls := self._draws_beyond(abs(self.value), level)):
+            return Needed(
+                f"beyond the margin, and not yet beyond what {draws} random subspaces differ by (standard deviation "
+                f"{self.spread:.2f}): about {controls} controls would decide",
+                controls=controls,
+            )
         if self.statistic == TRAINING:
-            room = (distance / (z * self.spread)) ** 2 - 1  # SE = s √(1 + 1/R) does not fall below s
-            if room <= 1 / MOST:
+            controls = self._draws_beyond(distance, level)
+            if controls is None:
                 return Needed("one training of each claim cannot decide, other seeds could")
-            controls = max(ceil(1 / room), draws + 1)
             return Needed(f"about {controls} controls would decide", controls=controls)
         factor = np.inf
         if distance:
@@ -174,9 +163,15 @@ class Effect:
             factor = max((t * self.error / distance) ** 2, 1.1)
         if factor * self.prompts > MOST:
             return Needed("too near the margin for any affordable number of prompts")
-        prompts, controls = ceil(factor * self.prompts), ceil(factor * draws)
+        prompts, controls = ceil(factor * self.prompts), ceil(factor * draws) or None
         beside = f" and {controls} controls" if controls else ""
-        return Needed(f"about {prompts} prompts of each kind{beside} would decide", prompts, controls or None)
+        return Needed(f"about {prompts} prompts of each kind{beside} would decide", prompts, controls)
+
+    def _draws_beyond(self, size: float, level: float) -> int | None:
+        """The fewest draws R, more than there are, for which t_{R−1} s √(1 + 1/R) is less than a size; None if none."""
+        more = np.arange(len(self.controls) + 1, MOST_DRAWS + 1)
+        enough = scipy.stats.t.isf(level, more - 1) * self.spread * np.sqrt(1 + 1 / more) < size
+        return int(more[enough.argmax()]) if enough.any() else None
 
 
 def relative(effect: Effect, positive: Effect, level: float) -> tuple[float, float, float] | None:

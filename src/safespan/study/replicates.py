@@ -4,6 +4,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from safespan.errors import ConfigError
 from safespan.execution import execution
 from safespan.files.disk import explain_disk_full
 from safespan.files.locks import exclusive_lock
@@ -57,6 +58,11 @@ def run_replicates(config: StudyConfig, out: Path, command: str = "safespan run"
     Raises:
         SafespanError: bad input, in one line.
     """
+    if not any(source.train for source in config.models.values()):
+        raise ConfigError(
+            "replicates: this study trains no model, so its seeds would all test the same ones; leave it out, or give "
+            "models that are trained"
+        )
     check_study(config, out)
     with explain_disk_full(out), exclusive_lock(out), closing(execution(config.execution)) as where:
         side_by_side = min(where.workers, config.replicates)

@@ -15,7 +15,7 @@ from safespan.study.stage_log import StageLog
 from safespan.study.stages import stages
 
 FIELDS = ("margin", "confidence", "resamples")
-"""Fields of `verdict` that do not change what is asked."""
+"""Fields of `verdict` that a finished run can be judged with: no other prompts or controls than it has are needed."""
 
 
 def judge_run_again(root: Path, settings: Sequence[str] = ()) -> Path:
@@ -38,8 +38,8 @@ def judge_run_again(root: Path, settings: Sequence[str] = ()) -> Path:
     for setting in settings:
         if (field := setting.partition("=")[0]) not in FIELDS:
             raise ConfigError(
-                f"--set {field}: a finished run can be judged with another {', '.join(FIELDS)}; anything else changes "
-                "what is asked: run the study again"
+                f"--set {field}: a finished run can be judged with another {', '.join(FIELDS)}; anything else needs "
+                "other prompts or controls: run the study again"
             )
     run = RunFolder(root)
     before = run.read_manifest()
