@@ -54,7 +54,8 @@ def study_of(trial: Trial, runs: Path) -> StudyConfig:
             over = planted["models"][role]
             train = {**models[role]["train"], **over["train"]}
             models[role] = {"start": over.get("start", models[role]["start"]), "train": train}
-    verdict = {"refusals": ordinary["verdict"]["refusals"], "tests": ["update"]}
+    # The primary measures are likelihoods: what is generated would have no vote.
+    verdict = {"refusals": ordinary["verdict"]["refusals"], "tests": ["update"], "generate": False}
     verdict["hypotheses"] = ["planted" if trial.family == PLANTED else "harmful-update", "alignment", "random"]
     if trial.kind:
         models = {role: {"model": str(place_of(role, trial, runs))} for role in models}

@@ -52,7 +52,7 @@ def group_of(hypothesis: str, test: Test) -> str:
     return POSITIVE if (hypothesis, test) == ("harmful-update", "update") else CLAIM
 
 
-_LEAST_CHANCE = 0.1
+LEAST_CHANCE = 0.25
 """A claim whose chance to be decided by the last look is less is asked no more: it lies too near the margin."""
 
 
@@ -73,12 +73,12 @@ class _Result:
     @property
     def is_open(self) -> bool:
         """Whether another look is worth its cost."""
-        return self.chance >= _LEAST_CHANCE
+        return self.chance >= LEAST_CHANCE
 
     @property
     def is_given_up(self) -> bool:
         """Whether a look that there is was not worth its cost."""
-        return 0 < self.chance < _LEAST_CHANCE
+        return 0 < self.chance < LEAST_CHANCE
 
 
 class Judgement:
