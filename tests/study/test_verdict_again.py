@@ -1,5 +1,6 @@
 """A finished run, judged again with other statistics."""
 
+import hashlib
 import json
 import shutil
 
@@ -51,6 +52,30 @@ def test_a_table_that_is_gone_is_one_error(run, tmp_path, table):
     folder = RunFolder(shutil.copytree(run.root, tmp_path / "run"))
     folder.table(table).unlink()
     with pytest.raises(DataError, match=f"{table}.csv: the table is gone"):
+        judge_run_again(folder.root)
+
+
+def test_a_run_that_was_moved_without_its_models_and_data_is_judged_from_its_records(run, tmp_path):
+    judge_run_again(run.root, ["margin=0.2"])
+    moved = RunFolder(shutil.copytree(run.root, tmp_path / "elsewhere"))
+    for folder in ("checkpoints", "data"):
+        shutil.rmtree(moved.root / folder, ignore_errors=True)
+    judge_run_again(moved.root, ["margin=0.15"])
+    judge_run_again(run.root, ["margin=0.15"])
+    assert tables(moved) == tables(run)
+    written = moved.read_manifest().tables
+    assert {name: written[name] for name in ("verdicts", "estimates")} == {
+        name: hashlib.sha256(moved.table(name).read_bytes()).hexdigest() for name in ("verdicts", "estimates")
+    }
+
+
+@pytest.mark.parametrize("name", ["safespan", "safespan records"])
+def test_records_of_another_version_are_not_judged(run, tmp_path, name):
+    folder = RunFolder(shutil.copytree(run.root, tmp_path / "run"))
+    manifest = folder.read_manifest()
+    manifest.versions[name] = "0.0.1"
+    manifest.write(folder.manifest)
+    with pytest.raises(DataError, match=f"made by another version .{name} 0.0.1, here"):
         judge_run_again(folder.root)
 
 

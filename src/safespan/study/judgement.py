@@ -12,7 +12,7 @@ from safespan.settings.names import Test
 from safespan.settings.verdict import Look, chosen_tests, update_finetunes
 from safespan.statistics.verdicts import POSITIVE
 from safespan.study.claim_ablation import ablation_models, judge_ablations
-from safespan.study.claim_keys import points_key, trainings_key
+from safespan.study.claim_keys import KeyOf
 from safespan.study.claim_training import CLAIM, CLEAN, RANDOM, training_store
 from safespan.study.claim_update import judge_updates
 from safespan.study.context import Study
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     from safespan.evaluation import Measured
 
 
-def judge_claims(study: Study) -> None:
-    """Tables `verdicts` and `estimates`; nothing is asked."""
+def judge_claims(study: Study, key_of_test: KeyOf) -> None:
+    """Tables `verdicts` and `estimates`; nothing is asked, and no model is read."""
     settings = study.resolved.verdict
     assert settings is not None
     by_test = {"update": _of_update, "ablation": _of_ablation, "training": _of_training}
-    judgements = [by_test[test](study) for test in chosen_tests(settings, study.config.models)]
+    judgements = [
+        by_test[test](study, key_of_test(study, test)) for test in chosen_tests(settings, study.config.models)
+    ]
     write_table(study.run.table("verdicts"), VerdictRow, [row for one in judgements for row in one.verdicts()])
     write_table(study.run.table("estimates"), EstimateRow, [row for one in judgements for row in one.estimates()])
 
 
-def _of_update(study: Study) -> Judgement:
-    key = points_key(study)
+def _of_update(study: Study, key: str) -> Judgement:
     models = _models(study, "update", key, ("aligned", *update_finetunes(study.config.models)))
     return judge_updates(study, models, PointsAsked(study, "update", key, looks_at(study, models)))
 
 
-def _of_ablation(study: Study) -> Judgement:
-    key = points_key(study)
+def _of_ablation(study: Study, key: str) -> Judgement:
     models = _models(study, "ablation", key, ablation_models(study))
     return judge_ablations(study, models, PointsAsked(study, "ablation", key, looks_at(study, models)))
 
 
-def _of_training(study: Study) -> Judgement:
-    settings, key = study.resolved.verdict, trainings_key(study)
+def _of_training(study: Study, key: str) -> Judgement:
+    settings = study.resolved.verdict
     assert settings is not None
     rows = rows_of(study.run.read_table("training"), TrainingRow)
     places = {
@@ -91,7 +91,7 @@ def _read(store: PointStore[Scored], names: Iterable[str]) -> dict[str, Scored]:
     records = {name: store.read(name) for name in names}
     if missing := [name for name, record in records.items() if record is None]:
         raise DataError(
-            f"in {store.run.root} the record of {missing[0]} is missing, or not of this study as it stands there (the "
-            "folder was moved, an input changed, or another version made it): run the study again"
+            f"in {store.run.root} the record of {missing[0]} is missing, or not of this study as it stands there (an "
+            "input changed, or another version made it): run the study again"
         )
     return {name: record.scored for name, record in records.items() if record}

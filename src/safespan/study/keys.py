@@ -11,13 +11,13 @@ from safespan.data.task_files import task_files
 from safespan.files.content import content_hash
 from safespan.settings.base import named_inputs
 
-_CODE = 2
+RECORDS = 2
 """Raised when the code makes other data, weights or records of the same settings, which a key cannot see by itself."""
 
 
 def key_of(*parts: object) -> str:
     """A short hash of settings and inputs; equal keys mean equal work."""
-    text = json.dumps([version("safespan"), _CODE, *parts], sort_keys=True, default=str)
+    text = json.dumps([version("safespan"), RECORDS, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

@@ -9,6 +9,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from safespan.settings.instructions import ONE_PATH
+from safespan.study.keys import RECORDS
 
 _RECORDED = ("safespan", "torch", "transformers", "trl", "lm-eval", "datasets", "polars", "altair", "numpy")
 
@@ -19,7 +20,7 @@ _SETS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "
 def versions() -> dict[str, str]:
     """Versions of what a result may depend on; of a checkout also its commit."""
     known = {"python": platform.python_version(), **{package: version(package) for package in _RECORDED}}
-    return {**known, **({"commit": commit} if (commit := _commit()) else {})}
+    return {**known, "safespan records": str(RECORDS), **({"commit": commit} if (commit := _commit()) else {})}
 
 
 def hardware() -> dict[str, str | int | float | None]:

@@ -54,7 +54,7 @@ class PointStore(Generic[Scored]):
 
     def __init__(self, run: RunFolder, place: str, key: str, kind: type[Scored]) -> None:
         self.run, self.key, self._place = run, key, place
-        self._folder = run.root / "results" / "points" / place
+        self._folder = _records(run, place)
         self._records = TypeAdapter(Record[kind])  # type: ignore[valid-type]
 
     def names(self) -> list[str]:
@@ -94,6 +94,18 @@ class PointStore(Generic[Scored]):
     def responses(self, name: str) -> Path:
         """The file with the responses of one job."""
         return self.run.generations(f"{self._place}/{name}" if self._place else name)
+
+
+def recorded_key(run: RunFolder, place: str, name: str) -> str | None:
+    """The key that the record of a job stands under; None where there is none."""
+    try:
+        return str(json.loads((_records(run, place) / f"{name}.json").read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _records(run: RunFolder, place: str) -> Path:
+    return run.root / "results" / "points" / place
 
 
 class Questions(Protocol):

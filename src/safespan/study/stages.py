@@ -17,7 +17,7 @@ from safespan.study import (
     models,
     summaries,
 )
-from safespan.study.claim_keys import points_key, trainings_key
+from safespan.study.claim_keys import points_key, test_key, trainings_key
 from safespan.study.context import Study
 from safespan.study.judge_again import ask_judge_again
 from safespan.study.keys import input_hashes, key_of
@@ -211,7 +211,7 @@ def _claim_stages(study: Study) -> list[Stage]:
             when=bool(tests),
             key=lambda: named(points_key(study), covered(), verdict, "training" in tests and trainings_key(study)),
             outputs=run.tables("verdicts", "estimates"),
-            work=lambda key: judgement.judge_claims(study),
+            work=lambda key: judgement.judge_claims(study, test_key),
             summary="on each claim in each test",
         ),
     ]
