@@ -1,7 +1,12 @@
-"""Write the tables and figures of docs/smollm2.md from a run: `python docs/pages/smollm2_page.py runs/smollm2`."""
+"""Write the tables and figures of docs/smollm2.md from runs: `python docs/pages/smollm2_page.py runs/smollm2-tests`.
 
+Each run writes the part of the page that it has tables for: the experiments, or the tests of claims.
+"""
+
+import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -10,8 +15,10 @@ from markdown_tables import percent, table, verdict_words, with_interval
 from safespan.files.atomic import write_text
 from safespan.results.run_folder import RunFolder
 
+PAGE = Path(__file__).parents[1] / "smollm2.md"
 FIGURES = ("parallel_energy_kept", "orthogonal_energy_kept", "overlap_curves", "activation_overlap")
-START, END = "<!-- made by docs/pages/smollm2_page.py -->\n", "<!-- end -->"
+RATES = ("attack_success_rate", "harmful_probability", "refusal_rate", "utility")
+RATES_HEADER = ("attack success, %", "forbidden answer, probability, %", "refusal, %", "utility, %")
 
 
 def models(run: RunFolder) -> str:
@@ -68,7 +75,7 @@ def verdicts(run: RunFolder) -> str:
     estimates = run.read_table("estimates").filter("decides")
     cells = []
     for row in run.read_table("verdicts").iter_rows(named=True):
-        place = [row["hypothesis"], row["test"], row["construct"], verdict_words(row)]
+        place = [row["test"], row["hypothesis"], row["construct"], verdict_words(row)]
         own = estimates.filter(**{name: row[name] for name in ("hypothesis", "test", "construct")})
         for estimate in own.iter_rows(named=True):
             figure, words = with_interval(estimate), verdict_words(estimate)
@@ -77,8 +84,80 @@ def verdicts(run: RunFolder) -> str:
             cells.append([*place, estimate["outcome"], votes, f"{estimate['statistic']} {figure}", under])
         if own.is_empty():
             cells.append([*place, "–", "–", "–", row["reason"]])
-    header = ["hypothesis", "test", "construct", "verdict", "outcome", "votes", "statistic", "under this outcome"]
+    header = ["test", "hypothesis", "construct", "verdict", "outcome", "votes", "statistic", "under this outcome"]
     return table(header, cells)
+
+
+def agreement(run: RunFolder) -> str:
+    """Whether the outcome that votes and what the model says have the same sign, where both intervals exclude 0."""
+    estimates = run.read_table("estimates").filter("decides").drop_nulls("estimate")
+    lines = []
+    for construct, primary, said in (
+        ("harm", "answer probability", "exact match and ASR"),
+        ("refusal", "refusal log-odds", "refusal rate"),
+    ):
+        signs: dict[str, dict[tuple[str, str], int]] = {}
+        for outcome in (primary, said):
+            rows = estimates.filter(outcome=outcome).iter_rows(named=True)
+            signs[outcome] = {(row["test"], row["hypothesis"]): _sign(row["low"], row["high"]) for row in rows}
+        both = signs[primary].keys() & signs[said].keys()
+        clear = [place for place in both if signs[primary][place] and signs[said][place]]
+        apart = sorted(place for place in clear if signs[primary][place] != signs[said][place])
+        line = (
+            f"- {construct}: {primary} and {said} are both measured in {len(both)} places. In {len(clear)} both "
+            f"intervals exclude 0, and the signs are equal in {len(clear) - len(apart)} of these"
+        )
+        lines.append(line + "".join(f"; not so: {name}, {test} test" for test, name in apart) + ".\n")
+    return "".join(lines)
+
+
+def _sign(low: float, high: float) -> int:
+    """Of an interval; 0 where it has 0 inside."""
+    return (low > 0) - (high < 0)
+
+
+def update_points(run: RunFolder) -> str:
+    """Every point of the update test, and the mean of its random controls."""
+    place = ("hypothesis", "method", "fraction")
+    rows = _beside_controls(run.read_table("update"), place, "energy_kept")
+    return table([*place, "energy kept, %", *RATES_HEADER], rows)
+
+
+def ablation_points(run: RunFolder) -> str:
+    """Every point of the ablation test, and the mean of its random controls."""
+    points, place = run.read_table("ablation"), ("hypothesis", "fraction", "strength")
+    energy = [[f"{100 * row['energy_removed']:.3f}"] for row in _own(points, place).iter_rows(named=True)]
+    rows = list(_beside_controls(points, place, "capability_lost"))
+    cells = [[*row[:3], *removed, *row[3:]] for row, removed in zip(rows, energy, strict=True)]
+    return table([*place, "energy removed, %", "capability lost, %", *RATES_HEADER], cells)
+
+
+def _own(points: pl.DataFrame, place: tuple[str, ...]) -> pl.DataFrame:
+    return points.filter(pl.col("draw").is_null()).sort("hypothesis", *place[1:], maintain_order=True)
+
+
+def _beside_controls(points: pl.DataFrame, place: tuple[str, ...], first: str) -> Iterator[list[object]]:
+    """The figures of each point in per cent; in brackets the mean of its controls."""
+    for row in _own(points, place).iter_rows(named=True):
+        where = {name: row[name] for name in place}
+        controls = points.filter(pl.col("draw").is_not_null(), **where)
+        cells: list[object] = [f"{row[name]:g}" if isinstance(row[name], float) else row[name] for name in place]
+        for column in (first, *RATES):
+            beside = controls[column].mean()
+            cells.append(percent(row[column]) + (f" ({percent(float(beside))})" if beside is not None else ""))  # type: ignore[arg-type]
+        yield cells
+
+
+def training_ends(run: RunFolder) -> str:
+    """The end of each training; of the trainings with a random subspace each one."""
+    columns = (*RATES, "compliance")
+    rows = run.read_table("training").group_by("run", "hypothesis", "draw", maintain_order=True).last()
+    words = {"clean": "none, data without harmful rows", "unprotected": "none"}
+    cells = []
+    for row in rows.iter_rows(named=True):
+        protected = words.get(row["run"]) or row["hypothesis"] or f"random subspace {row['draw'] + 1}"
+        cells.append([protected, row["step"], *(percent(row[column]) for column in columns)])
+    return table(["protected", "steps", *RATES_HEADER, "complying, first token, %"], cells)
 
 
 def time(run: RunFolder) -> str:
@@ -86,26 +165,59 @@ def time(run: RunFolder) -> str:
     return table(["stage", "seconds"], [[stage.name, f"{stage.seconds:.0f}"] for stage in run.read_manifest().stages])
 
 
-def main(root: Path, docs: Path = Path(__file__).parents[1]) -> None:
-    """Put the tables into the page and the figures beside it."""
-    run = RunFolder(root)
+def hours(run: RunFolder) -> str:
+    """Hours of the tests by their records, however often the run was interrupted."""
+    manifest = run.read_manifest()
+    workers = int(manifest.hardware["workers"] or 1)
+    trained = sum(stage.seconds for stage in manifest.stages if stage.name.startswith("model "))
+    rows = [["training of the models", f"{trained / 3600:.2f}"]]
+    for test in ("update", "ablation", "training"):
+        files = (run.root / "results" / "points" / test).rglob("*.json")
+        records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        spent = sum(sum(record["seconds"].values()) for record in records) / workers
+        rows.append([f"{test} test, {len(records)} records", f"{spent / 3600:.2f}"])
+    total = sum(float(row[1]) for row in rows)
+    return table(["part", f"hours, {workers} workers"], [*rows, ["all", f"{total:.1f}"]])
+
+
+def experiments(run: RunFolder) -> str:
+    """The part of the experiments."""
     parts = [
         "### The models\n\n" + models(run),
-        "### Verdicts\n\n" + verdicts(run),
         f"### Projection\n\n{projection(run)}",
         "### Overlap of updates, mean over layers\n\n" + update_overlap(run),
         "### Overlap of centred activations at η = 0.5, mean over layers\n\n" + activation_overlap(run),
-        "### Time\n\n"
-        + table(["stage", "seconds"], [[stage.name, f"{stage.seconds:.0f}"] for stage in run.read_manifest().stages]),
+        "### Time\n\n" + time(run),
         *(f"![{name.replace('_', ' ')}](smollm2/{name}.svg)\n" for name in FIGURES),
     ]
-    page = docs / "smollm2.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(START)
-    after = rest.partition(END)[2]
-    write_text(page, before + START + "\n" + "\n".join(parts) + "\n" + END + after)
-    (docs / "smollm2").mkdir(exist_ok=True)
+    (PAGE.parent / "smollm2").mkdir(exist_ok=True)
     for name in FIGURES:
-        shutil.copyfile(run.figures / f"{name}.svg", docs / "smollm2" / f"{name}.svg")
+        shutil.copyfile(run.figures / f"{name}.svg", PAGE.parent / "smollm2" / f"{name}.svg")
+    return "\n".join(parts)
+
+
+def tests(run: RunFolder) -> str:
+    """The part of the tests of claims."""
+    parts = [
+        "### The models of the tests\n\n" + models(run),
+        "### Verdicts\n\n" + verdicts(run) + "\n" + agreement(run),
+        "### Update test: the contaminated update along and off a claim\n\n" + update_points(run),
+        "### Ablation test: the aligned model without a claim's directions\n\n" + ablation_points(run),
+        "### Training test: the end of each contaminated training\n\n" + training_ends(run),
+        "### Hours of the tests\n\n" + hours(run),
+    ]
+    return "\n".join(parts)
+
+
+def main(root: Path) -> None:
+    """Put a part into the page, and the figures beside it."""
+    run = RunFolder(root)
+    part = tests if run.table("verdicts").exists() else experiments
+    start, end = f"<!-- {part.__name__}: made by docs/pages/smollm2_page.py -->\n", f"<!-- end of {part.__name__} -->"
+    before, found, rest = PAGE.read_text(encoding="utf-8").partition(start)
+    if not found:
+        sys.exit(f"{PAGE} has no line {start.strip()}")
+    write_text(PAGE, before + start + "\n" + part(run) + "\n" + end + rest.partition(end)[2])
 
 
 if __name__ == "__main__":

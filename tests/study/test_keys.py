@@ -103,6 +103,14 @@ def test_other_openings_of_refusals_change_what_reads_them_and_nothing_else(run,
     assert [name for name in before if before[name] != after[name]] == ["activations of aligned", *TESTS, "verdict"]
 
 
+@pytest.mark.long
+def test_one_more_claim_in_one_test_changes_no_other_test(run, study, inputs):
+    chosen = ["evaluation.harmfulness.judge=rules", "verdict.training.hypotheses=[alignment, random]"]
+    more = load_study(inputs / "study.yaml", chosen)
+    before, after = ({s.name: s.key() for s in stages(Study(config, run.root))} for config in (study, more))
+    assert [name for name in before if before[name] != after[name]] == ["coverage", "training test", "verdict"]
+
+
 @pytest.fixture
 def evaluation(tmp_path):
     """An evaluation that names files in every way; and what it names."""

@@ -171,21 +171,18 @@ def _claim_stages(study: Study) -> list[Stage]:
     config, run, verdict = study.config, study.run, study.config.verdict
     tests = chosen_tests(verdict, config.models) if verdict else ()
 
-    def named(*parts: object) -> str:
-        """A key of what is asked of which claims."""
-        assert verdict is not None
-        return key_of(*parts, [(test, tested_hypotheses(config, test)) for test in tests], hypothesis_names())
-
-    def covered() -> str:
+    def covered(of: Iterable[Test] = tests) -> str:
+        """A key of the claims in some tests, and of what they name."""
         assert verdict is not None
         settings = (verdict.side, verdict.fractions, verdict.training.fraction, verdict.training_side, config.seed)
-        return named(settings, study.weights_hashes, study.captured_hash)
+        claims = [(test, tested_hypotheses(config, test)) for test in of]
+        return key_of(settings, study.weights_hashes, study.captured_hash, claims, hypothesis_names())
 
     def stage(test: Test, key: Callable[[Study], str], work: Callable[[Study, str], None], settings: object) -> Stage:
         return Stage(
             f"{test} test",
             when=test in tests,
-            key=lambda: named(key(study), covered(), settings),
+            key=lambda: key_of(key(study), covered([test]), settings),
             outputs=run.tables(test),
             work=lambda _: work(study, key(study)),
             summary=summaries.test(study.resolved, test),
@@ -209,7 +206,7 @@ def _claim_stages(study: Study) -> list[Stage]:
         Stage(
             "verdict",
             when=bool(tests),
-            key=lambda: named(points_key(study), covered(), verdict, "training" in tests and trainings_key(study)),
+            key=lambda: key_of(points_key(study), covered(), verdict, "training" in tests and trainings_key(study)),
             outputs=run.tables("verdicts", "estimates"),
             work=lambda key: judgement.judge_claims(study, test_key),
             summary="on each claim in each test",
