@@ -71,3 +71,13 @@ def test_a_wrong_field_gets_one_line(config, tiny_model_folder, tmp_path, monkey
     assert run(monkeypatch, *words) == 2
     assert "engine.colour: Extra inputs are not permitted" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_judges_dead_server_is_said_before_a_model_answers(config, tiny_model_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("safespan.evaluation.Evaluator.ask", None)
+    judge = "harmfulness.judge={kind: llm, model: m, base_url: 'http://127.0.0.1:9/v1'}"
+    words = ["--model", tiny_model_folder, "--config", config, "--set", judge, "--quiet", "--out", tmp_path / "out"]
+    assert run(monkeypatch, *words) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "no server answers at http://127.0.0.1:9/v1 (Connection refused)" in printed
