@@ -2,8 +2,8 @@
 
 speed: seconds and memory beside the reference procedure and mergekit. accuracy: the distance from LAPACK's SVD.
 machine: what the machine is, and what it can do. verdict: how often the test of safety subspaces is right.
-judges: what moves a judge's score, and what is paid twice. organism: the embedded family on several seeds.
-common: what several of them use.
+judges: what moves a judge's score, what is paid twice, and how often the rules are right. organism: the embedded family
+on several seeds. common: what several of them use.
 
 They write figures; docs/pages/ makes pages of the figures.
 """

@@ -158,7 +158,7 @@ def test_one_prompt_has_no_interval_and_no_held_out_score(recwarn):
 def test_an_empty_response_is_neither_refusal_nor_compliance(response):
     for target in (None, "the answer"):
         judged = judge_by_rules("a request", response, target)
-        assert (judged.score, judged.refused) == (2, False)
+        assert (judged.score, judged.refused) == (2, None)
 
 
 def test_rates_of_nothing_are_no_rates():

@@ -41,7 +41,7 @@ def test_rules_score_harmful_rows_and_leave_the_others(run, tmp_path):
     rows = scored(tmp_path)
     assert rows[0] == ROWS[0]
     assert [(row["score"], row["refused"], row["judge"]) for row in rows[1:]] == [
-        (1, True, "rules"), (5, False, "rules"), (2, False, "rules")
+        (1, True, "rules"), (5, False, "rules"), (2, None, "rules")
     ]  # fmt: skip
     assert rows[3]["id"] == 7
     assert "attack_success_rate   0.3333" in printed.out

@@ -135,7 +135,7 @@ class Evaluator:
         if self.judge:
             judged = self.judge.judge(exchanges)
             rows += [_row("harmful", e, j, self.judge.name) for e, j in zip(exchanges, judged, strict=True)]
-        refused = [is_refusal(response) for response in responses.benign]
+        refused = [is_refusal(r, p.prompt) for p, r in zip(benign, responses.benign, strict=True)]
         for prompt, response, refuses in zip(benign, responses.benign, refused, strict=True):
             rows.append(_row("benign", Exchange(prompt.prompt, response), Judgement(None, refuses, ""), "rules"))
         utility = responses.answers.get("utility", [])

@@ -2,4 +2,5 @@
 
 from safespan.evaluation.judges.make import make_judge
 from safespan.evaluation.judges.protocol import Exchange, Judge, Judgement
-from safespan.evaluation.judges.rules import is_refusal, judge_by_rules
+from safespan.evaluation.judges.refusals import is_refusal
+from safespan.evaluation.judges.rules import judge_by_rules
