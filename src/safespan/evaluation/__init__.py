@@ -1,5 +1,6 @@
 """Utility, general ability, harmfulness and over-refusal of a model, all through one lm-eval language model."""
 
+from safespan.evaluation.conversation import Conversation
 from safespan.evaluation.course import AlongTraining, Course
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.measures import Measured, Measures, joined

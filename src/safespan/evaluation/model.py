@@ -14,18 +14,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import rounded
-from safespan.errors import CheckpointError, DataError
+from safespan.errors import CheckpointError
+from safespan.evaluation.conversation import Conversation, Voice
 from safespan.evaluation.harness import prepare_harness
+from safespan.evaluation.harness_models import under_test
 from safespan.models.loading import load_causal_lm
 
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """An lm-eval language model with its tokenizer, and the torch model if it runs in this process."""
+    """An lm-eval language model, how it is spoken to, and the torch model if it runs in this process."""
 
     lm: LM
-    tokenizer: PreTrainedTokenizerBase
+    voice: Voice
     model: PreTrainedModel | None = None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer."""
+        return self.voice.tokenizer
 
     @property
     def has_chat_template(self) -> bool:
@@ -40,26 +47,24 @@ class ModelUnderTest:
         """Greedy responses, in the order of the prompts.
 
         Args:
-            max_new_tokens: longest response, as far as the context of the longest prompt allows.
+            max_new_tokens: longest response, as far as the context allows beside its prompt.
             chat_template: format each prompt as a turn of the user.
 
         Raises:
             DataError: a prompt fills the model's context.
         """
         texts = [self.as_turn(prompt) for prompt in prompts] if chat_template else list(prompts)
-        lengths = [len(ids) for ids in self.tokenizer(texts)["input_ids"]]
-        room = self.lm.max_length - max(lengths)
-        if room < 1:
-            longest = prompts[lengths.index(max(lengths))]
-            raise DataError(
-                f"a harmful prompt fills the model's context of {self.lm.max_length} tokens: {longest[:80]!r}"
-            )
-        settings = {"until": [], "do_sample": False, "max_gen_toks": min(max_new_tokens, room)}
-        requests = _requests("generate_until", [(text, settings) for text in texts])
+        requests = _requests(
+            "generate_until", [(text, {"until": [], "max_gen_toks": max_new_tokens}) for text in texts]
+        )
         return [response.strip() for response in self.lm.generate_until(requests)]
 
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """log p(answer | context) of each (context, answer)."""
+        """log p(answer | context) of each (context, answer).
+
+        Raises:
+            DataError: one does not fit into the model's context.
+        """
         return [float(value) for value, _ in self.lm.loglikelihood(_requests("loglikelihood", pairs))]
 
 
@@ -67,23 +72,31 @@ def _requests(kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[Instance]
     return [Instance(request_type=kind, doc={}, arguments=given, idx=index) for index, given in enumerate(arguments)]
 
 
-def load_model(checkpoint: Checkpoint, batch_size: int = 512, dtype: str = "auto") -> ModelUnderTest:
+_ALONE = Conversation()
+
+
+def load_model(checkpoint: Checkpoint, conversation: Conversation = _ALONE) -> ModelUnderTest:
     """Load a checkpoint into memory, on a GPU if there is one.
 
     Args:
         checkpoint: the model; an adapter is merged into its weights.
-        dtype: of the weights in memory, such as float32; the checkpoint's own if `auto`.
+        conversation: how it is spoken to.
 
     Raises:
         CheckpointError: it cannot be loaded.
+        ConfigError: nothing ends its answers.
     """
-    return in_memory(*load_causal_lm(checkpoint.folder, dtype, checkpoint.adapter), batch_size)
+    model, tokenizer = load_causal_lm(checkpoint.folder, conversation.config.engine.dtype, checkpoint.adapter)
+    return in_memory(model, conversation.voice(checkpoint.folder, tokenizer))
 
 
-def in_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> ModelUnderTest:
+def in_memory(model: PreTrainedModel, voice: Voice) -> ModelUnderTest:
     """A model that is in memory, to be put under test."""
     prepare_harness()
-    return ModelUnderTest(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size), tokenizer, model)
+    kind = under_test(HFLM)
+    lm = kind(pretrained=model, tokenizer=voice.tokenizer, batch_size=voice.config.engine.batch_size)
+    lm.take(voice)
+    return ModelUnderTest(lm, voice, model)
 
 
 def add_to_hash(digest: "hashlib._Hash", name: str, tensor: torch.Tensor) -> None:
