@@ -13,7 +13,7 @@ from safespan.activations.resampling import Resampling
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
 from safespan.checkpoints.updates import update
 from safespan.errors import CheckpointError, DataError
-from safespan.evaluation import Conversation, WeightSwitch, load_model
+from safespan.evaluation import Prompting, WeightSwitch, load_model
 from safespan.evaluation.judges import judge_by_rules
 from safespan.evaluation.outcomes import outcomes
 from safespan.overlap.updates import update_overlap
@@ -109,7 +109,7 @@ def test_what_does_not_fit_into_fp16_is_not_written(make, tmp_path):
 
 
 def test_a_model_in_memory_takes_no_weight_beyond_fp16(tiny_model_folder):
-    model = load_model(Checkpoint(tiny_model_folder), Conversation(EvaluationConfig(engine={"dtype": "float16"}))).model
+    model = load_model(Checkpoint(tiny_model_folder), Prompting(EvaluationConfig(engine={"dtype": "float16"}))).model
     assert model is not None
     name, own = next(iter(model.state_dict().items()))
     own = own.clone()

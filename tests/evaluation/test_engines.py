@@ -7,11 +7,11 @@ import torch
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
-from safespan.evaluation import Conversation, SwitchedModel, model_of
+from safespan.evaluation import Prompting, SwitchedModel, model_of
 from safespan.projection import Change
 from safespan.settings.evaluation import EvaluationConfig
 
-MEMORY, FOLDER = (Conversation(EvaluationConfig(engine={"name": name, "batch_size": 2})) for name in ("memory", "hf"))
+MEMORY, FOLDER = (Prompting(EvaluationConfig(engine={"name": name, "batch_size": 2})) for name in ("memory", "hf"))
 
 
 def responses_of(model) -> list[str]:
@@ -30,10 +30,10 @@ def points(checkpoint: Checkpoint):
 def test_a_folder_engine_says_what_the_model_in_memory_says(tiny_model_folder: Path, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tiny_model_folder)
     answers = {}
-    for conversation in (MEMORY, FOLDER):
-        engine = conversation.config.engine
+    for prompting in (MEMORY, FOLDER):
+        engine = prompting.config.engine
         answers[engine.name] = []
-        model = SwitchedModel(conversation, checkpoint, tmp_path)
+        model = SwitchedModel(prompting, checkpoint, tmp_path)
         for changes in points(checkpoint):
             with model.with_weights(changes) as switched:
                 answers[engine.name].append((switched.sha256, switched.energy, responses_of(switched.open())))
@@ -61,7 +61,7 @@ def test_the_scratch_folder_is_there_while_the_engine_runs(tiny_model_folder: Pa
 
 def test_weights_in_memory_have_the_dtype_asked_for(tiny_model_folder: Path, tmp_path: Path) -> None:
     with model_of(
-        Conversation(EvaluationConfig(engine={"dtype": "bfloat16"})), Checkpoint(tiny_model_folder), tmp_path
+        Prompting(EvaluationConfig(engine={"dtype": "bfloat16"})), Checkpoint(tiny_model_folder), tmp_path
     ) as model:
         assert next(model.model.parameters()).dtype == torch.bfloat16
 
@@ -76,6 +76,6 @@ def test_weights_in_memory_have_the_dtype_asked_for(tiny_model_folder: Path, tmp
 def test_engines_that_cannot_be(engine, says, tiny_model_folder: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(ConfigError, match=says),
-        model_of(Conversation(EvaluationConfig(engine=engine)), Checkpoint(tiny_model_folder), tmp_path),
+        model_of(Prompting(EvaluationConfig(engine=engine)), Checkpoint(tiny_model_folder), tmp_path),
     ):
         pass

@@ -14,10 +14,10 @@ from transformers import AutoTokenizer
 from safespan.checkpoints import Checkpoint, write_checkpoint
 from safespan.checkpoints.updates import rounded
 from safespan.errors import ConfigError, first_line
-from safespan.evaluation.conversation import Conversation
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.harness_models import under_test
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash, load_model
+from safespan.evaluation.prompting import Prompting
 from safespan.files.scratch import scratch_folder
 from safespan.linalg.device import device
 from safespan.linalg.kernels import squared_norm
@@ -48,15 +48,15 @@ class SwitchedModel:
     """The aligned model with one set of weights after another.
 
     Args:
-        conversation: how it is spoken to, and by which engine. In memory it is loaded once, and `close` restores its
+        prompting: how it is prompted, and by which engine. In memory it is loaded once, and `close` restores its
             own weights.
         aligned: the model; new weights are cast to its dtypes.
         scratch: an existing folder for checkpoints, for engines that read one.
     """
 
-    def __init__(self, conversation: Conversation, aligned: Checkpoint, scratch: Path) -> None:
-        self._conversation, self._aligned, self._scratch = conversation, aligned, scratch
-        self._engine = conversation.config.engine
+    def __init__(self, prompting: Prompting, aligned: Checkpoint, scratch: Path) -> None:
+        self._conversation, self._aligned, self._scratch = prompting, aligned, scratch
+        self._engine = prompting.config.engine
 
     @cached_property
     def _loaded(self) -> tuple[ModelUnderTest, WeightSwitch]:
@@ -88,17 +88,17 @@ class SwitchedModel:
 
 
 @contextmanager
-def model_of(conversation: Conversation, checkpoint: Checkpoint, scratch: Path) -> Iterator[ModelUnderTest]:
+def model_of(prompting: Prompting, checkpoint: Checkpoint, scratch: Path) -> Iterator[ModelUnderTest]:
     """Open a model; an adapter is merged, in memory or into a temporary folder."""
-    if conversation.config.engine.name == "memory":
-        yield load_model(checkpoint, conversation)
+    if prompting.config.engine.name == "memory":
+        yield load_model(checkpoint, prompting)
     elif checkpoint.adapter is None:
         with _linked(checkpoint.folder, scratch) as folder:
-            yield _open(conversation, folder)
+            yield _open(prompting, folder)
     else:
         merged = ((name, checkpoint.load(name)) for name in checkpoint.names)
         with _written(checkpoint, merged, scratch) as (folder, _):
-            yield _open(conversation, folder)
+            yield _open(prompting, folder)
 
 
 @contextmanager
@@ -132,13 +132,13 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path) -> Iterator[tupl
         yield folder, digest.hexdigest()
 
 
-def _open(conversation: Conversation, folder: Path) -> ModelUnderTest:
+def _open(prompting: Prompting, folder: Path) -> ModelUnderTest:
     """Open a temporary folder; its generation configuration is replaced first, for engines that read it."""
     prepare_harness()
-    engine = conversation.config.engine
-    voice = conversation.voice(folder, AutoTokenizer.from_pretrained(folder, **PLAIN))
+    engine = prompting.config.engine
+    chat_format = prompting.format_of(folder, AutoTokenizer.from_pretrained(folder, **PLAIN))
     (folder / "generation_config.json").unlink(missing_ok=True)
-    voice.generation_config.save_pretrained(folder)
+    chat_format.generation_config.save_pretrained(folder)
     arguments = {
         name: value.replace(CHECKPOINT, str(folder)) if isinstance(value, str) else value
         for name, value in engine.model_args.items()
@@ -153,5 +153,5 @@ def _open(conversation: Conversation, folder: Path) -> ModelUnderTest:
         lm = kind.create_from_arg_obj(arguments, {"batch_size": engine.batch_size})
     except (ImportError, TypeError, ValueError, OSError) as error:
         raise ConfigError(f"engine {engine.name!r} cannot be started on {folder} ({first_line(error)})") from error
-    lm.take(voice)
-    return ModelUnderTest(lm, voice)
+    lm.use(chat_format)
+    return ModelUnderTest(lm, chat_format)

@@ -13,7 +13,7 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from transformers import PreTrainedTokenizerBase
 
 from safespan.errors import DataError
-from safespan.evaluation.conversation import Voice
+from safespan.evaluation.prompting import ChatFormat
 from safespan.models.prompting import Turns, prompt_ids
 
 _SHOWN = 80
@@ -30,16 +30,16 @@ def under_test(kind: type[Any]) -> type[Any]:
 class _UnderTest:
     """What replaces methods of an lm-eval model."""
 
-    voice: Voice
+    chat_format: ChatFormat
     tokenizer: Any
     max_length: int
     max_gen_toks: int
 
-    def take(self, voice: Voice) -> None:
-        """Speak to the model in this way."""
-        self.voice = voice
+    def use(self, chat_format: ChatFormat) -> None:
+        """Prompt the model in this format."""
+        self.chat_format = chat_format
         if self._encodes:
-            self.tokenizer = voice.tokenizer
+            self.tokenizer = chat_format.tokenizer
 
     @property
     def _encodes(self) -> bool:
@@ -47,10 +47,10 @@ class _UnderTest:
         return isinstance(getattr(self, "tokenizer", None), PreTrainedTokenizerBase)
 
     def apply_chat_template(self, chat_history: Turns, add_generation_prompt: bool = True) -> Any:
-        """A conversation as text; for a server that has the template itself, as it is."""
+        """A prompting as text; for a server that has the template itself, as it is."""
         given: Any = super().apply_chat_template(chat_history, add_generation_prompt)  # type: ignore[misc]
         is_text = self._encodes and type(given) is str
-        return self.voice.text(chat_history, add_generation_prompt) if is_text else given
+        return self.chat_format.text(chat_history, add_generation_prompt) if is_text else given
 
     def tok_encode(self, string: Any, *given: Any, **options: Any) -> Any:
         """Token ids of a text, or of each of several, that a prompt begins with."""
@@ -68,17 +68,18 @@ class _UnderTest:
             DataError: a prompt fills the model's context.
         """
         settings = [self._settings(request) for request in requests]
+        # What ends an answer may stand in the thinking before it, so it is looked for in the answer alone.
+        later: dict[str, list[str]] = {"until": []} if self.chat_format.may_think else {}
         asked = [
-            replace(request, arguments=(request.args[0], {**given, "until": []} if self.voice.may_think else given))
+            replace(request, arguments=(request.args[0], given | later))
             for request, given in zip(requests, settings, strict=True)
         ]
         said: list[str] = super().generate_until(asked, disable_tqdm=disable_tqdm)  # type: ignore[misc]
-        answers = []
-        for request, given, text in zip(requests, settings, said, strict=True):
-            answer = self.voice.answer(str(request.args[0]), text)
-            # What ends an answer may stand in the thinking before it.
-            answers.append(postprocess_generated_text(answer, given["until"], None) if self.voice.may_think else answer)
-        return answers
+        answers = [self.chat_format.answer(str(r.args[0]), text) for r, text in zip(requests, said, strict=True)]
+        if not later:
+            return answers
+        pairs = zip(answers, settings, strict=True)
+        return [postprocess_generated_text(answer, given["until"], None) for answer, given in pairs]
 
     def _settings(self, request: Instance) -> dict[str, Any]:
         """Of one request: greedy, whatever the task says, and no longer than the context allows."""
@@ -115,15 +116,15 @@ class _InThisProcess(_UnderTest):
 
     model: Any
 
-    def take(self, voice: Voice) -> None:
-        """Speak to the model in this way; its own generation configuration has no say."""
-        super().take(voice)
-        self.model.generation_config = voice.generation_config
+    def use(self, chat_format: ChatFormat) -> None:
+        """Prompt the model in this format; its own generation configuration is replaced."""
+        super().use(chat_format)
+        self.model.generation_config = chat_format.generation_config
 
     @property
     def eot_token_id(self) -> int:
         """The first token that ends an answer."""
-        return self.voice.ends[0]
+        return self.chat_format.ends[0]
 
     def tok_batch_encode(
         self, strings: Sequence[str], padding_side: str = "left", **_options: object
@@ -131,7 +132,7 @@ class _InThisProcess(_UnderTest):
         """Token ids of several prompts, padded, and their attention mask; they fit, as each has been checked."""
         rows = prompt_ids(self.tokenizer, strings)
         width = max(map(len, rows))
-        pad = int(self.voice.generation_config.pad_token_id)
+        pad = int(self.chat_format.generation_config.pad_token_id)
         ids = torch.full((len(rows), width), pad)
         mask = torch.zeros_like(ids)
         for number, row in enumerate(rows):
@@ -141,7 +142,7 @@ class _InThisProcess(_UnderTest):
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
         """Text of tokens; the markers of thinking stay in it where they are special tokens."""
-        thinking = self.voice.config.thinking
+        thinking = self.chat_format.config.thinking
         markers = [one for one in (thinking.start, thinking.end) if one in self.tokenizer.all_special_tokens]
         special = {self.tokenizer.convert_tokens_to_ids(one): one for one in markers}
         ids = [tokens] if isinstance(tokens, int) else list(tokens)

@@ -15,24 +15,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import rounded
 from safespan.errors import CheckpointError
-from safespan.evaluation.conversation import Conversation, Voice
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.harness_models import under_test
+from safespan.evaluation.prompting import ChatFormat, Prompting
 from safespan.models.loading import load_causal_lm
 
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """An lm-eval language model, how it is spoken to, and the torch model if it runs in this process."""
+    """An lm-eval language model, how it is prompted, and the torch model if it runs in this process."""
 
     lm: LM
-    voice: Voice
+    chat_format: ChatFormat
     model: PreTrainedModel | None = None
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer."""
-        return self.voice.tokenizer
+        return self.chat_format.tokenizer
 
     @property
     def has_chat_template(self) -> bool:
@@ -72,31 +72,31 @@ def _requests(kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[Instance]
     return [Instance(request_type=kind, doc={}, arguments=given, idx=index) for index, given in enumerate(arguments)]
 
 
-_ALONE = Conversation()
+_ALONE = Prompting()
 
 
-def load_model(checkpoint: Checkpoint, conversation: Conversation = _ALONE) -> ModelUnderTest:
+def load_model(checkpoint: Checkpoint, prompting: Prompting = _ALONE) -> ModelUnderTest:
     """Load a checkpoint into memory, on a GPU if there is one.
 
     Args:
         checkpoint: the model; an adapter is merged into its weights.
-        conversation: how it is spoken to.
+        prompting: how it is prompted.
 
     Raises:
         CheckpointError: it cannot be loaded.
         ConfigError: nothing ends its answers.
     """
-    model, tokenizer = load_causal_lm(checkpoint.folder, conversation.config.engine.dtype, checkpoint.adapter)
-    return in_memory(model, conversation.voice(checkpoint.folder, tokenizer))
+    model, tokenizer = load_causal_lm(checkpoint.folder, prompting.config.engine.dtype, checkpoint.adapter)
+    return in_memory(model, prompting.format_of(checkpoint.folder, tokenizer))
 
 
-def in_memory(model: PreTrainedModel, voice: Voice) -> ModelUnderTest:
+def in_memory(model: PreTrainedModel, chat_format: ChatFormat) -> ModelUnderTest:
     """A model that is in memory, to be put under test."""
     prepare_harness()
     kind = under_test(HFLM)
-    lm = kind(pretrained=model, tokenizer=voice.tokenizer, batch_size=voice.config.engine.batch_size)
-    lm.take(voice)
-    return ModelUnderTest(lm, voice, model)
+    lm = kind(pretrained=model, tokenizer=chat_format.tokenizer, batch_size=chat_format.config.engine.batch_size)
+    lm.use(chat_format)
+    return ModelUnderTest(lm, chat_format, model)
 
 
 def add_to_hash(digest: "hashlib._Hash", name: str, tensor: torch.Tensor) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from safespan.checkpoints import Checkpoint
-from safespan.evaluation.conversation import Conversation
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
+from safespan.evaluation.prompting import Prompting
 from safespan.projection import Change
 from safespan.results.claim_tables import AblationPoint, UpdatePoint
 from safespan.results.tables import GridPoint
@@ -61,8 +61,8 @@ class PointSource(Protocol):
 class ModelWorker:
     """Generates the responses of models."""
 
-    def __init__(self, ask: Ask, conversation: Conversation, scratch: Path) -> None:
-        self._ask, self._conversation, self._scratch = ask, conversation, scratch
+    def __init__(self, ask: Ask, prompting: Prompting, scratch: Path) -> None:
+        self._ask, self._conversation, self._scratch = ask, prompting, scratch
 
     def __call__(self, job: ModelJob) -> Answered:
         """Open a model and generate its responses."""
@@ -91,13 +91,13 @@ class PointWorker:
         self,
         ask: Ask,
         source: Callable[[], PointSource],
-        conversation: Conversation,
+        prompting: Prompting,
         aligned: Checkpoint,
         scratch: Path,
         known: Mapping[str, str],
     ) -> None:
         self._ask, self._weights = ask, source()
-        self._model = SwitchedModel(conversation, aligned, scratch)
+        self._model = SwitchedModel(prompting, aligned, scratch)
         self._known = dict(known)
 
     def __call__(self, point: GridPoint | UpdatePoint | AblationPoint) -> Answered | Repeat:

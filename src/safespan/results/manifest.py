@@ -33,7 +33,7 @@ class Manifest(BaseModel):
         config: of the study, as its file gave it.
         inputs: role -> SHA-256 of the model's weights; field -> SHA-256 of a file that the evaluation reads.
         tables: table -> SHA-256 of its file.
-        conversation: role -> how it was spoken to otherwise than its own folder says.
+        prompting: role -> what was done otherwise than its own folder says.
         judge: totals of every judge that is paid for.
         training: role -> record of its training.
     """
@@ -50,7 +50,7 @@ class Manifest(BaseModel):
     inputs: dict[str, str] = {}
     tables: dict[str, str | None] = {}
     prompts: dict[str, PromptsRecord] = {}
-    conversation: dict[str, list[str]] = {}
+    prompting: dict[str, list[str]] = {}
     judge: list[dict[str, Any]] = []
     training: dict[str, dict[str, Any]] = {}
     created: str = ""

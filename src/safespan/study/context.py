@@ -16,7 +16,7 @@ from safespan.study.keys import input_hashes
 from safespan.subspaces import CapturedActivations, Decompose, SpectrumCache, decompose
 
 if TYPE_CHECKING:
-    from safespan.evaluation import Conversation, Evaluator
+    from safespan.evaluation import Evaluator, Prompting
 
 
 class Study:
@@ -86,16 +86,16 @@ class Study:
         return Family(models.get("base"), models["aligned"], finetuned, models.get("safe"), captured)
 
     @cached_property
-    def conversation(self) -> "Conversation":
-        """How all models are spoken to: as the aligned model is."""
-        from safespan.evaluation import Conversation
+    def prompting(self) -> "Prompting":
+        """How all models are prompted: as the aligned model is."""
+        from safespan.evaluation import Prompting
 
-        return Conversation(self.resolved.evaluation, self.checkpoint("aligned"))
+        return Prompting(self.resolved.evaluation, self.checkpoint("aligned"))
 
     @cached_property
     def departures(self) -> dict[str, list[str]]:
-        """Role -> how its model is spoken to otherwise than its own folder says."""
-        found = {role: self.conversation.departures(model.folder) for role, model in self.checkpoints.items()}
+        """Role -> what is done otherwise than its own folder says."""
+        found = {role: self.prompting.departures(model.folder) for role, model in self.checkpoints.items()}
         return {role: lines for role, lines in found.items() if lines}
 
     @cached_property

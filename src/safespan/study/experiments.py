@@ -40,7 +40,7 @@ def evaluate_models(study: Study, key: str) -> None:
     jobs = [ModelJob(role, checkpoint) for role, checkpoint in study.checkpoints.items()]
 
     def worker(scratch: Path, known: Mapping[str, str]) -> partial[ModelWorker]:
-        return partial(ModelWorker, evaluator.ask, study.conversation, scratch)
+        return partial(ModelWorker, evaluator.ask, study.prompting, scratch)
 
     store = PointStore(study.run, "", key, Scores)
     records = answer_jobs(store, evaluator, jobs, worker, study.execution, lambda job: job.name, "models")
@@ -71,7 +71,7 @@ def evaluate_projections(study: Study, key: str) -> None:
 
     def worker(scratch: Path, known: Mapping[str, str]) -> partial[PointWorker]:
         weights = partial(PointWeights, family, grid, scratch, study.decompose)
-        return partial(PointWorker, evaluator.ask, weights, study.conversation, family.aligned, scratch, known)
+        return partial(PointWorker, evaluator.ask, weights, study.prompting, family.aligned, scratch, known)
 
     store = PointStore(study.run, "projection", key, Scores)
     records = answer_jobs(store, evaluator, jobs, worker, study.execution, _shared_basis, "points")

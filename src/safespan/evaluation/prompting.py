@@ -1,4 +1,4 @@
-"""How every model of a study is spoken to, and what of what it says is its answer."""
+"""How every model of a study is prompted, and which part of its response is the answer."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from safespan.settings.evaluation import EvaluationConfig
 
 
 @dataclass(frozen=True)
-class Conversation:
+class Prompting:
     """One tokenizer, template and end of text. It can be pickled.
 
     Attributes:
@@ -26,7 +26,7 @@ class Conversation:
     config: EvaluationConfig = field(default_factory=EvaluationConfig)
     reference: Checkpoint | None = None
 
-    def voice(self, folder: Path, own: PreTrainedTokenizerBase) -> "Voice":
+    def format_of(self, folder: Path, own: PreTrainedTokenizerBase) -> "ChatFormat":
         """Of the model in a folder.
 
         Args:
@@ -37,12 +37,12 @@ class Conversation:
             theirs = tokenizer_in(self.reference.folder)
             if theirs.get_vocab() == own.get_vocab():
                 folder, own = self.reference.folder, theirs
-        return Voice(self.config, own, tuple(end_ids(folder, own)))
+        return ChatFormat(self.config, own, tuple(end_ids(folder, own)))
 
     def departures(self, folder: Path) -> list[str]:
-        """How a model is spoken to otherwise than its own folder says, and otherwise than the aligned model is."""
+        """What is done otherwise than a model's own folder says."""
         own = tokenizer_in(folder)
-        voice = self.voice(folder, own)
+        chat_format = self.format_of(folder, own)
         told = []
         asks = own_generation(folder)
         if asks:
@@ -53,18 +53,15 @@ class Conversation:
         if own.chat_template == theirs:
             return told
         what = "its chat template is not that of the aligned model" if own.chat_template else "it has no chat template"
-        if voice.tokenizer.chat_template == theirs:
+        if chat_format.tokenizer.chat_template == theirs:
             return [*told, f"{what}; the aligned model's is used (evaluation.chat_template: own would not)"]
         why = "as asked" if self.config.chat_template == "own" else "as its vocabulary is another"
-        return [
-            *told,
-            f"{what}; its own is used, {why}" if own.chat_template else f"{what}; it gets bare prompts, {why}",
-        ]
+        return [*told, f"{what}; {'its own is used' if own.chat_template else 'it gets bare prompts'}, {why}"]
 
 
 @dataclass(frozen=True)
-class Voice:
-    """How one model is spoken to.
+class ChatFormat:
+    """How one model is prompted.
 
     Attributes:
         config: the settings.

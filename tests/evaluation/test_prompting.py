@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import ConfigError, DataError
-from safespan.evaluation import Conversation, SwitchedModel, load_model, model_of
-from safespan.evaluation.conversation import Voice, end_ids
+from safespan.evaluation import Prompting, SwitchedModel, load_model, model_of
+from safespan.evaluation.prompting import ChatFormat, end_ids
 from safespan.projection import Change
 from safespan.settings.evaluation import EvaluationConfig
 from tiny_model import CHAT_TEMPLATE, build_tiny_tokenizer
@@ -59,10 +59,10 @@ def greedy(tiny_model_folder: Path) -> list[str]:
 @pytest.mark.parametrize("given", ["folder", "adapter", "point"])
 def test_the_same_weights_give_the_same_answers(engine, given, greedy, tiny_model_folder: Path, tmp_path: Path):
     hostile = folder_with(tiny_model_folder, tmp_path / "hostile", HOSTILE, "other {{ messages[0]['content'] }}")
-    said = Conversation(EvaluationConfig(engine={"name": engine, "batch_size": 3}), Checkpoint(tiny_model_folder))
+    said = Prompting(EvaluationConfig(engine={"name": engine, "batch_size": 3}), Checkpoint(tiny_model_folder))
     if given == "point":  # the aligned model's own folder has the hostile files
         own = folder_with(tiny_model_folder, tmp_path / "aligned", HOSTILE)
-        switched = SwitchedModel(Conversation(said.config, Checkpoint(own)), Checkpoint(own), tmp_path)
+        switched = SwitchedModel(Prompting(said.config, Checkpoint(own)), Checkpoint(own), tmp_path)
         zero = (Change(n, 0 * Checkpoint(own).load(n).float(), (False, False)) for n in Checkpoint(own).names)
         with switched.with_weights(zero) as model:
             assert answers(model.open()) == greedy
@@ -90,7 +90,7 @@ def test_a_template_of_its_own_counts_where_that_is_asked(tiny_model_folder: Pat
     folder = folder_with(tiny_model_folder, tmp_path / "other", template=other)
     said = {}
     for chosen in ("aligned", "own"):
-        model = load_model(Checkpoint(folder), Conversation(EvaluationConfig(chat_template=chosen), aligned))
+        model = load_model(Checkpoint(folder), Prompting(EvaluationConfig(chat_template=chosen), aligned))
         said[chosen] = model.as_turn("a")
     assert said == {"aligned": "<bos> <user> a <bot> ", "own": "<bos> c a"}
 
@@ -99,16 +99,16 @@ def test_a_model_without_a_template_is_given_that_of_the_aligned_model(tiny_mode
     bare = folder_with(tiny_model_folder, tmp_path / "base")
     (bare / "chat_template.jinja").unlink()
     aligned = Checkpoint(tiny_model_folder)
-    assert load_model(Checkpoint(bare), Conversation(EvaluationConfig(), aligned)).has_chat_template
-    assert not load_model(Checkpoint(bare), Conversation(EvaluationConfig())).has_chat_template
+    assert load_model(Checkpoint(bare), Prompting(EvaluationConfig(), aligned)).has_chat_template
+    assert not load_model(Checkpoint(bare), Prompting(EvaluationConfig())).has_chat_template
 
 
 def test_another_vocabulary_keeps_its_own_template(tiny_model_folder: Path, tmp_path: Path):
     tokenizer = build_tiny_tokenizer()
     tokenizer.add_tokens(["new"])
     tokenizer.chat_template = "own"
-    voice = Conversation(EvaluationConfig(), Checkpoint(tiny_model_folder)).voice(tmp_path, tokenizer)
-    assert voice.tokenizer is tokenizer
+    chat_format = Prompting(EvaluationConfig(), Checkpoint(tiny_model_folder)).format_of(tmp_path, tokenizer)
+    assert chat_format.tokenizer is tokenizer
 
 
 def test_what_is_done_otherwise_than_a_folder_says_is_told(tiny_model_folder: Path, tmp_path: Path):
@@ -118,7 +118,7 @@ def test_what_is_done_otherwise_than_a_folder_says_is_told(tiny_model_folder: Pa
     (bare / "chat_template.jinja").unlink()
 
     def told(folder, **settings):
-        return " | ".join(Conversation(EvaluationConfig(**settings), aligned).departures(folder))
+        return " | ".join(Prompting(EvaluationConfig(**settings), aligned).departures(folder))
 
     assert told(tiny_model_folder) == ""
     assert "asks for" in told(hostile)
@@ -130,10 +130,10 @@ def test_what_is_done_otherwise_than_a_folder_says_is_told(tiny_model_folder: Pa
     assert "it gets bare prompts, as asked" in told(bare, chat_template="own")
 
 
-def voice_of(template: str = CHAT_TEMPLATE, **thinking) -> Voice:
+def format_of(template: str = CHAT_TEMPLATE, **thinking) -> ChatFormat:
     tokenizer = build_tiny_tokenizer()
     tokenizer.chat_template = template
-    return Voice(EvaluationConfig(thinking=thinking), tokenizer, (2,))
+    return ChatFormat(EvaluationConfig(thinking=thinking), tokenizer, (2,))
 
 
 @pytest.mark.parametrize(
@@ -149,19 +149,19 @@ def voice_of(template: str = CHAT_TEMPLATE, **thinking) -> Voice:
     ],
 )
 def test_what_follows_the_thinking_is_the_answer(prompt, said, answer):
-    assert voice_of().answer(prompt, said) == answer
+    assert format_of().answer(prompt, said) == answer
 
 
 def test_other_markers_of_thinking():
-    voice = voice_of(start="[THINK]", end="[/THINK]")
-    assert voice.answer("q", "[THINK] a [/THINK] b") == "b"
-    assert voice.answer("q", "<think> a </think> b") == "<think> a </think> b"
+    chat_format = format_of(start="[THINK]", end="[/THINK]")
+    assert chat_format.answer("q", "[THINK] a [/THINK] b") == "b"
+    assert chat_format.answer("q", "<think> a </think> b") == "<think> a </think> b"
 
 
 def test_thinking_is_switched_off_by_the_template():
     template = "{{ messages[0]['content'] }} {% if enable_thinking %}on{% else %}off{% endif %}"
     texts = [
-        voice_of(template, **given).text([{"role": "user", "content": "a"}])
+        format_of(template, **given).text([{"role": "user", "content": "a"}])
         for given in ({"enable": True}, {"enable": False}, {})
     ]
     assert texts == ["a on", "a off", "a off"]
@@ -188,7 +188,7 @@ def test_a_model_that_thinks_gives_its_answer_alone(engine, special, greedy, tin
     """Whatever it says before the last of its end markers is left out, by every engine."""
     markers = {"start": "b", "end": greedy[0].split()[1]}
     checkpoint = thinks_aloud(tiny_model_folder, tmp_path, special)
-    said = Conversation(EvaluationConfig(engine={"name": engine}, thinking=markers))
+    said = Prompting(EvaluationConfig(engine={"name": engine}, thinking=markers))
     with model_of(said, checkpoint, tmp_path) as model:
         [answer] = model.generate(PROMPTS[:1], 12, chat_template=True)
     assert answer == greedy[0].rpartition(markers["end"])[2].strip()
