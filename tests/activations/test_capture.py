@@ -74,3 +74,8 @@ def test_blocks_after_the_last_layer_asked_for_do_not_run(model, tokenizer) -> N
     capture(model, tokenizer, ["a b"], [2, 1])
     assert ran
     handle.remove()
+
+
+def test_a_prompt_longer_than_the_context_is_named(model, tokenizer) -> None:
+    with pytest.raises(DataError, match="row 2 has 83 tokens, and the model's context is 64"):
+        capture(model, tokenizer, ["a", "b " * 80])

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import ConfigError, DataError
-from safespan.evaluation import Prompting, SwitchedModel, load_model, model_of
+from safespan.evaluation import Evaluator, Prompting, SwitchedModel, load_model, model_of
 from safespan.evaluation.prompting import ChatFormat, end_ids
 from safespan.projection import Change
 from safespan.settings.evaluation import EvaluationConfig
@@ -200,6 +200,14 @@ def test_one_long_prompt_does_not_shorten_the_others_answers(tiny_model_folder: 
     together = model.generate(["a b", "c " * 55], 40, chat_template=True)
     assert together[0] == alone[0]
     assert len(alone[0].split()) > 6 == len(together[1].split())  # of 64 tokens the prompt takes 58
+
+
+def test_a_prompt_that_leaves_no_room_is_named_before_any_is_asked(tiny_model_folder: Path, tmp_path: Path):
+    (tmp_path / "harmful.txt").write_text("a b\n" + "c " * 60 + "\n" + "c " * 61 + "\n" + "c " * 80 + "\n")
+    config = EvaluationConfig(harmfulness={"prompts": str(tmp_path / "harmful.txt"), "max_new_tokens": 4})
+    model = load_model(Checkpoint(tiny_model_folder), Prompting(config))
+    with pytest.raises(DataError, match=r"harmful prompts: row 3 \(and 1 more\) has 64 tokens, .* context is 64"):
+        Evaluator(config, tmp_path).ask(model)
 
 
 def test_a_likelihood_that_does_not_fit_is_one_error(tiny_model_folder: Path):

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError, ConfigError, DataError
-from safespan.models.prompting import chat_texts, prompt_ids
+from safespan.models.prompting import chat_texts, check_room, context_length, prompt_ids
 from safespan.progress import track
 from safespan.settings.base import TEMPLATE_DATE
 
@@ -58,6 +58,7 @@ def capture(
     if outside := [layer for layer in wanted if not 1 <= layer <= len(blocks)]:
         raise ConfigError(f"layer {outside[0]} does not exist: this model's layers are 1 to {len(blocks)}")
     encoded = encode(tokenizer, prompts, chat_template, day)
+    check_room(encoded, context_length(model.config), "prompts for activations")
     order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     width = model.config.get_text_config().hidden_size
     result = {layer: torch.empty(len(encoded), width) for layer in wanted}

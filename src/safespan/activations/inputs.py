@@ -17,6 +17,7 @@ from safespan.activations.refusal import refusal_candidates, refusal_tokens
 from safespan.checkpoints import Checkpoint
 from safespan.files.atomic import atomic_path
 from safespan.models.loading import load_causal_lm
+from safespan.models.prompting import check_room, context_length
 from safespan.progress import track
 from safespan.settings.base import TEMPLATE_DATE
 from safespan.settings.verdict import REFUSALS
@@ -54,6 +55,8 @@ def capture_for_hypotheses(
     model, tokenizer = load_causal_lm(checkpoint.folder, adapter=checkpoint.adapter)
     tensors: dict[str, torch.Tensor] = {}
     encoded = {kind: encode(tokenizer, prompts[kind], chat_template=True, day=day) for kind in ("useful", "harmful")}
+    for kind, rows in encoded.items():
+        check_room(rows, context_length(model.config), f"{kind} prompts for activations")
     streams: dict[str, dict[int, torch.Tensor]] = {}
     for kind, sequences in encoded.items():
         inputs, streams[kind] = _captured(model, sequences, tokenizer.padding_side, batch_size)

@@ -19,6 +19,7 @@ from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.harness_models import under_test
 from safespan.evaluation.prompting import ChatFormat, Prompting
 from safespan.models.loading import load_causal_lm
+from safespan.models.prompting import check_room, prompt_ids
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,15 @@ class ModelUnderTest:
             "generate_until", [(text, {"until": [], "max_gen_toks": max_new_tokens}) for text in texts]
         )
         return [response.strip() for response in self.lm.generate_until(requests)]
+
+    def check_room(self, prompts: Sequence[str], chat_template: bool, what: str) -> None:
+        """Refuse prompts that leave no room for a response, before any is asked.
+
+        Raises:
+            DataError: names the first of them by its row.
+        """
+        texts = [self.as_turn(prompt) for prompt in prompts] if chat_template else list(prompts)
+        check_room(prompt_ids(self.tokenizer, texts), self.lm.max_length, what)
 
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """log p(answer | context) of each (context, answer).

@@ -6,9 +6,9 @@ from datetime import date
 from typing import Any
 
 from jinja2.exceptions import TemplateError
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, DataError
 
 Turns = Sequence[dict[str, str]]
 """A conversation: role and content of each turn."""
@@ -98,3 +98,30 @@ def _without(start: Sequence[int], ids: list[int]) -> list[int]:
     while ids[first : first + len(start)] == list(start):
         first += len(start)
     return ids[first:]
+
+
+def context_length(config: PreTrainedConfig) -> int | None:
+    """Tokens that a model has room for; None where its configuration does not say."""
+    text = config.get_text_config()
+    found = (getattr(text, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
+    return next((int(value) for value in found if value is not None), None)
+
+
+def check_room(rows: Sequence[Sequence[int]], context: int | None, what: str) -> None:
+    """Refuse prompts that leave no room in a model's context, before any is asked.
+
+    Args:
+        rows: token ids of each prompt.
+        context: tokens that the model has room for; None: not known.
+        what: the prompts, for messages.
+
+    Raises:
+        DataError: the first row that is too long, and how many are.
+    """
+    long = [number for number, ids in enumerate(rows, start=1) if context is not None and len(ids) >= context]
+    if long:
+        more = f" (and {len(long) - 1} more)" if len(long) > 1 else ""
+        raise DataError(
+            f"{what}: row {long[0]}{more} has {len(rows[long[0] - 1])} tokens, and the model's context is {context}: "
+            "shorten it or leave it out"
+        )
