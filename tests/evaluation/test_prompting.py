@@ -167,6 +167,13 @@ def test_thinking_is_switched_off_by_the_template():
     assert texts == ["a on", "a off", "a off"]
 
 
+def test_likelihoods_are_of_an_answer_behind_the_thinking(tiny_model_folder: Path, tmp_path: Path):
+    folder = folder_with(tiny_model_folder, tmp_path / "thinks", template=CHAT_TEMPLATE + "{{ '<think>\\n' }}")
+    assert load_model(Checkpoint(folder)).before_answer("a") == "<bos> <user> a <bot> <think>\n</think>\n\n"
+    plain = load_model(Checkpoint(tiny_model_folder))
+    assert plain.before_answer("a") == plain.as_turn("a")
+
+
 def thinks_aloud(tiny_model_folder: Path, tmp_path: Path, special: bool) -> Checkpoint:
     """A model whose tokens b and c are the markers of thinking, as text or as special tokens."""
     folder = folder_with(tiny_model_folder, tmp_path / "thinks", template=CHAT_TEMPLATE + "{# b c #}")

@@ -44,6 +44,11 @@ class ModelUnderTest:
         """A prompt as a turn of the user, in the chat template."""
         return str(self.lm.apply_chat_template([{"role": "user", "content": prompt}]))
 
+    def before_answer(self, prompt: str) -> str:
+        """The same, up to where the answer begins: thinking that the template opens is closed."""
+        text, thinking = self.as_turn(prompt), self.chat_format.config.thinking
+        return f"{text}{thinking.end}\n\n" if text.rstrip().endswith(thinking.start) else text
+
     def generate(self, prompts: Sequence[str], max_new_tokens: int, chat_template: bool) -> list[str]:
         """Greedy responses, in the order of the prompts.
 
