@@ -1,15 +1,18 @@
 """The same weights give the same responses in memory and through an engine that reads a folder."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from safespan.checkpoints import Checkpoint
-from safespan.errors import ConfigError
+from safespan.checkpoints import Checkpoint, open_checkpoint
+from safespan.errors import CheckpointError, ConfigError
 from safespan.evaluation import SwitchedModel, model_of
 from safespan.projection import Change
 from safespan.settings.evaluation import EngineConfig
+from tiny_adapter import make_adapter, make_stray
+from tiny_model import build_tiny_tokenizer
 
 FOLDER = EngineConfig(name="hf", batch_size=2)
 
@@ -75,4 +78,39 @@ def test_engines_that_cannot_be(engine, says, tiny_model_folder: Path, tmp_path:
         pytest.raises(ConfigError, match=says),
         model_of(EngineConfig(**engine), Checkpoint(tiny_model_folder), tmp_path),
     ):
+        pass
+
+
+@pytest.mark.parametrize("engine", [EngineConfig(batch_size=2), FOLDER])
+def test_an_adapter_beside_the_weights_is_not_applied(engine, tiny_model_folder: Path, tmp_path: Path) -> None:
+    likelihoods = []
+    for folder in make_stray(tiny_model_folder, tmp_path):
+        with model_of(engine, Checkpoint(folder), tmp_path) as model:
+            likelihoods.append(model.log_likelihoods([("a b", " c"), ("d", " e f")]))
+    assert likelihoods[0] == likelihoods[1]
+
+
+@pytest.mark.parametrize("engine", [EngineConfig(batch_size=2), FOLDER])
+def test_an_adapter_with_a_template_of_its_own(engine, tiny_model_folder: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tiny_model_folder, tmp_path)
+    (adapter / "chat_template.jinja").write_text("<bos> own {{ messages[0]['content'] }}")
+    aligned = open_checkpoint(f"{tiny_model_folder}+{adapter}")
+    with model_of(engine, aligned, tmp_path) as model:
+        assert model.as_turn("a b") == "<bos> own a b"
+    weights = (Change(name, 0 * aligned.load(name), (False, False)) for name in aligned.names)
+    switched = SwitchedModel(engine, aligned, tmp_path)
+    with switched.with_weights(weights) as point:
+        assert point.open().as_turn("a b") == "<bos> own a b"
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_an_engine_starts(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    tokenizer = build_tiny_tokenizer()
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["zz"])
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    tokenizer.save_pretrained(folder)
+    says = f"{folder}: its tokenizer has {rows + 1} tokens and its embedding {rows} rows, none for 'zz'"
+    with pytest.raises(CheckpointError, match=says), model_of(FOLDER, Checkpoint(folder), tmp_path):
         pass

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from lm_eval.api.registry import get_model
-from transformers import AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, write_checkpoint
 from safespan.checkpoints.updates import rounded
@@ -19,7 +18,8 @@ from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash,
 from safespan.files.scratch import scratch_folder
 from safespan.linalg.device import device
 from safespan.linalg.kernels import squared_norm
-from safespan.models.loading import PLAIN
+from safespan.models.folders import view
+from safespan.models.loading import as_checkpoint_error, read_tokenizer
 from safespan.projection import Change
 from safespan.settings.evaluation import CHECKPOINT, EngineConfig
 
@@ -75,7 +75,7 @@ class SwitchedModel:
             yield Switched(switch.set(weights()), sum(energies), lambda: model)
             return
         with _written(self._aligned, weights(), self._scratch) as (folder, sha256):
-            yield Switched(sha256, sum(energies), lambda: _open(self._engine, folder))
+            yield Switched(sha256, sum(energies), lambda: _open(self._engine, folder, self._aligned.name))
 
     def close(self) -> None:
         """Restore the model's own weights."""
@@ -89,11 +89,12 @@ def model_of(engine: EngineConfig, checkpoint: Checkpoint, scratch: Path) -> Ite
     if engine.name == "memory":
         yield load_model(checkpoint, engine.batch_size, engine.dtype)
     elif checkpoint.adapter is None:
-        yield _open(engine, checkpoint.folder)
+        with view(checkpoint.folder) as folder:
+            yield _open(engine, folder, checkpoint.name)
     else:
         merged = ((name, checkpoint.load(name)) for name in checkpoint.names)
         with _written(checkpoint, merged, scratch) as (folder, _):
-            yield _open(engine, folder)
+            yield _open(engine, folder, checkpoint.name)
 
 
 @contextmanager
@@ -111,15 +112,17 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path) -> Iterator[tupl
         folder = parent / "model"
         base = Checkpoint(like.folder)  # with an adapter, weights are loaded in fp32; config.json has the base's dtype
         provenance = {"made_by": "safespan, for one evaluation"}
-        write_checkpoint(folder, stored(), like.folder, provenance, temporary=True)
+        write_checkpoint(folder, stored(), like.folder, provenance, temporary=True, adapter=like.adapter)
         yield folder, digest.hexdigest()
 
 
-def _open(engine: EngineConfig, folder: Path) -> ModelUnderTest:
+def _open(engine: EngineConfig, folder: Path, name: str) -> ModelUnderTest:
     prepare_harness()
+    with as_checkpoint_error(f"{name}: its tokenizer cannot be loaded"):
+        tokenizer = read_tokenizer(folder, name)
     arguments = {
-        name: value.replace(CHECKPOINT, str(folder)) if isinstance(value, str) else value
-        for name, value in engine.model_args.items()
+        argument: value.replace(CHECKPOINT, str(folder)) if isinstance(value, str) else value
+        for argument, value in engine.model_args.items()
     }
     try:
         kind = get_model(engine.name)
@@ -130,5 +133,5 @@ def _open(engine: EngineConfig, folder: Path) -> ModelUnderTest:
     try:
         lm = kind.create_from_arg_obj(arguments, {"batch_size": engine.batch_size})
     except (ImportError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(f"engine {engine.name!r} cannot be started on {folder} ({first_line(error)})") from error
-    return ModelUnderTest(lm, AutoTokenizer.from_pretrained(folder, **PLAIN))
+        raise ConfigError(f"engine {engine.name!r} cannot be started on {name} ({first_line(error)})") from error
+    return ModelUnderTest(lm, tokenizer)
