@@ -57,6 +57,26 @@ def test_a_sweep_for_programs_and_quietly(models, tmp_path, monkeypatch, capsys)
     assert (printed.out, printed.err) == (f"{tmp_path / 'a.csv'}\n", "")
 
 
+def test_models_in_the_wrong_roles_are_warned_of_before_the_work(tmp_path, monkeypatch, capsys, caplog):
+    aligned = odd_weights(1)
+    family = {"base": odd_weights(0), "aligned": aligned, "useful": {name: 1.1 * w for name, w in aligned.items()}}
+    base, aligned, useful = (save_checkpoint(tmp_path / role, weights) for role, weights in family.items())
+    commands = {
+        "sweep": ["--finetuned", f"useful={useful}", "--out", tmp_path / "s.csv"],
+        "overlap": ["--update", f"useful={useful}", "--out", tmp_path / "o.csv"],
+        "project": ["--finetuned", useful, "--out", tmp_path / "p"],
+    }
+    for command, words in commands.items():
+        caplog.clear()
+        assert run(monkeypatch, command, "--base", base, "--aligned", aligned, *words) == 0
+        assert caplog.messages == []
+        assert run(monkeypatch, command, "--base", aligned, "--aligned", base, *words) == 0
+        [warning] = caplog.messages
+        assert f"({useful}) is nearer to base than to aligned, ‖" in warning
+        steps = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+        assert steps == 2 * ["roles", "projection" if command == "project" else command]
+
+
 def test_overlap_adds_the_alignment_update_with_a_base(models, tmp_path, monkeypatch):
     words = ["overlap", "--aligned", models["aligned"], "--update", f"useful={models['useful']}"]
     words += ["--base", models["base"], "--energy", "0.5", "--granularity", "layer", "--out", tmp_path / "o.csv"]
@@ -109,6 +129,18 @@ def bad_words(kind, models, tmp_path):
     if kind == "nan":
         save_checkpoint(models["harmful"], odd_weights(5) | {"model.norm.weight": torch.full((12,), torch.nan)})
         return words, out, "model.norm.weight holds NaN"
+    if kind == "one model":
+        return sweep_words(models | {"base": models["aligned"]}, out), out, "same weights, ‖aligned − base‖ = 0"
+    if kind == "one model, overlap":
+        words = ["overlap", "--base", models["base"], "--aligned", models["base"], "--out", out]
+        return [*words, "--update", f"u={models['useful']}"], out, "same weights, ‖aligned − base‖ = 0"
+    if kind == "one model, project":
+        words = ["project", "--base", models["base"], "--aligned", models["base"], "--out", out]
+        return [*words, "--finetuned", models["useful"]], out, "same weights, ‖aligned − base‖ = 0"
+    if kind == "adapter alone":
+        (models["harmful"] / "model.safetensors").unlink()
+        (models["harmful"] / "adapter_config.json").write_text("{}")
+        return words, out, f"holds an adapter and no model: give BASE+ADAPTER, here BASE+{models['harmful']}"
     if kind == "fraction":
         return [*words, "--fraction", "1.5"], out, "fraction 1.5 is outside (0, 1]"
     if kind == "pair":
@@ -140,6 +172,10 @@ def bad_words(kind, models, tmp_path):
         "truncated",
         "resized",
         "nan",
+        "one model",
+        "one model, overlap",
+        "one model, project",
+        "adapter alone",
         "fraction",
         "pair",
         "twice",

@@ -107,7 +107,8 @@ def test_another_vocabulary_keeps_its_own_template(tiny_model_folder: Path, tmp_
     tokenizer = build_tiny_tokenizer()
     tokenizer.add_tokens(["new"])
     tokenizer.chat_template = "own"
-    chat_format = Prompting(EvaluationConfig(), Checkpoint(tiny_model_folder)).format_of(tmp_path, tokenizer)
+    other = Checkpoint(folder_with(tiny_model_folder, tmp_path / "other"))
+    chat_format = Prompting(EvaluationConfig(), Checkpoint(tiny_model_folder)).format_of(other, tokenizer)
     assert chat_format.tokenizer is tokenizer
 
 
@@ -118,7 +119,7 @@ def test_what_is_done_otherwise_than_a_folder_says_is_told(tiny_model_folder: Pa
     (bare / "chat_template.jinja").unlink()
 
     def told(folder, **settings):
-        return " | ".join(Prompting(EvaluationConfig(**settings), aligned).departures(folder))
+        return " | ".join(Prompting(EvaluationConfig(**settings), aligned).departures(Checkpoint(folder)))
 
     assert told(tiny_model_folder) == ""
     assert "asks for" in told(hostile)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from lm_eval.api.registry import get_model
-from transformers import AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, write_checkpoint
 from safespan.checkpoints.updates import rounded
@@ -21,7 +20,8 @@ from safespan.evaluation.prompting import Prompting
 from safespan.files.scratch import scratch_folder
 from safespan.linalg.device import device
 from safespan.linalg.kernels import squared_norm
-from safespan.models.loading import PLAIN
+from safespan.models.folders import shown_files
+from safespan.models.loading import as_checkpoint_error, read_tokenizer
 from safespan.projection import Change
 from safespan.settings.evaluation import CHECKPOINT
 
@@ -55,12 +55,12 @@ class SwitchedModel:
     """
 
     def __init__(self, prompting: Prompting, aligned: Checkpoint, scratch: Path) -> None:
-        self._conversation, self._aligned, self._scratch = prompting, aligned, scratch
+        self._prompting, self._aligned, self._scratch = prompting, aligned, scratch
         self._engine = prompting.config.engine
 
     @cached_property
     def _loaded(self) -> tuple[ModelUnderTest, WeightSwitch]:
-        loaded = load_model(self._aligned, self._conversation)
+        loaded = load_model(self._aligned, self._prompting)
         assert loaded.model is not None
         return loaded, WeightSwitch(loaded.model)
 
@@ -79,7 +79,7 @@ class SwitchedModel:
             yield Switched(switch.set(weights()), sum(energies), lambda: model)
             return
         with _written(self._aligned, weights(), self._scratch) as (folder, sha256):
-            yield Switched(sha256, sum(energies), lambda: _open(self._conversation, folder))
+            yield Switched(sha256, sum(energies), lambda: _open(self._prompting, self._aligned, folder))
 
     def close(self) -> None:
         """Restore the model's own weights."""
@@ -93,24 +93,26 @@ def model_of(prompting: Prompting, checkpoint: Checkpoint, scratch: Path) -> Ite
     if prompting.config.engine.name == "memory":
         yield load_model(checkpoint, prompting)
     elif checkpoint.adapter is None:
-        with _linked(checkpoint.folder, scratch) as folder:
-            yield _open(prompting, folder)
+        with _linked(checkpoint, scratch) as folder:
+            yield _open(prompting, checkpoint, folder)
     else:
         merged = ((name, checkpoint.load(name)) for name in checkpoint.names)
         with _written(checkpoint, merged, scratch) as (folder, _):
-            yield _open(prompting, folder)
+            yield _open(prompting, checkpoint, folder)
 
 
 @contextmanager
-def _linked(folder: Path, scratch: Path) -> Iterator[Path]:
-    """The model of a folder, without an adapter that lies beside it."""
+def _linked(checkpoint: Checkpoint, scratch: Path) -> Iterator[Path]:
+    """A temporary folder of links to the files of a model that count."""
     with scratch_folder(scratch, "model") as parent:
-        linked = parent / "model"
-        linked.mkdir()
-        for file in folder.iterdir():
-            if not file.name.startswith("adapter_"):
-                (linked / file.name).symlink_to(file.resolve())
-        yield linked
+        folder = parent / "model"
+        folder.mkdir()
+        for name, content in shown_files(checkpoint.folder).items():
+            if isinstance(content, Path):
+                (folder / name).symlink_to(content.absolute())
+            else:
+                (folder / name).write_text(content, encoding="utf-8")
+        yield folder
 
 
 @contextmanager
@@ -128,20 +130,24 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path) -> Iterator[tupl
         folder = parent / "model"
         base = Checkpoint(like.folder)  # with an adapter, weights are loaded in fp32; config.json has the base's dtype
         provenance = {"made_by": "safespan, for one evaluation"}
-        write_checkpoint(folder, stored(), like.folder, provenance, temporary=True)
+        write_checkpoint(folder, stored(), like.folder, provenance, temporary=True, adapter=like.adapter)
         yield folder, digest.hexdigest()
 
 
-def _open(prompting: Prompting, folder: Path) -> ModelUnderTest:
-    """Open a temporary folder; its generation configuration is replaced first, for engines that read it."""
+def _open(prompting: Prompting, checkpoint: Checkpoint, folder: Path) -> ModelUnderTest:
+    """Open a temporary folder with the weights of a model, or with others in their place.
+
+    Its generation configuration is replaced first, for engines that read it.
+    """
     prepare_harness()
-    engine = prompting.config.engine
-    chat_format = prompting.format_of(folder, AutoTokenizer.from_pretrained(folder, **PLAIN))
+    engine, name = prompting.config.engine, checkpoint.name
+    with as_checkpoint_error(f"{name}: its tokenizer cannot be loaded"):
+        chat_format = prompting.format_of(checkpoint, read_tokenizer(folder, name))
     (folder / "generation_config.json").unlink(missing_ok=True)
     chat_format.generation_config.save_pretrained(folder)
     arguments = {
-        name: value.replace(CHECKPOINT, str(folder)) if isinstance(value, str) else value
-        for name, value in engine.model_args.items()
+        argument: value.replace(CHECKPOINT, str(folder)) if isinstance(value, str) else value
+        for argument, value in engine.model_args.items()
     }
     try:
         kind = under_test(get_model(engine.name))
@@ -152,6 +158,6 @@ def _open(prompting: Prompting, folder: Path) -> ModelUnderTest:
     try:
         lm = kind.create_from_arg_obj(arguments, {"batch_size": engine.batch_size})
     except (ImportError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(f"engine {engine.name!r} cannot be started on {folder} ({first_line(error)})") from error
+        raise ConfigError(f"engine {engine.name!r} cannot be started on {name} ({first_line(error)})") from error
     lm.use(chat_format)
     return ModelUnderTest(lm, chat_format)

@@ -102,7 +102,7 @@ def load_model(checkpoint: Checkpoint, prompting: Prompting = _ALONE) -> ModelUn
         ConfigError: nothing ends its answers.
     """
     model, tokenizer = load_causal_lm(checkpoint.folder, prompting.config.engine.dtype, checkpoint.adapter)
-    return in_memory(model, prompting.format_of(checkpoint.folder, tokenizer))
+    return in_memory(model, prompting.format_of(checkpoint, tokenizer))
 
 
 def in_memory(model: PreTrainedModel, chat_format: ChatFormat) -> ModelUnderTest:

@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
-from safespan.models.loading import PLAIN
+from safespan.models.folders import view
+from safespan.models.loading import as_checkpoint_error, read_tokenizer
 from safespan.models.prompting import Turns, chat_texts
 from safespan.settings.evaluation import EvaluationConfig
 
@@ -26,30 +27,36 @@ class Prompting:
     config: EvaluationConfig = field(default_factory=EvaluationConfig)
     reference: Checkpoint | None = None
 
-    def format_of(self, folder: Path, own: PreTrainedTokenizerBase) -> "ChatFormat":
-        """Of the model in a folder.
+    def format_of(self, model: Checkpoint, own: PreTrainedTokenizerBase) -> "ChatFormat":
+        """Of one model.
 
         Args:
-            folder: the model's.
+            model: where its tokens that end an answer are named.
             own: its tokenizer.
         """
-        if self.reference is not None and self.config.chat_template == "aligned" and folder != self.reference.folder:
-            theirs = tokenizer_in(self.reference.folder)
+        if self.config.chat_template == "aligned" and not self._is_reference(model):
+            assert self.reference is not None
+            theirs = tokenizer_of(self.reference)
             if theirs.get_vocab() == own.get_vocab():
-                folder, own = self.reference.folder, theirs
-        return ChatFormat(self.config, own, tuple(end_ids(folder, own)))
+                model, own = self.reference, theirs
+        return ChatFormat(self.config, own, tuple(end_ids(model.folder, own)))
 
-    def departures(self, folder: Path) -> list[str]:
+    def _is_reference(self, model: Checkpoint) -> bool:
+        """Whether no other model has a say."""
+        return self.reference is None or model.name == self.reference.name
+
+    def departures(self, model: Checkpoint) -> list[str]:
         """What is done otherwise than a model's own folder says."""
-        own = tokenizer_in(folder)
-        chat_format = self.format_of(folder, own)
+        own = tokenizer_of(model)
+        chat_format = self.format_of(model, own)
         told = []
-        asks = own_generation(folder)
+        asks = own_generation(model.folder)
         if asks:
             told.append(f"its generation_config.json asks for {', '.join(asks)}, which is not done: answers are greedy")
-        if self.reference is None or folder == self.reference.folder:
+        if self._is_reference(model):
             return told
-        theirs = tokenizer_in(self.reference.folder).chat_template
+        assert self.reference is not None
+        theirs = tokenizer_of(self.reference).chat_template
         if own.chat_template == theirs:
             return told
         what = "its chat template is not that of the aligned model" if own.chat_template else "it has no chat template"
@@ -112,9 +119,13 @@ class ChatFormat:
         )
 
 
-def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder."""
-    return AutoTokenizer.from_pretrained(folder, **PLAIN)
+def tokenizer_of(model: Checkpoint) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; that of its adapter, if it has one of its own."""
+    with (
+        as_checkpoint_error(f"{model.name}: its tokenizer cannot be loaded"),
+        view(model.folder, model.adapter) as shown,
+    ):
+        return read_tokenizer(shown, model.name)
 
 
 _ASKS = (

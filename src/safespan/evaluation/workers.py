@@ -62,12 +62,12 @@ class ModelWorker:
     """Generates the responses of models."""
 
     def __init__(self, ask: Ask, prompting: Prompting, scratch: Path) -> None:
-        self._ask, self._conversation, self._scratch = ask, prompting, scratch
+        self._ask, self._prompting, self._scratch = ask, prompting, scratch
 
     def __call__(self, job: ModelJob) -> Answered:
         """Open a model and generate its responses."""
         start = time.perf_counter()
-        with model_of(self._conversation, job.checkpoint, self._scratch) as model:
+        with model_of(self._prompting, job.checkpoint, self._scratch) as model:
             opened = time.perf_counter()
             responses = self._ask(model)
         seconds = {"switch": opened - start, "answer": time.perf_counter() - opened}

@@ -32,8 +32,8 @@ class Manifest(BaseModel):
     Attributes:
         config: of the study, as its file gave it.
         inputs: role -> SHA-256 of the model's weights; field -> SHA-256 of a file that the evaluation reads.
+        notes: what users should know of the models: whose tokenizer was taken, what speaks against their roles.
         tables: table -> SHA-256 of its file.
-        prompting: role -> what was done otherwise than its own folder says.
         judge: totals of every judge that is paid for.
         training: role -> record of its training.
     """
@@ -48,9 +48,9 @@ class Manifest(BaseModel):
     hardware: dict[str, str | int | float | None] = {}
     stages: list[StageRecord] = []
     inputs: dict[str, str] = {}
+    notes: list[str] = []
     tables: dict[str, str | None] = {}
     prompts: dict[str, PromptsRecord] = {}
-    prompting: dict[str, list[str]] = {}
     judge: list[dict[str, Any]] = []
     training: dict[str, dict[str, Any]] = {}
     created: str = ""

@@ -77,7 +77,7 @@ class TrainingWorker:
         self, ask: Callable[..., object], start: str, config: TrainingConfig, points: int, prompting: "Prompting"
     ) -> None:
         self._ask, self._start, self._config = ask, start, config
-        self._points, self._conversation = points, prompting
+        self._points, self._prompting = points, prompting
 
     def __call__(self, training: Training) -> "Answered":
         """Do one training; its responses are pairs of a step and answers."""
@@ -89,8 +89,8 @@ class TrainingWorker:
         began, answers = time.perf_counter(), []
 
         def look(model: object, tokenizer: object, step: int, steps: int) -> None:
-            assert self._conversation.reference is not None  # training starts from it
-            chat_format = self._conversation.format_of(self._conversation.reference.folder, tokenizer)  # type: ignore[arg-type]
+            assert self._prompting.reference is not None  # training starts from it
+            chat_format = self._prompting.format_of(self._prompting.reference, tokenizer)  # type: ignore[arg-type]
             answers.append((step, self._ask(in_memory(model, chat_format))))  # type: ignore[arg-type]
 
         watch = Watch(look, tuple(point / (self._points + 1) for point in range(1, self._points + 2)))

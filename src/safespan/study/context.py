@@ -93,10 +93,10 @@ class Study:
         return Prompting(self.resolved.evaluation, self.checkpoint("aligned"))
 
     @cached_property
-    def departures(self) -> dict[str, list[str]]:
-        """Role -> what is done otherwise than its own folder says."""
-        found = {role: self.prompting.departures(model.folder) for role, model in self.checkpoints.items()}
-        return {role: lines for role, lines in found.items() if lines}
+    def departures(self) -> list[str]:
+        """What is done otherwise than the folder of a model says."""
+        found = {role: self.prompting.departures(model) for role, model in self.checkpoints.items()}
+        return [f"{role}: {line}" for role, lines in found.items() for line in lines]
 
     @cached_property
     def evaluator(self) -> "Evaluator":

@@ -34,9 +34,8 @@ def evaluate_models(study: Study, key: str) -> None:
     from safespan.evaluation import ModelJob, ModelWorker, Scores
 
     evaluator = study.evaluator
-    for role, lines in study.departures.items():
-        for line in lines:
-            _log.warning(f"{role}: {line}")
+    for line in study.departures:
+        _log.warning(line)
     jobs = [ModelJob(role, checkpoint) for role, checkpoint in study.checkpoints.items()]
 
     def worker(scratch: Path, known: Mapping[str, str]) -> partial[ModelWorker]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from safespan.errors import ConfigError, DataError
 from safespan.settings import StudyConfig, VerdictConfig
 from safespan.settings.base import named_inputs
-from safespan.settings.names import Test, tested_by_default
+from safespan.settings.names import SUBSPACES, TESTS, Test, tested_by_default
 from safespan.settings.verdict import chosen_tests
 from safespan.study.protected import check_protected
 from safespan.subspaces import find_hypothesis
@@ -82,6 +82,21 @@ def tested_hypotheses(config: StudyConfig, test: Test) -> list[str]:
     there, named = _models_and_prompts(config), config.verdict.named(test)
     having = [name for name in named or tested_by_default() if test in find_hypothesis(name).tests]
     return having if named else [name for name in having if not find_hypothesis(name).missing(there, test)]
+
+
+def needs_base(config: StudyConfig) -> bool:
+    """Whether something that a study measures is of the alignment update."""
+    if config.overlap or any("base" in find_hypothesis(name).needs for name in _projected(config)):
+        return True
+    without = _models_and_prompts(config) - {"base"}
+    return any(
+        find_hypothesis(name).missing(without, test) for test in TESTS for name in tested_hypotheses(config, test)
+    )
+
+
+def _projected(config: StudyConfig) -> tuple[str, ...]:
+    """The subspaces of the projection grid."""
+    return () if config.projection is None else config.projection.subspaces or SUBSPACES
 
 
 def _models(config: StudyConfig) -> set[str]:

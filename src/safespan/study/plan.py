@@ -6,6 +6,7 @@ from pathlib import Path
 from safespan.checkpoints import local_place
 from safespan.data import read_file
 from safespan.errors import DataError
+from safespan.models.folders import weight_files
 from safespan.settings import PromptSource, RowSource, StudyConfig, TrainingConfig
 from safespan.settings.study import ModelSource
 from safespan.study.context import Study
@@ -73,8 +74,8 @@ def _gigabytes(source: ModelSource) -> float:
     place = local_place(source.model or "")
     if place is None:
         return source.size_gb or 0.0
-    files = [place] if place.is_file() else place.glob("*.safetensors")
-    return sum(file.stat().st_size for file in files) / 1e9
+    files = [place] if place.is_file() else weight_files(place)
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e9
 
 
 def _sources(config: StudyConfig) -> Iterator[tuple[str, RowSource]]:

@@ -21,6 +21,7 @@ from safespan.settings.instructions import ONE_PATH, take_one_path
 from safespan.study.context import Study
 from safespan.study.machine import hardware, versions
 from safespan.study.needs import check_files, check_needs
+from safespan.study.roles import notes_of
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import batches, stages
 
@@ -103,9 +104,9 @@ def manifest_of(study: Study, log: StageLog, command: str) -> Manifest:
         hardware={**hardware(), **workers(study)},
         stages=log.records,
         inputs=study.evaluation_inputs(),
+        notes=notes_of(study),
         tables=log.tables(),
         prompts=_read(study.run.prompts),
-        prompting=study.departures,
         judge=[_read(path) for path in sorted(root.glob("judge/*/totals.json"))],
         training={path.parent.name: _read(path) for path in sorted(root.glob("checkpoints/*/training.json"))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
