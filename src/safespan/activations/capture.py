@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError, ConfigError, DataError
+from safespan.models.chat import chat_texts
 from safespan.progress import track
 
 _BLOCK_LISTS = ("layers", "h", "blocks")
@@ -70,10 +71,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat_temp
     if not prompts:
         raise DataError("there are no prompts to capture activations of")
     templated = chat_template and tokenizer.chat_template is not None
-    texts = list(prompts)
-    if templated:
-        turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
-        texts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)  # type: ignore[assignment]
+    texts = chat_texts(tokenizer, prompts) if templated else list(prompts)
     encoded: list[list[int]] = tokenizer(texts, add_special_tokens=not templated)["input_ids"]
     if [] in encoded:
         raise DataError(f"prompt {prompts[encoded.index([])]!r} has no tokens")

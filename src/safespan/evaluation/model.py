@@ -16,6 +16,7 @@ from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import rounded
 from safespan.errors import CheckpointError, DataError
 from safespan.evaluation.harness import prepare_harness
+from safespan.models.chat import in_template
 from safespan.models.loading import load_causal_lm
 
 
@@ -33,8 +34,8 @@ class ModelUnderTest:
         return self.tokenizer.chat_template is not None
 
     def as_turn(self, prompt: str) -> str:
-        """A prompt as a turn of the user, in the chat template."""
-        return str(self.lm.apply_chat_template([{"role": "user", "content": prompt}]))
+        """A prompt as a turn of the user, or the turns that it carries, in the chat template."""
+        return in_template(prompt, self.lm.apply_chat_template, self.tokenizer.name_or_path)
 
     def generate(self, prompts: Sequence[str], max_new_tokens: int, chat_template: bool) -> list[str]:
         """Greedy responses, in the order of the prompts.
