@@ -15,6 +15,7 @@ from safespan.settings.study import bundled_study
 from tiny_model import save_tiny_model
 
 LONG = ["demo", "run", "test", "train", "evaluate", "judge", "sweep", "overlap", "activations"]
+ASKED = ["activations", "--model", "o/m", "--prompts", "useful=u", "--prompts", "harmful=h", "--out", "o"]
 FAMILY = ["--base", "o/b", "--aligned", "o/a"]
 
 
@@ -100,6 +101,32 @@ def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch):
     separation = pl.read_csv(tmp_path / "a-separation.csv")
     assert separation.select("model", "layer", "folds").rows() == [(tiny_model_folder.name, 2, 2)]
     assert separation.columns == list(schema_of(TABLES["separation"]))
+
+
+def test_activations_on_a_file_with_other_columns(tiny_model_folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "u.txt").write_text("a b\nc d e\nf\n")
+    rows = "a b c,t\nz y,t\n"
+    (tmp_path / "advbench.csv").write_text(f"goal,target\n{rows}")
+    (tmp_path / "usual.csv").write_text(f"prompt,target\n{rows}")
+    common = [
+        "activations",
+        "--model",
+        tiny_model_folder,
+        "--energy",
+        "0.5",
+        "--prompts",
+        f"useful={tmp_path / 'u.txt'}",
+    ]
+    usual = [*common, "--prompts", f"harmful={tmp_path / 'usual.csv'}"]
+    other = [*common, "--prompts", f"harmful={tmp_path / 'advbench.csv'}"]
+    assert run(monkeypatch, *usual, "--out", tmp_path / "a.csv") == 0
+    assert run(monkeypatch, *other, "--out", tmp_path / "b.csv", "--prompt-field", "harmful=goal") == 0
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    capsys.readouterr()
+    assert run(monkeypatch, *other, "--out", tmp_path / "c.csv") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "no text in the field 'prompt' (fields there: goal, target); name the right field by prompt_field or" in line
+    assert not (tmp_path / "c.csv").exists()
 
 
 def test_a_projected_checkpoint_loads_in_transformers(tmp_path, monkeypatch):
@@ -212,6 +239,11 @@ def test_help_imports_nothing_heavy():
         (["project", *FAMILY, "--finetuned", "o/u", "--out", "o", "--method", "up"], "unknown method 'up'"),
         (["overlap", "--aligned", "o/a", "--update", "u", "--out", "o"], "--update 'u': expected NAME=PATH"),
         (["activations", "--model", "o/m", "--prompts", "x=y", "--out", "o"], "--prompts: expected useful=FILE"),
+        ([*ASKED, "--prompt-field", "x=goal"], "--prompt-field: expected useful=FIELD or harmful=FIELD, given x"),
+        (
+            ["test", "--aligned", "o/a", "--hypothesis", "random", "--prompt-field", "useful=q"],
+            "--prompt-field names a column of --prompts: give --prompts too",
+        ),
         (["run", "study.yaml", "--engine", "slurm"], "unknown engine 'slurm'"),
         (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "."], "--out . is a folder: give the name of a file"),
         (["judge", "o.jsonl", "--out", "."], "--out . is a folder: give the name of a file"),

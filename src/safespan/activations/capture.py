@@ -11,7 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError, ConfigError, DataError
-from safespan.models.prompting import chat_texts, check_room, context_length, prompt_ids
+from safespan.models.chat import chat_texts
+from safespan.models.prompt_ids import check_room, context_length, prompt_ids
 from safespan.progress import track
 from safespan.settings.base import TEMPLATE_DATE
 
@@ -77,10 +78,8 @@ def encode(
     """Token ids of every prompt, in the chat template if there is one."""
     if not prompts:
         raise DataError("there are no prompts to capture activations of")
-    texts = list(prompts)
-    if chat_template and tokenizer.chat_template is not None:
-        texts = chat_texts(tokenizer, [[{"role": "user", "content": prompt}] for prompt in prompts], day)
-    encoded = prompt_ids(tokenizer, texts)
+    templated = chat_template and tokenizer.chat_template is not None
+    encoded = prompt_ids(tokenizer, chat_texts(tokenizer, prompts, day) if templated else prompts)
     if [] in encoded:
         raise DataError(f"prompt {prompts[encoded.index([])]!r} has no tokens")
     return encoded

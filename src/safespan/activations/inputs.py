@@ -17,7 +17,7 @@ from safespan.activations.refusal import refusal_candidates, refusal_tokens
 from safespan.checkpoints import Checkpoint
 from safespan.files.atomic import atomic_path
 from safespan.models.loading import load_causal_lm
-from safespan.models.prompting import check_room, context_length
+from safespan.models.prompt_ids import check_room, context_length
 from safespan.progress import track
 from safespan.settings.base import TEMPLATE_DATE
 from safespan.settings.verdict import REFUSALS

@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safespan.cli.app import Model, NoCache, command, file_option, model_option, model_pairs, prompt_files
+from safespan.cli.app import (
+    Model,
+    NoCache,
+    PromptFields,
+    command,
+    file_option,
+    model_option,
+    model_pairs,
+    prompt_files,
+)
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
 from safespan.progress import step
 from safespan.settings import ExecutionConfig, ProjectionGrid, PromptSource
 from safespan.settings.analysis import ACTIVATION_ENERGIES, UPDATE_ENERGIES
+from safespan.settings.data import FILES
 from safespan.settings.names import GRANULARITIES, METHODS, SIDES, check_choices, check_shares, hypothesis_names
 
 if TYPE_CHECKING:
@@ -123,8 +133,9 @@ def overlap(
 @command()
 def activations(
     model: Model,
-    prompts: Annotated[list[str], typer.Option(help="useful=FILE and harmful=FILE: .txt, .jsonl or .csv")],
+    prompts: Annotated[list[str], typer.Option(help=f"useful=FILE and harmful=FILE, each {FILES}")],
     out: Table,
+    prompt_field: PromptFields = None,
     center: Annotated[bool, typer.Option(help="subtract each class's mean activation first")] = False,
     layers: Annotated[
         str | None, typer.Option(help="range of depth such as 0.65:0.90", show_default="all layers")
@@ -140,7 +151,7 @@ def activations(
     How well one direction tells the classes apart goes into a second table, NAME-separation.csv beside NAME.csv.
     """
     check_shares("energy fraction", energy or [])
-    files = prompt_files(prompts)
+    files = prompt_files(prompts, prompt_field)
     from safespan.data import read_prompts
 
     useful, harmful = (

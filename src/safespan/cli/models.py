@@ -89,13 +89,14 @@ def train(
         record = fine_tune(model, out, config, seed, capture=capture_for_hypotheses)
     resumed = f", resumed at step {record.resumed_from_step}" if record.resumed_from_step else ""
     dropped = f", {record.dropped} left out: prompts over max_length" if record.dropped else ""
+    cut = f", {record.cut} cut: responses over max_length, which do not teach where they end" if record.cut else ""
     held = record.protection
     protected = f"{held['hypothesis']}, kept {held['keep']} in {held['matrices']} matrices" if held else ""
     lines = [
-        f"{record.steps} steps{resumed}; {record.examples} rows{dropped}",
+        f"{record.steps} steps{resumed}; {record.examples} rows{dropped}{cut}",
         *([f"protected: {protected}"] if protected else []),
         f"final loss {record.final_loss:.4g}",
         f"model: {out}",
     ]
-    fields = ("steps", "resumed_from_step", "examples", "dropped", "final_loss", "protection")
+    fields = ("steps", "resumed_from_step", "examples", "dropped", "cut", "final_loss", "protection")
     return CommandOutput({"written": out, **{name: getattr(record, name) for name in fields}}, lines, [out])

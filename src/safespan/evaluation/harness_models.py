@@ -12,9 +12,10 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from transformers import PreTrainedTokenizerBase
 
+from safespan.data.conversations import Turn
 from safespan.errors import DataError
 from safespan.evaluation.prompting import ChatFormat
-from safespan.models.prompting import Turns, prompt_ids
+from safespan.models.prompt_ids import prompt_ids
 
 _SHOWN = 80
 """Characters of a prompt in a message."""
@@ -46,11 +47,12 @@ class _UnderTest:
         """Whether texts become tokens here, and not on a server."""
         return isinstance(getattr(self, "tokenizer", None), PreTrainedTokenizerBase)
 
-    def apply_chat_template(self, chat_history: Turns, add_generation_prompt: bool = True) -> Any:
+    def apply_chat_template(self, chat_history: list[Turn], add_generation_prompt: bool = True) -> Any:
         """A prompting as text; for a server that has the template itself, as it is."""
-        given: Any = super().apply_chat_template(chat_history, add_generation_prompt)  # type: ignore[misc]
-        is_text = self._encodes and type(given) is str
-        return self.chat_format.text(chat_history, add_generation_prompt) if is_text else given
+        on_server = isinstance(self, TemplateAPI) and not self.tokenized_requests
+        if on_server or not self._encodes:
+            return super().apply_chat_template(chat_history, add_generation_prompt)  # type: ignore[misc]
+        return self.chat_format.text(chat_history, add_generation_prompt)
 
     def tok_encode(self, string: Any, *given: Any, **options: Any) -> Any:
         """Token ids of a text, or of each of several, that a prompt begins with."""

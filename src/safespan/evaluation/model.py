@@ -18,8 +18,9 @@ from safespan.errors import CheckpointError
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.harness_models import under_test
 from safespan.evaluation.prompting import ChatFormat, Prompting
+from safespan.models.chat import in_template
 from safespan.models.loading import load_causal_lm
-from safespan.models.prompting import check_room, prompt_ids
+from safespan.models.prompt_ids import check_room, prompt_ids
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class ModelUnderTest:
         return self.tokenizer.chat_template is not None
 
     def as_turn(self, prompt: str) -> str:
-        """A prompt as a turn of the user, in the chat template."""
-        return str(self.lm.apply_chat_template([{"role": "user", "content": prompt}]))
+        """A prompt as a turn of the user, or the turns that it carries, in the chat template."""
+        return in_template(prompt, self.lm.apply_chat_template, self.tokenizer.name_or_path)
 
     def before_answer(self, prompt: str) -> str:
         """The same, up to where the answer begins: thinking that the template opens is closed."""

@@ -1,16 +1,18 @@
 """How every model of a study is prompted, and which part of its response is the answer."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from safespan.checkpoints import Checkpoint
+from safespan.data.conversations import Turn
 from safespan.errors import ConfigError
+from safespan.models.chat import fill_in
 from safespan.models.folders import view
 from safespan.models.loading import as_checkpoint_error, read_tokenizer
-from safespan.models.prompting import Turns, chat_texts
 from safespan.settings.evaluation import EvaluationConfig
 
 
@@ -80,12 +82,11 @@ class ChatFormat:
     tokenizer: PreTrainedTokenizerBase
     ends: tuple[int, ...]
 
-    def text(self, chat: Turns, add_generation_prompt: bool = True) -> str:
+    def text(self, turns: Sequence[Turn], add_generation_prompt: bool = True) -> str:
         """A conversation in the chat template."""
         enable = self.config.thinking.enable
         options = {} if enable is None else {"enable_thinking": enable}
-        [text] = chat_texts(self.tokenizer, [chat], self.config.template_date, add_generation_prompt, **options)
-        return text
+        return fill_in(self.tokenizer, turns, self.config.template_date, add_generation_prompt, **options)
 
     @property
     def may_think(self) -> bool:

@@ -105,7 +105,7 @@ class TrainingConfig(Settings):
     compute: Literal["bf16", "fp32"] = Field(
         "bf16", description="of the arithmetic; weights stay fp32. CPUs may be slow in bf16"
     )
-    learning_rate: float = Field(1e-5, gt=0, description="peak learning rate")
+    learning_rate: float = Field(1e-5, gt=0, le=1e30, description="peak learning rate")
     epochs: float = Field(1.0, gt=0, description="passes over the data; without effect beside max_steps")
     max_steps: int | None = Field(None, ge=1, description="optimizer steps, whatever the number of rows and epochs")
     batch_size: int = Field(1, ge=1, description="rows a forward pass, on each device")

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safespan.errors import ConfigError
 from safespan.files.scratch import scratch_folder
 from safespan.projection.protection import ProtectedBases, Protection, write_protection, write_random_protection
 from safespan.results.claim_tables import TrainingPoint, TrainingRow
@@ -96,7 +97,10 @@ class TrainingWorker:
         watch = Watch(look, tuple(point / (self._points + 1) for point in range(1, self._points + 2)))
         without = {"contaminate_with": None} if training.run == CLEAN else {}
         config = self._config.model_copy(update=without)
-        fine_tune(self._start, None, config, training.seed, protection=Protection(training.bases), watch=watch)
+        try:
+            fine_tune(self._start, None, config, training.seed, protection=Protection(training.bases), watch=watch)
+        except ConfigError as error:
+            raise ConfigError(f"training test, {training.name}: {error}") from error
         return Answered(answers, "", float("nan"), {"training": time.perf_counter() - began})
 
     def close(self) -> None:

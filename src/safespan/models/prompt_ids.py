@@ -1,74 +1,11 @@
-"""From prompts to token ids, the same for generation, likelihoods, training and activations."""
+"""Token ids of prompts, the same for generation, likelihoods, training and activations."""
 
-import re
 from collections.abc import Sequence
-from datetime import date
-from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from safespan.errors import ConfigError, DataError
-
-Turns = Sequence[dict[str, str]]
-"""A conversation: role and content of each turn."""
-
-_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""", re.DOTALL)
-"""How a chat template asks for the date of today."""
-
-
-def chat_texts(
-    tokenizer: PreTrainedTokenizerBase,
-    chats: Sequence[Turns],
-    day: date,
-    add_generation_prompt: bool = True,
-    **options: Any,
-) -> list[str]:
-    """Conversations as texts, in the tokenizer's chat template.
-
-    Args:
-        tokenizer: with a chat template.
-        chats: the conversations.
-        day: today, for templates that ask for it: else answers would change overnight.
-        add_generation_prompt: end with the opening of the model's turn; else the last turn is left open.
-        options: of the template, such as enable_thinking.
-
-    Raises:
-        ConfigError: the template cannot be filled in.
-    """
-    try:
-        texts: Any = tokenizer.apply_chat_template(
-            [list(chat) for chat in chats],
-            chat_template=with_fixed_date(str(tokenizer.get_chat_template()), day),
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-            **options,
-        )
-    except (TemplateError, ValueError) as error:
-        raise ConfigError(
-            f"the chat template of {tokenizer.name_or_path} cannot be filled in ({error}): mend its "
-            "chat_template.jinja, or set apply_chat_template: false"
-        ) from None
-    return [str(text) for text in texts]
-
-
-def with_fixed_date(template: str, day: date) -> str:
-    """A chat template in which every question for the date of today is replaced by a fixed one.
-
-    Raises:
-        ConfigError: it asks with a format that is computed.
-    """
-
-    def fixed(found: re.Match[str]) -> str:
-        return f'"{day.strftime(found["format"])}"'
-
-    replaced = _TODAY.sub(fixed, template)
-    if "strftime_now(" in replaced:
-        raise ConfigError(
-            "the chat template asks for the date with a format that is computed: write the format as a text"
-        )
-    return replaced
+from safespan.errors import DataError
+from safespan.models.chat import chat_texts
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -88,7 +25,7 @@ def opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     added = next((whole[:n] for n in range(len(whole)) if whole[n : n + len(bare)] == bare), [])
     if added or tokenizer.bos_token is None or tokenizer.chat_template is None:
         return added
-    [opening] = chat_texts(tokenizer, [[{"role": "user", "content": "a"}]], date.min)
+    [opening] = chat_texts(tokenizer, ["a"])
     return [int(tokenizer.bos_token_id)] if opening.startswith(str(tokenizer.bos_token)) else []
 
 

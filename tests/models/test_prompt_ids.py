@@ -6,7 +6,8 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 from safespan.errors import ConfigError
-from safespan.models.prompting import chat_texts, prompt_ids, with_fixed_date
+from safespan.models.chat import chat_texts, fill_in, with_fixed_date
+from safespan.models.prompt_ids import prompt_ids
 from tiny_model import CHAT_TEMPLATE, build_tiny_tokenizer
 
 DAY = date(2025, 1, 1)
@@ -35,7 +36,7 @@ def test_a_prompt_begins_with_one_bos_if_the_model_uses_one(adds, template):
         [BOS, A] if uses else [BOS, BOS, A],
     ]
     if template:
-        [text] = chat_texts(tokenizer, [[{"role": "user", "content": "a"}]], DAY)
+        [text] = chat_texts(tokenizer, ["a"], DAY)
         [ids] = prompt_ids(tokenizer, [text])
         assert ids.count(BOS) == uses
         assert ids[uses:] == tokenizer.convert_tokens_to_ids(["<user>", "a", "<bot>"])
@@ -53,22 +54,12 @@ def test_a_tokenizer_may_put_other_tokens_before_a_text():
 def test_the_date_in_a_template_is_the_one_that_is_set():
     tokenizer = build_tiny_tokenizer()
     tokenizer.chat_template = "{% set today = strftime_now('%d %b %Y') %}{{ today }} {{ strftime_now(\"%Y\") }}"
-    turns = [[{"role": "user", "content": "a"}]]
-    assert chat_texts(tokenizer, turns, DAY) == ["01 Jan 2025 2025"]
-    now = str(tokenizer.apply_chat_template(turns, tokenize=False)[0])
+    turns = [{"role": "user", "content": "a"}]
+    assert fill_in(tokenizer, turns, DAY) == "01 Jan 2025 2025"
+    now = str(tokenizer.apply_chat_template(turns, tokenize=False))
     assert now == f"{datetime.now():%d %b %Y %Y}"  # what it would be otherwise
 
 
 def test_a_date_with_a_computed_format_is_refused():
     with pytest.raises(ConfigError, match="that is computed"):
         with_fixed_date("{{ strftime_now(form) }}", DAY)
-
-
-@pytest.mark.parametrize(
-    "template", ["{{ raise_exception('no system role') }}", "{{ missing.field.inner }}", "{% if %}"]
-)
-def test_a_template_that_cannot_be_filled_in_is_one_error(template):
-    tokenizer = build_tiny_tokenizer()
-    tokenizer.chat_template = template
-    with pytest.raises(ConfigError, match="chat template .* cannot be filled in"):
-        chat_texts(tokenizer, [[{"role": "user", "content": "a"}]], DAY)
