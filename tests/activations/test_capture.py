@@ -26,8 +26,8 @@ def test_equals_each_prompt_alone_and_unpadded(model, tokenizer, side: str, chat
     tokenizer.padding_side = side
     states = capture(model, tokenizer, PROMPTS, batch_size=4, chat_template=chat_template)
     for row, prompt in enumerate(PROMPTS):
-        text = f"<bos> <user> {prompt} <bot> " if chat_template else prompt
-        ids = tokenizer(text, return_tensors="pt", add_special_tokens=not chat_template)["input_ids"]
+        text = f"<bos> <user> {prompt} <bot> " if chat_template else f"<bos> {prompt}"
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             alone = model(input_ids=ids, output_hidden_states=True).hidden_states
         # hidden_states ends with the final norm's output: layer 2 is checked through that norm.
@@ -74,3 +74,8 @@ def test_blocks_after_the_last_layer_asked_for_do_not_run(model, tokenizer) -> N
     capture(model, tokenizer, ["a b"], [2, 1])
     assert ran
     handle.remove()
+
+
+def test_a_prompt_longer_than_the_context_is_named(model, tokenizer) -> None:
+    with pytest.raises(DataError, match="row 2 has 83 tokens, and the model's context is 64"):
+        capture(model, tokenizer, ["a", "b " * 80])

@@ -8,7 +8,7 @@ import yaml
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError, DataError
-from safespan.evaluation import Evaluator, ModelUnderTest, WeightSwitch, load_model
+from safespan.evaluation import Evaluator, ModelUnderTest, Prompting, WeightSwitch, load_model
 from safespan.evaluation.judges import Judgement
 from safespan.evaluation.outcomes import outcomes
 from safespan.evaluation.utility import build_tasks
@@ -21,7 +21,7 @@ NEW_TOKENS = 6
 
 @pytest.fixture(scope="module")
 def model(tiny_model_folder: Path) -> ModelUnderTest:
-    return load_model(Checkpoint(tiny_model_folder), batch_size=3)
+    return load_model(Checkpoint(tiny_model_folder), Prompting(EvaluationConfig(engine={"batch_size": 3})))
 
 
 def greedy(model: ModelUnderTest, prompt: str, tokens: int = NEW_TOKENS) -> str:

@@ -27,14 +27,14 @@ def evaluate(
     fields = read_fields(config) if config else PAPER
     evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
     from safespan.checkpoints import open_checkpoint
-    from safespan.evaluation import Evaluator, model_of
+    from safespan.evaluation import Evaluator, Prompting, model_of
 
     checkpoint = open_checkpoint(model)
     with exclusive_lock(out):
         evaluator = Evaluator(evaluation, out)
         with step("tasks and prompts"):
             evaluator.prepare()
-        with step("answers"), model_of(evaluation.engine, checkpoint, out) as opened:
+        with step("answers"), model_of(Prompting(evaluation), checkpoint, out) as opened:
             responses = evaluator.ask(opened)
         with step("judgement"):
             scores, rows = evaluator.score(responses)

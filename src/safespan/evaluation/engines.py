@@ -14,14 +14,16 @@ from safespan.checkpoints import Checkpoint, write_checkpoint
 from safespan.checkpoints.updates import rounded
 from safespan.errors import ConfigError, first_line
 from safespan.evaluation.harness import prepare_harness
+from safespan.evaluation.harness_models import under_test
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash, load_model
+from safespan.evaluation.prompting import Prompting
 from safespan.files.scratch import scratch_folder
 from safespan.linalg.device import device
 from safespan.linalg.kernels import squared_norm
-from safespan.models.folders import view
+from safespan.models.folders import linked
 from safespan.models.loading import as_checkpoint_error, read_tokenizer
 from safespan.projection import Change
-from safespan.settings.evaluation import CHECKPOINT, EngineConfig
+from safespan.settings.evaluation import CHECKPOINT
 
 Weights = Iterable[tuple[str, torch.Tensor]]
 """(name, tensor) of every weight of a model."""
@@ -46,17 +48,19 @@ class SwitchedModel:
     """The aligned model with one set of weights after another.
 
     Args:
-        engine: of the model. In memory it is loaded once, and `close` restores its own weights.
+        prompting: how it is prompted, and by which engine. In memory it is loaded once, and `close` restores its
+            own weights.
         aligned: the model; new weights are cast to its dtypes.
         scratch: an existing folder for checkpoints, for engines that read one.
     """
 
-    def __init__(self, engine: EngineConfig, aligned: Checkpoint, scratch: Path) -> None:
-        self._engine, self._aligned, self._scratch = engine, aligned, scratch
+    def __init__(self, prompting: Prompting, aligned: Checkpoint, scratch: Path) -> None:
+        self._conversation, self._aligned, self._scratch = prompting, aligned, scratch
+        self._engine = prompting.config.engine
 
     @cached_property
     def _loaded(self) -> tuple[ModelUnderTest, WeightSwitch]:
-        loaded = load_model(self._aligned, self._engine.batch_size, self._engine.dtype)
+        loaded = load_model(self._aligned, self._conversation)
         assert loaded.model is not None
         return loaded, WeightSwitch(loaded.model)
 
@@ -75,7 +79,7 @@ class SwitchedModel:
             yield Switched(switch.set(weights()), sum(energies), lambda: model)
             return
         with _written(self._aligned, weights(), self._scratch) as (folder, sha256):
-            yield Switched(sha256, sum(energies), lambda: _open(self._engine, folder, self._aligned.name))
+            yield Switched(sha256, sum(energies), lambda: _open(self._conversation, folder, self._aligned.name))
 
     def close(self) -> None:
         """Restore the model's own weights."""
@@ -84,17 +88,17 @@ class SwitchedModel:
 
 
 @contextmanager
-def model_of(engine: EngineConfig, checkpoint: Checkpoint, scratch: Path) -> Iterator[ModelUnderTest]:
+def model_of(prompting: Prompting, checkpoint: Checkpoint, scratch: Path) -> Iterator[ModelUnderTest]:
     """Open a model; an adapter is merged, in memory or into a temporary folder."""
-    if engine.name == "memory":
-        yield load_model(checkpoint, engine.batch_size, engine.dtype)
+    if prompting.config.engine.name == "memory":
+        yield load_model(checkpoint, prompting)
     elif checkpoint.adapter is None:
-        with view(checkpoint.folder) as folder:
-            yield _open(engine, folder, checkpoint.name)
+        with scratch_folder(scratch, "model") as parent:
+            yield _open(prompting, linked(checkpoint.folder, parent / "model"), checkpoint.name)
     else:
         merged = ((name, checkpoint.load(name)) for name in checkpoint.names)
         with _written(checkpoint, merged, scratch) as (folder, _):
-            yield _open(engine, folder, checkpoint.name)
+            yield _open(prompting, folder, checkpoint.name)
 
 
 @contextmanager
@@ -116,16 +120,20 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path) -> Iterator[tupl
         yield folder, digest.hexdigest()
 
 
-def _open(engine: EngineConfig, folder: Path, name: str) -> ModelUnderTest:
+def _open(prompting: Prompting, folder: Path, name: str) -> ModelUnderTest:
+    """Open a temporary folder; its generation configuration is replaced first, for engines that read it."""
     prepare_harness()
+    engine = prompting.config.engine
     with as_checkpoint_error(f"{name}: its tokenizer cannot be loaded"):
-        tokenizer = read_tokenizer(folder, name)
+        chat_format = prompting.format_of(folder, read_tokenizer(folder, name))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    chat_format.generation_config.save_pretrained(folder)
     arguments = {
         argument: value.replace(CHECKPOINT, str(folder)) if isinstance(value, str) else value
         for argument, value in engine.model_args.items()
     }
     try:
-        kind = get_model(engine.name)
+        kind = under_test(get_model(engine.name))
     except ValueError:
         raise ConfigError(f"engine {engine.name!r} is neither memory nor a model of lm-eval") from None
     if engine.name == "hf":  # the default of lm-eval is a GPU
@@ -134,4 +142,5 @@ def _open(engine: EngineConfig, folder: Path, name: str) -> ModelUnderTest:
         lm = kind.create_from_arg_obj(arguments, {"batch_size": engine.batch_size})
     except (ImportError, TypeError, ValueError, OSError) as error:
         raise ConfigError(f"engine {engine.name!r} cannot be started on {name} ({first_line(error)})") from error
-    return ModelUnderTest(lm, tokenizer)
+    lm.use(chat_format)
+    return ModelUnderTest(lm, chat_format)

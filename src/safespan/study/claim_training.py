@@ -24,7 +24,7 @@ from safespan.study.measured import ask_models, means, model_store
 from safespan.study.points import PointStore, Record, answer_jobs
 
 if TYPE_CHECKING:
-    from safespan.evaluation import Answered, Course
+    from safespan.evaluation import Answered, Course, Prompting
 
 TEST: Test = "training"
 
@@ -70,14 +70,14 @@ class TrainingWorker:
         start: name of the aligned model.
         config: of the contaminated training.
         points: along each training that are asked, beside its end.
-        batch_size: prompts that are asked together.
+        prompting: how the model is prompted.
     """
 
     def __init__(
-        self, ask: Callable[..., object], start: str, config: TrainingConfig, points: int, batch_size: int
+        self, ask: Callable[..., object], start: str, config: TrainingConfig, points: int, prompting: "Prompting"
     ) -> None:
         self._ask, self._start, self._config = ask, start, config
-        self._points, self._batch_size = points, batch_size
+        self._points, self._conversation = points, prompting
 
     def __call__(self, training: Training) -> "Answered":
         """Do one training; its responses are pairs of a step and answers."""
@@ -89,7 +89,10 @@ class TrainingWorker:
         began, answers = time.perf_counter(), []
 
         def look(model: object, tokenizer: object, step: int, steps: int) -> None:
-            answers.append((step, self._ask(in_memory(model, tokenizer, self._batch_size))))  # type: ignore[arg-type]
+            start = self._conversation.reference
+            assert start is not None  # training starts from it
+            chat_format = self._conversation.format_of(start.folder, tokenizer, start.adapter)  # type: ignore[arg-type]
+            answers.append((step, self._ask(in_memory(model, chat_format))))  # type: ignore[arg-type]
 
         watch = Watch(look, tuple(point / (self._points + 1) for point in range(1, self._points + 2)))
         without = {"contaminate_with": None} if training.run == CLEAN else {}
@@ -113,10 +116,8 @@ def run_training_test(study: Study, key: str) -> None:
         trainings = _trainings(study, folder)
 
         def worker(scratch: Path, known: Mapping[str, str]) -> partial[TrainingWorker]:
-            start, batch_size = study.model_name("aligned"), evaluator.config.engine.batch_size
-            return partial(
-                TrainingWorker, measures.ask, start, training_config(study), settings.training.points, batch_size
-            )
+            start, points = study.model_name("aligned"), settings.training.points
+            return partial(TrainingWorker, measures.ask, start, training_config(study), points, study.prompting)
 
         asked = AlongTraining(measures)
         records: dict[str, Record[Any]] = answer_jobs(

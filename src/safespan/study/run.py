@@ -107,6 +107,7 @@ def manifest_of(study: Study, log: StageLog, command: str) -> Manifest:
         notes=notes_of(study),
         tables=log.tables(),
         prompts=_read(study.run.prompts),
+        prompting=study.departures,
         judge=[_read(path) for path in sorted(root.glob("judge/*/totals.json"))],
         training={path.parent.name: _read(path) for path in sorted(root.glob("checkpoints/*/training.json"))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),

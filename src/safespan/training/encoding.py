@@ -1,11 +1,14 @@
 """Encoding of examples as token ids and labels."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from datetime import date
+from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from safespan.errors import DataError
+from safespan.models.prompting import chat_texts, prompt_ids
+from safespan.settings.base import TEMPLATE_DATE
 from safespan.training.mixture import Example
 
 IGNORED = -100
@@ -23,6 +26,7 @@ def encode(
     examples: Sequence[Example],
     max_length: int,
     prompt_format: Literal["chat", "alpaca"] = "chat",
+    day: date = TEMPLATE_DATE,
 ) -> list[dict[str, list[int]]]:
     """Token ids and labels of each example; the prompt's labels are ignored, EOS ends the response.
 
@@ -32,10 +36,10 @@ def encode(
     Raises:
         DataError: no example has room for a response.
     """
-    prompt_ids = _prompt_ids(tokenizer, [example.prompt for example in examples], prompt_format)
+    opened = prompt_ids(tokenizer, _texts(tokenizer, [example.prompt for example in examples], prompt_format, day))
     response_ids = tokenizer([example.response for example in examples], add_special_tokens=False)["input_ids"]
     rows = []
-    for prompt, response in zip(prompt_ids, response_ids, strict=True):
+    for prompt, response in zip(opened, response_ids, strict=True):
         labels = [IGNORED] * len(prompt) + response + [tokenizer.eos_token_id]
         if len(prompt) < max_length:
             ids = [*prompt, *response, tokenizer.eos_token_id]
@@ -45,12 +49,7 @@ def encode(
     return rows
 
 
-def _prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str], prompt_format: str) -> list[list[int]]:
+def _texts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], prompt_format: str, day: date) -> list[str]:
     if prompt_format == "alpaca":
-        ids = tokenizer([ALPACA.format(prompt=prompt) for prompt in prompts], add_special_tokens=False)["input_ids"]
-        # A chat template contains BOS; here it is added if the tokenizer adds it.
-        bos = [tokenizer.bos_token_id]
-        return [bos + row for row in ids] if tokenizer("a")["input_ids"][:1] == bos else ids
-    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    texts: Any = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return [ALPACA.format(prompt=prompt) for prompt in prompts]
+    return chat_texts(tokenizer, [[{"role": "user", "content": prompt}] for prompt in prompts], day)

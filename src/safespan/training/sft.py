@@ -106,7 +106,7 @@ def fine_tune(
         tokenizer, model = _load(checkpoint, config)
         # TRL disables the key-value cache for training; the written model should have the setting of the start.
         use_cache = model.config.use_cache
-        rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format)
+        rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format, config.template_date)
         with progress_task("steps") as tick:
             trainer = _trainer(model, tokenizer, rows, arguments, config, [_Steps(tick)])
             _add_callbacks(trainer, tokenizer, protection, watch)
