@@ -89,8 +89,8 @@ def test_what_is_said_of_it(tmp_path):
     other = folder_of(tmp_path / "other", tokenizer__json={"model": [2]}, chat_template__jinja="b")
     assert remarks(base) == remarks(base, same) == []
     tokenizer, template = remarks(base, other)
-    assert tokenizer.startswith(f"{base}+{other}: the tokenizer is the adapter's, which is not that of the base")
-    assert template.startswith(f"{base}+{other}: the chat template is the adapter's")
+    assert tokenizer.startswith(f"{base}+{other}: the tokenizer of the adapter's folder counts as the model's own")
+    assert template.startswith(f"{base}+{other}: the chat template of the adapter's folder counts")
     (base / "adapter_config.json").write_text("{}")
     [stray] = remarks(base)
     assert stray.startswith(f"{base} holds an adapter beside its weights, which is not applied")

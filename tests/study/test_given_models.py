@@ -80,9 +80,9 @@ def test_swapped_models_and_the_tokenizer_of_an_adapter_are_noted_in_the_manifes
     )
     assert useful.startswith(f"useful ({family['useful']}) is nearer to base than to aligned, ‖useful − base‖ = ")
     assert f"its adapter is put on {family['aligned']}, which is not aligned" in harmful
-    assert template.startswith(f"{models['harmful']}: the chat template is the adapter's")
+    assert template.startswith(f"{models['harmful']}: the chat template of the adapter's folder counts")
     assert [record.message for record in caplog.records if record.message in (useful, harmful)] == [useful, harmful]
-    assert all(note in run.report.read_text() for note in ("is nearer to base than to aligned", "the chat template is"))
+    assert all(note in run.report.read_text() for note in ("is nearer to base than to aligned", "the chat template of"))
     run_study(study_of(models), run.root)
     manifest = run.read_manifest()
     assert manifest.notes == [useful, harmful, template, prompted]

@@ -20,7 +20,7 @@ from safespan.evaluation.prompting import Prompting
 from safespan.files.scratch import scratch_folder
 from safespan.linalg.device import device
 from safespan.linalg.kernels import squared_norm
-from safespan.models.folders import shown_files
+from safespan.models.folders import linked
 from safespan.models.loading import as_checkpoint_error, read_tokenizer
 from safespan.projection import Change
 from safespan.settings.evaluation import CHECKPOINT
@@ -93,26 +93,12 @@ def model_of(prompting: Prompting, checkpoint: Checkpoint, scratch: Path) -> Ite
     if prompting.config.engine.name == "memory":
         yield load_model(checkpoint, prompting)
     elif checkpoint.adapter is None:
-        with _linked(checkpoint, scratch) as folder:
-            yield _open(prompting, checkpoint, folder)
+        with scratch_folder(scratch, "model") as parent:
+            yield _open(prompting, checkpoint, linked(checkpoint.folder, parent / "model"))
     else:
         merged = ((name, checkpoint.load(name)) for name in checkpoint.names)
         with _written(checkpoint, merged, scratch) as (folder, _):
             yield _open(prompting, checkpoint, folder)
-
-
-@contextmanager
-def _linked(checkpoint: Checkpoint, scratch: Path) -> Iterator[Path]:
-    """A temporary folder of links to the files of a model that count."""
-    with scratch_folder(scratch, "model") as parent:
-        folder = parent / "model"
-        folder.mkdir()
-        for name, content in shown_files(checkpoint.folder).items():
-            if isinstance(content, Path):
-                (folder / name).symlink_to(content.absolute())
-            else:
-                (folder / name).write_text(content, encoding="utf-8")
-        yield folder
 
 
 @contextmanager

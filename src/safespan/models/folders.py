@@ -68,19 +68,22 @@ def shown_files(folder: Path, adapter: Path | None = None) -> dict[str, Path | s
 @contextmanager
 def view(folder: Path, adapter: Path | None = None) -> Iterator[Path]:
     """A folder with the files of `shown_files`: `folder` itself if they are all that it holds, else one of links."""
-    shown = shown_files(folder, adapter)
-    if set(shown.values()) == set(folder.iterdir()):
+    if set(shown_files(folder, adapter).values()) == set(folder.iterdir()):
         yield folder
         return
     with scratch_folder(Path(gettempdir()), "safespan-view") as scratch:
-        place = scratch / folder.name
-        place.mkdir()
-        for name, content in shown.items():
-            if isinstance(content, Path):
-                (place / name).symlink_to(content.absolute())
-            else:
-                (place / name).write_text(content, encoding="utf-8")
-        yield place
+        yield linked(folder, scratch / folder.name, adapter)
+
+
+def linked(folder: Path, place: Path, adapter: Path | None = None) -> Path:
+    """Make the folder `place` of links to the files of `shown_files`."""
+    place.mkdir()
+    for name, content in shown_files(folder, adapter).items():
+        if isinstance(content, Path):
+            (place / name).symlink_to(content.resolve())
+        else:
+            (place / name).write_text(content, encoding="utf-8")
+    return place
 
 
 def own_tokenizer(adapter: Path) -> list[Path]:
@@ -105,8 +108,8 @@ def remarks(folder: Path, adapter: Path | None = None) -> list[str]:
         "chat template": None not in (both := (_template(adapter), _template(folder))) and both[0] != both[1],
     }
     lines += [
-        f"{folder}+{adapter}: the {what} is the adapter's, which is not that of the base; without it in {adapter}, the "
-        "base's would be taken"
+        f"{folder}+{adapter}: the {what} of the adapter's folder counts as the model's own, and is not that of the "
+        f"base; to have the base's, take it out of {adapter}"
         for what, is_other in differ.items()
         if is_other
     ]

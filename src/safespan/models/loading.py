@@ -72,14 +72,12 @@ def read_whole(
     with view(folder, adapter) as shown:
         config = AutoConfig.from_pretrained(shown, **source, **PLAIN)
         _check_sizes(config, tensors, weights, where)
-        name = f"{where}+{adapter}" if adapter else str(where)
-        tokenizer = read_tokenizer(shown, name, config, **source)
+        tokenizer = read_tokenizer(shown, f"{where}+{adapter}" if adapter else str(where), config, **source)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             shown, dtype=dtype, use_safetensors=True, output_loading_info=True, **source, **PLAIN
         )
     model, loading = loaded
-    for named in (model, model.config, tokenizer):
-        named.name_or_path = str(folder)
+    model.name_or_path = model.config.name_or_path = str(folder)
     # Transformers initialises missing tensors at random.
     if missing := sorted(loading["missing_keys"]):
         count = len(missing)
@@ -92,14 +90,15 @@ def read_tokenizer(folder: Path, name: str, config: Any = None, **source: str) -
 
     Args:
         folder: as `folders.view` shows it.
-        name: of the model, in messages.
+        name: of the model, for messages.
         config: the model's; read from the folder if None.
         source: as in `read_whole`.
 
     Raises:
         CheckpointError: it has tokens that the embedding lacks.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, **source, **PLAIN)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **source, **PLAIN)
+    tokenizer.name_or_path = name
     tokenizer("a word")  # some broken tokenizers load without an error
     config = config or AutoConfig.from_pretrained(folder, **source, **PLAIN)
     rows = getattr(config.get_text_config(), "vocab_size", None)
