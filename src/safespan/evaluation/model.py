@@ -18,6 +18,7 @@ from safespan.errors import CheckpointError, DataError
 from safespan.evaluation.harness import prepare_harness
 from safespan.models.chat import in_template
 from safespan.models.loading import load_causal_lm
+from safespan.models.padding import fit_pad_token
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,20 @@ class ModelUnderTest:
     def as_turn(self, prompt: str) -> str:
         """A prompt as a turn of the user, or the turns that it carries, in the chat template."""
         return in_template(prompt, self.lm.apply_chat_template, self.tokenizer.name_or_path)
+
+    def check_can_answer(self, chat_template: bool) -> None:
+        """Say what is wrong with a tokenizer in one line, before lm-eval's tasks end in a traceback.
+
+        Raises:
+            CheckpointError: its chat template fails, or it has no EOS token, without which lm-eval generates nothing.
+        """
+        if chat_template:
+            self.as_turn("a question")
+        if self.model is not None and self.tokenizer.eos_token_id is None:
+            raise CheckpointError(
+                f"{self.tokenizer.name_or_path}: the tokenizer has no EOS token, so no answer could end; set eos_token "
+                "in its tokenizer_config.json"
+            )
 
     def generate(self, prompts: Sequence[str], max_new_tokens: int, chat_template: bool) -> list[str]:
         """Greedy responses, in the order of the prompts.
@@ -84,6 +99,7 @@ def load_model(checkpoint: Checkpoint, batch_size: int = 512, dtype: str = "auto
 def in_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> ModelUnderTest:
     """A model that is in memory, to be put under test."""
     prepare_harness()
+    fit_pad_token(tokenizer, model)
     return ModelUnderTest(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size), tokenizer, model)
 
 
