@@ -12,9 +12,11 @@ from safespan.data import Conversation
 from safespan.errors import CheckpointError, ConfigError, DataError
 from safespan.evaluation import Evaluator, ModelUnderTest, Prompting, WeightSwitch, load_model
 from safespan.evaluation.judges import Judgement
+from safespan.evaluation.model import in_memory
 from safespan.evaluation.outcomes import outcomes
 from safespan.evaluation.utility import build_tasks
 from safespan.files.atomic import write_jsonl
+from safespan.models.loading import load_causal_lm
 from safespan.results.tables import Outcomes
 from safespan.settings.evaluation import EvaluationConfig, UtilityConfig
 
@@ -136,6 +138,20 @@ def test_a_chat_template_that_fails_is_named_before_the_tasks(study, tiny_model_
     broken.tokenizer.chat_template = template
     with pytest.raises(CheckpointError, match=f"^{re.escape(f'{tiny_model_folder}: {says}')}"):
         study.evaluator.ask(broken)
+
+
+@pytest.mark.parametrize("number", [None, 34])
+def test_a_pad_token_that_the_model_does_not_have_is_replaced(model: ModelUnderTest, tiny_model_folder, number) -> None:
+    prompts = ["a", "b c d e", "f g"]
+    loaded, tokenizer = load_causal_lm(tiny_model_folder)
+    tokenizer.pad_token = None
+    if number is not None:
+        tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+        assert tokenizer.pad_token_id == number == len(loaded.get_input_embeddings().weight)
+    three = Prompting(EvaluationConfig(engine={"batch_size": 3}))
+    changed = in_memory(loaded, three.format_of(Checkpoint(tiny_model_folder), tokenizer))
+    answers = [greedy(model, prompt) for prompt in prompts]
+    assert changed.generate(prompts, NEW_TOKENS, chat_template=True) == answers
 
 
 def test_a_template_that_refuses_the_system_is_not_asked_without_it(tiny_model_folder: Path) -> None:

@@ -20,6 +20,7 @@ from safespan.evaluation.harness_models import under_test
 from safespan.evaluation.prompting import ChatFormat, Prompting
 from safespan.models.chat import in_template
 from safespan.models.loading import load_causal_lm
+from safespan.models.padding import fit_pad_token
 from safespan.models.prompt_ids import check_room, prompt_ids
 
 
@@ -110,6 +111,7 @@ def in_memory(model: PreTrainedModel, chat_format: ChatFormat) -> ModelUnderTest
     """A model that is in memory, to be put under test."""
     prepare_harness()
     kind = under_test(HFLM)
+    fit_pad_token(chat_format.tokenizer, model)
     lm = kind(pretrained=model, tokenizer=chat_format.tokenizer, batch_size=chat_format.config.engine.batch_size)
     lm.use(chat_format)
     return ModelUnderTest(lm, chat_format, model)

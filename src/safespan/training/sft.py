@@ -22,6 +22,7 @@ from safespan.errors import ConfigError
 from safespan.files.atomic import atomic_path, write_json
 from safespan.files.disk import explain_disk_full
 from safespan.linalg.device import device
+from safespan.models.padding import fit_pad_token
 from safespan.progress import Tick, progress_task
 from safespan.projection.protection import Protection
 from safespan.settings.training import TrainingConfig
@@ -31,7 +32,7 @@ from safespan.training.encoding import encode
 from safespan.training.mixture import Mixture, mixture
 from safespan.training.protect import ProtectedTraining, check_not_sharded
 from safespan.training.resume import MarkComplete, step_of, work_folder
-from safespan.training.start import end_of_responses, fit_pad_token, load_start, open_start
+from safespan.training.start import check_tokens, end_of_responses, load_start, open_start
 from safespan.training.watch import Watch, Watching
 
 RECORD = "training.json"
@@ -113,7 +114,8 @@ def fine_tune(
         use_cache = model.config.use_cache
         end = end_of_responses(tokenizer, config)
         rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format, config.template_date)
-        fit_pad_token(tokenizer, model, rows)
+        check_tokens(tokenizer, model, rows)
+        fit_pad_token(tokenizer, model)
         with progress_task("steps") as tick:
             trainer = _trainer(model, tokenizer, rows, arguments, config, [_Steps(tick)])
             _add_callbacks(trainer, tokenizer, protection, watch, StopIfDiverged(str(out or start), config))

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -10,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError, ConfigError
 from safespan.models.loading import load_causal_lm
+from safespan.models.padding import embeddings
 from safespan.settings.training import TrainingConfig
 from safespan.training.encoding import end_ids
 
@@ -55,27 +55,16 @@ def end_of_responses(tokenizer: PreTrainedTokenizerBase, config: TrainingConfig)
     return end
 
 
-def fit_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, rows: list[dict[str, list[int]]]) -> None:
-    """Pad with a token that the model has; padding counts neither in attention nor in the loss.
+def check_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, rows: list[dict[str, list[int]]]) -> None:
+    """Refuse rows with a token that the model does not have.
 
     Raises:
-        CheckpointError: the rows hold a token that the model does not have.
+        CheckpointError: names it.
     """
-    embeddings: Any = model.get_input_embeddings()
-    size, highest = len(embeddings.weight), max(max(row["input_ids"]) for row in rows)
+    size, highest = embeddings(model), max(max(row["input_ids"]) for row in rows)
     if highest >= size:
         raise CheckpointError(
             f"{tokenizer.name_or_path}: the tokenizer gives token {highest} "
             f"({tokenizer.convert_ids_to_tokens(highest)!r}), and the model has {size} embeddings; take the tokenizer "
             "that belongs to the model"
-        )
-    pad, given = tokenizer.pad_token_id, tokenizer.pad_token
-    if pad is not None and pad < size:
-        return
-    others = (tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id)
-    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(next((n for n in others if n is not None and n < size), 0))
-    if pad is not None:
-        _log.warning(
-            f"{tokenizer.name_or_path}: the pad token {given!r} has number {pad}, and the model has {size} embeddings; "
-            f"{tokenizer.pad_token!r} pads instead, here and in what is written"
         )
