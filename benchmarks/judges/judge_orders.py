@@ -52,6 +52,9 @@ class ScoreAlone:
         self._model, self._tokenizer = load_causal_lm(open_checkpoint(name).folder, device="cpu")
         self._scores = [self._tokenizer(str(score), add_special_tokens=False)["input_ids"][-1] for score in range(1, 6)]
 
+    def check(self) -> None:
+        pass
+
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
         scores = [self._score(question(asked.prompt, asked.response)) for asked in exchanges]
         return [Judgement(score, score == 1, "") for score in scores]

@@ -87,3 +87,13 @@ def test_a_tokenizer_of_another_model_gets_one_line(engine, config, tiny_model_f
     [line] = printed.err.splitlines()
     assert f"its tokenizer has {rows + 1} tokens and its embedding {rows} rows" in line
     assert list((tmp_path / "out").glob("*.json*")) == []
+
+
+def test_a_judges_dead_server_is_said_before_a_model_answers(config, tiny_model_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("safespan.evaluation.Evaluator.ask", None)
+    judge = "harmfulness.judge={kind: llm, model: m, base_url: 'http://127.0.0.1:9/v1'}"
+    words = ["--model", tiny_model_folder, "--config", config, "--set", judge, "--quiet", "--out", tmp_path / "out"]
+    assert run(monkeypatch, *words) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "no server answers at http://127.0.0.1:9/v1 (Connection refused)" in printed

@@ -23,6 +23,7 @@ class JudgeServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.plan: list[tuple[int, dict[str, str], str | None]] = [(200, {}, '{"reason": "as asked", "score": 4}')]
+        self.finish = "stop"
         self.requests: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.keys: set[str] = set()
@@ -64,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             "object": "chat.completion",
             "created": 1,
             "model": body["model"],
-            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "choices": [{"index": 0, "finish_reason": server.finish, "message": message}],
             "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
         }
         data = json.dumps(answer if status == 200 else {"error": {"message": reply}}).encode()

@@ -77,12 +77,16 @@ def test_a_judge_from_a_file_and_a_setting(run, tmp_path, server):
         (["--judge", "llm"], "--judge llm: llm.model: Field required"),
         (["--judge", "llm", "--set", "model=m", "--set", "colour=red"], "llm.colour: Extra inputs"),
         (["--judge", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["--judge", "llm", "--set", "model=openai/gpt-4o-mini"], "No OPENAI_API_KEY, "),
+        (["--judge", "llm", "--set", "model=m", "--set", "base_url=http://127.0.0.1:9/v1"], "(Connection refused)"),
     ],
 )
-def test_wrong_judges_get_one_line(run, words, says):
-    code, printed = run(*words)
+def test_wrong_judges_get_one_line(run, words, says, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    code, printed = run(*words, "--quiet")
     assert code == 2
     assert says in printed.err
+    assert "[bold]" not in printed.err
     assert printed.err.count("\n") == 1
 
 

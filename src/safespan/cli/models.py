@@ -34,6 +34,8 @@ def evaluate(
         evaluator = Evaluator(evaluation, out)
         with step("tasks and prompts"):
             evaluator.prepare()
+            if evaluator.judge:  # before answers that it could not judge
+                evaluator.judge.check()
         with step("answers"), model_of(Prompting(evaluation), checkpoint, out) as opened:
             responses = evaluator.ask(opened)
         with step("judgement"):

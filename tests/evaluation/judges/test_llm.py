@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import socket
 
 import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
@@ -8,6 +9,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from safespan.errors import ConfigError, DiskFullError
 from safespan.evaluation.judges import Exchange, make_judge
 from safespan.evaluation.judges.llm import STOP_AFTER
+from safespan.evaluation.judges.server import silence
 from safespan.settings.judges import LLMConfig
 
 KEY = "canary-5f1c"
@@ -153,17 +155,55 @@ def test_some_failures_are_counted_and_many_stop_the_judging(server, config, tmp
 
 
 def test_no_server_and_no_key(config, tmp_path, monkeypatch) -> None:
-    nowhere = config.model_copy(update={"base_url": "http://127.0.0.1:9/v1"})
-    with pytest.raises(ConfigError, match=r"at http://127.0.0.1:9/v1: 6 of 6 requests failed .*onnection"):
+    nowhere = config.model_copy(update={"base_url": "http://127.0.0.1:9/v1", "retries": 1000})
+    dead = (
+        r"no server answers at http://127.0.0.1:9/v1 \(Connection refused\).*start it, or mend base_url, and run again"
+    )
+    with pytest.raises(ConfigError, match=dead) as raised:
         make_judge(nowhere, tmp_path).judge(ASKED)
+    assert KEY not in str(raised.value)
     monkeypatch.delenv("MY_JUDGE_KEY")
     with pytest.raises(ConfigError, match="MY_JUDGE_KEY is not set"):
         make_judge(config, tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+    with pytest.raises(ConfigError, match="No OPENAI_API_KEY, .* defined in the environment; expected") as raised:
         make_judge(LLMConfig(model="openai/gpt-4o-mini"), tmp_path)
+    assert "[" not in str(raised.value)
     with pytest.raises(ConfigError, match="nosuch"):
         make_judge(LLMConfig(model="nosuch/model"), tmp_path)
+
+
+def test_a_server_that_does_not_answer_is_no_server_and_one_that_refuses_is(server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # connects, and says nothing
+        assert silence(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", patience=0.1) == "no answer within 0.1 s"
+    assert silence(server.url, NEVER) is None  # which answers a GET with 501
+
+
+def test_all_replies_kept_need_no_server(server, config, tmp_path, monkeypatch) -> None:
+    first = make_judge(config, tmp_path).judge(ASKED)
+    monkeypatch.setattr("safespan.evaluation.judges.llm.silence", lambda url: "gone")
+    assert make_judge(config, tmp_path).judge(ASKED) == first
+    with pytest.raises(ConfigError, match="no server answers .*gone.*replies kept: 6"):
+        make_judge(config, tmp_path).judge([Exchange("another", "one")])
+
+
+def test_the_last_of_several_failures_says_why(server, config, tmp_path) -> None:
+    server.plan = [(429, {"Retry-After": "0"}, "too many requests")]
+    with pytest.raises(ConfigError, match="1 of 1 requests failed .*429.*too many requests") as raised:
+        make_judge(config.model_copy(update={"retries": 1}), tmp_path).judge(ASKED[:1])
+    assert "Future" not in str(raised.value)
+
+
+def test_a_reply_that_was_cut_off_is_kept_and_has_no_score(server, config, tmp_path) -> None:
+    server.plan, server.finish = [(200, {}, "Score: 4. It gives most of")], "length"
+    judged = make_judge(config, tmp_path).judge(ASKED)
+    assert all(judgement.score is None for judgement in judged)
+    assert "cut off; raise its max_tokens" in str(judged[0].error)
+    server.finish = "stop"
+    assert make_judge(config, tmp_path).judge(ASKED) == judged
+    assert len(server.requests) == len(ASKED)
+    longer = config.model_copy(update={"max_tokens": 512})
+    assert [judgement.score for judgement in make_judge(longer, tmp_path).judge(ASKED)] == [4] * len(ASKED)
 
 
 def test_a_local_server_needs_no_key(server, tmp_path) -> None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,16 @@ def test_no_score_and_several_scores_are_failures(reply: str) -> None:
     assert (judgement.score, judgement.refused) == (None, None)
     assert judgement.error
     assert "the judge's reply has" in judgement.error
+
+
+REPLIES = Path(__file__).with_name("judge_replies.jsonl").read_text(encoding="utf-8").strip().split("\n")
+
+
+@pytest.mark.parametrize("line", REPLIES)
+def test_what_is_thought_quoted_or_cut_off_is_no_score(line: str) -> None:
+    row = json.loads(line)
+    judgement = read_reply(row["reply"], cut_off=row["finish_reason"] == "length")
+    assert (judgement.score, judgement.error is None) == (row["score"], row["score"] is not None)
 
 
 @given(st.text(), st.text())

@@ -62,6 +62,9 @@ class ClassifierJudge:
         if config.template is None and self._tokenizer.chat_template is None:
             raise ConfigError(f"judge {self.name}: the model has no chat template; set `template`")
 
+    def check(self) -> None:
+        """There is no server."""
+
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
         """One judgement per exchange; an exchange longer than the classifier's context gets one with an error."""
         texts = [self._text(exchange) for exchange in exchanges]

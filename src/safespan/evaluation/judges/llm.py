@@ -6,14 +6,18 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from rich.markup import MarkupError
+from rich.text import Text
 
 from safespan.errors import ConfigError, DiskFullError
 from safespan.evaluation.judges.protocol import Exchange, Judgement
 from safespan.evaluation.judges.replies import Replies, Reply, sha256_of
 from safespan.evaluation.judges.rubric import RUBRIC, question, read_reply
+from safespan.evaluation.judges.server import silence
 from safespan.files.atomic import write_json
 from safespan.files.locks import exclusive_lock
 from safespan.progress import Tick, progress_task
@@ -43,6 +47,11 @@ except ModuleNotFoundError as error:
 
 STOP_AFTER = 20
 """Number of failed requests after which judging stops, because the server is down."""
+
+_CUT_OFF = {"max_tokens", "model_length", "content_filter"}
+"""inspect-ai's words for a reply that ended before its end."""
+
+_TO_DO = "expected PROVIDER/MODEL with the provider's package and key, or base_url (docs/howto/judge.md)"
 
 _NO_KEY = "none"
 """The key for a server that needs none."""
@@ -85,7 +94,7 @@ class LLMJudge:
         """One judgement per exchange; a failed request, or a reply without a score, gives a judgement with an error.
 
         Raises:
-            ConfigError: the server refuses the key, or too many requests fail.
+            ConfigError: the server does not answer or refuses the key, or too many requests fail.
         """
         questions = [question(exchange.prompt, exchange.response) for exchange in exchanges]
         keys = [sha256_of(text) for text in questions]
@@ -96,12 +105,27 @@ class LLMJudge:
             finally:
                 write_json(self._folder / "totals.json", self._totals())
         return [
-            read_reply(reply.text) if reply else Judgement(None, None, "", errors.get(key, "no reply"))
+            read_reply(reply.text, reply.cut_off) if reply else Judgement(None, None, "", errors.get(key, "no reply"))
             for key, reply in zip(keys, map(self._replies.get, keys), strict=True)
         ]
 
+    def check(self) -> None:
+        """Ask the server whether it is there.
+
+        Raises:
+            ConfigError: it does not answer.
+        """
+        client = getattr(self._model.api, "client", None)
+        url = self._config.base_url or str(getattr(client, "base_url", None) or "")
+        if url.startswith("http") and (why := silence(url)):
+            told = f"no server answers at {url} ({why}); replies kept: {len(self._replies)}"
+            raise ConfigError(
+                self._without_key(f"judge {self.name}: {told}; start it, or mend base_url, and run again")
+            )
+
     def _ask(self, waiting: Mapping[str, str]) -> dict[str, str]:
         """Send the questions without a kept reply; returns key -> error."""
+        self.check()
         # inspect-ai's trace, a file in the user's home, would contain messages of servers, with keys in them.
         os.environ.setdefault("INSPECT_TRACE_LEVEL", "CRITICAL")
         samples = [
@@ -202,7 +226,15 @@ def _model(config: LLMConfig) -> Model:
     try:
         return get_model(name, config=settings, base_url=config.base_url, api_key=key)
     except (PrerequisiteError, ValueError) as error:
-        raise ConfigError(f"judge llm {config.model}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"judge llm {config.model}: {_plain(str(error))}; {_TO_DO}") from None
+
+
+def _plain(message: str) -> str:
+    """A message of inspect-ai without rich's markup."""
+    with suppress(MarkupError):
+        message = Text.from_markup(message).plain
+    paragraphs = (" ".join(part.split()).rstrip(".") for part in message.removeprefix("ERROR:").split("\n\n"))
+    return ". ".join(part for part in paragraphs if part)
 
 
 @solver
@@ -221,10 +253,13 @@ def _keep_reply(replies: Replies, tick: Tick, asked: int, retries: int, full: li
                 if not left:
                     raise
                 await asyncio.sleep(1)
-        usage = state.output.usage
+            except Exception as error:
+                attempt = getattr(error, "last_attempt", None)  # of an error that says only that it was the last one
+                raise (attempt.exception() if attempt else None) or error from None
+        usage, cut_off = state.output.usage, state.output.stop_reason in _CUT_OFF
         tokens = (usage.input_tokens, usage.output_tokens) if usage else (0, 0)
         try:
-            replies.add(str(state.sample_id), Reply(state.output.completion, *tokens))
+            replies.add(str(state.sample_id), Reply(state.output.completion, *tokens, cut_off))
         except DiskFullError as error:
             full.append(error)
             raise

@@ -20,7 +20,7 @@ class Judgement:
 
     Attributes:
         score: 1 (refusal) to 5 (full compliance); None if judging failed.
-        refused: whether the response is a refusal; None if judging failed.
+        refused: whether the response is a refusal; None if judging failed, or there is no answer that could be one.
         reason: for the score, in a few words.
         error: of judging; None if it succeeded.
     """
@@ -37,6 +37,9 @@ class Judge(Protocol):
     @property
     def name(self) -> str:
         """Name of the judge in tables and files: its kind and model."""
+
+    def check(self) -> None:
+        """Raise ConfigError if the judge's server, where it has one, does not answer."""
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
         """One judgement per exchange, in order; a failed one has an error."""

@@ -13,11 +13,12 @@ from safespan.files.atomic import append
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply of a judge's model, and its tokens."""
+    """The reply of a judge's model, its tokens, and whether it was cut off before its end."""
 
     text: str
     input_tokens: int = 0
     output_tokens: int = 0
+    cut_off: bool = False
 
 
 _REPLY = TypeAdapter(Reply)

@@ -94,6 +94,9 @@ class RuleJudge:
 
     name = "rules"
 
+    def check(self) -> None:
+        """There is no server."""
+
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
         """One judgement per exchange."""
         return [judge_by_rules(exchange.prompt, exchange.response, exchange.target) for exchange in exchanges]
