@@ -110,7 +110,7 @@ def larger(folder: Path, out: Path, *words: str, template: str = "", **named: st
         (["zz", "yy"], {}, "'zz'"),
         (["<image>", "zz"], {}, "'zz'"),
         (["<im_start>"], {"template": "{{ '<im_start>' }}"}, "'<im_start>'"),
-        (["<extra>"], {"pad_token": "<extra>"}, "'<extra>'"),
+        (["<extra>"], {"eos_token": "<extra>"}, "'<extra>'"),
     ],
 )
 def test_a_tokenizer_with_more_words_than_the_embedding(words, settings, first, tiny_model_folder, tmp_path):
@@ -121,7 +121,8 @@ def test_a_tokenizer_with_more_words_than_the_embedding(words, settings, first, 
         load_causal_lm(folder)
 
 
-def test_a_token_that_no_text_holds_needs_no_row(tiny_model_folder, tmp_path):
-    folder = larger(tiny_model_folder, tmp_path / "model", "<image>")
+@pytest.mark.parametrize(("word", "named"), [("<image>", {}), ("<extra>", {"pad_token": "<extra>"})])
+def test_a_token_that_no_text_holds_needs_no_row(word, named, tiny_model_folder, tmp_path):
+    folder = larger(tiny_model_folder, tmp_path / "model", word, **named)
     _, tokenizer = load_causal_lm(folder)
     assert len(tokenizer) == len(build_tiny_tokenizer()) + 1

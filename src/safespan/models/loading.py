@@ -115,13 +115,15 @@ def read_tokenizer(folder: Path, name: str, config: Any = None, **source: str) -
 def _in_use(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, int], rows: int) -> list[str]:
     """The tokens without a row that a text may hold, in their order.
 
-    Not those that only another input has: the tokenizer of a model of text may know the place of an image.
+    Not those that only another input has: the tokenizer of a model of text may know the place of an image. Nor the pad
+    token, which another one can replace.
     """
-    named = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token}
+    named = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token}
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} - named
     template = str(tokenizer.chat_template)
     beyond = sorted((word for word, number in words.items() if number >= rows), key=words.__getitem__)
-    return [word for word in beyond if word not in special or word in template]
+    held = (word for word in beyond if word != tokenizer.pad_token)
+    return [word for word in held if word not in special or word in template]
 
 
 def _merged(model: PreTrainedModel, folder: Path, adapter: Path) -> Any:
