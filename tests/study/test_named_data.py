@@ -3,10 +3,12 @@
 import json
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 import pytest
 
 from safespan.errors import DataError
@@ -21,19 +23,24 @@ GOOD = [{"prompt": f"a {n}", "response": "b", "target": "c"} for n in range(10)]
 
 
 @pytest.fixture(autouse=True)
-def _here_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names of files are from the test's own folder, and so is the cache of data sets."""
+def _here_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Names of files are from the test's own folder, and so is the cache of data sets; nothing asks for the network."""
+    asked: list[object] = []
 
-    def refused(*_: object, **__: object) -> None:
-        raise AssertionError("asked for the network")
+    def refused(*given: object, **_: object) -> None:
+        asked.append(given)
+        raise OSError("no network")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.setattr(socket, "getaddrinfo", refused)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     write_jsonl(Path("good.jsonl"), GOOD)
+    yield
+    assert asked == []
 
 
 def study(**fields: Any) -> StudyConfig:
