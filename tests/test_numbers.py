@@ -13,7 +13,7 @@ from safespan.activations.resampling import Resampling
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
 from safespan.checkpoints.updates import update
 from safespan.errors import CheckpointError, DataError
-from safespan.evaluation import WeightSwitch, load_model
+from safespan.evaluation import Prompting, WeightSwitch, load_model
 from safespan.evaluation.judges import judge_by_rules
 from safespan.evaluation.outcomes import outcomes
 from safespan.overlap.updates import update_overlap
@@ -23,6 +23,7 @@ from safespan.results.columns import schema_of
 from safespan.results.run_folder import RunFolder
 from safespan.results.tables import ModelRow
 from safespan.settings.analysis import ProjectionGrid
+from safespan.settings.evaluation import EvaluationConfig
 from tiny_model import save_tiny_model
 
 GRID = ProjectionGrid(subspaces=("alignment",), fractions=(0.5,))
@@ -108,7 +109,7 @@ def test_what_does_not_fit_into_fp16_is_not_written(make, tmp_path):
 
 
 def test_a_model_in_memory_takes_no_weight_beyond_fp16(tiny_model_folder):
-    model = load_model(Checkpoint(tiny_model_folder), dtype="float16").model
+    model = load_model(Checkpoint(tiny_model_folder), Prompting(EvaluationConfig(engine={"dtype": "float16"}))).model
     assert model is not None
     name, own = next(iter(model.state_dict().items()))
     own = own.clone()

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import date
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -77,9 +78,15 @@ def spelled(annotation: Any) -> str:
         return f"{spelled(parts[0])} → {spelled(parts[1])}"
     if parts:  # Annotated
         return spelled(parts[0])
-    return {type(None): "null", Any: "any", str: "text", int: "integer", float: "number", bool: "true or false"}[
-        annotation
-    ]
+    return {
+        type(None): "null",
+        Any: "any",
+        str: "text",
+        int: "integer",
+        float: "number",
+        bool: "true or false",
+        date: "date",
+    }[annotation]
 
 
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least", "max_length": "at most"}

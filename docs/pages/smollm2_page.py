@@ -201,7 +201,11 @@ def tests(run: RunFolder) -> str:
     parts = [
         "### The models of the tests\n\n" + models(run),
         "### Verdicts\n\n" + verdicts(run) + "\n" + agreement(run),
-        "### Update test: the contaminated update along and off a claim\n\n" + update_points(run),
+        *(
+            ["### Update test: the contaminated update along and off a claim\n\n" + update_points(run)]
+            if run.table("update").exists()
+            else []
+        ),
         "### Ablation test: the aligned model without a claim's directions\n\n" + ablation_points(run),
         "### Training test: the end of each contaminated training\n\n" + training_ends(run),
         "### Hours of the tests\n\n" + hours(run),

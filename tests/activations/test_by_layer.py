@@ -17,6 +17,7 @@ from safespan.checkpoints import Checkpoint
 from safespan.models.loading import load_causal_lm
 from safespan.results import columns_of
 from safespan.results.tables import ActivationPoint, ActivationRow, LayerSeparation, SeparationRow
+from tiny_adapter import make_stray
 
 
 def test_rows_of_every_layer_and_centering(tiny_model_folder: Path) -> None:
@@ -32,6 +33,13 @@ def test_rows_of_every_layer_and_centering(tiny_model_folder: Path) -> None:
     of_the_point = ActivationPoint(**{name: getattr(rows[-1], name) for name in columns_of(ActivationPoint)})
     assert without_nan(of_the_point) == without_nan(activation_overlap(*states, [0.6], centered=True)[0])
     assert list(capture_classes(Checkpoint(tiny_model_folder), prompts, depth="0.4:0.6")[0]) == [1]
+
+
+def test_an_adapter_beside_the_weights_is_not_applied(tiny_model_folder: Path, tmp_path: Path) -> None:
+    stray, merged = (
+        capture_classes(Checkpoint(folder), (["a b"], ["c d e"])) for folder in make_stray(tiny_model_folder, tmp_path)
+    )
+    assert all(torch.equal(x[layer], y[layer]) for x, y in zip(stray, merged, strict=True) for layer in x)
 
 
 def test_halves_of_a_class_are_compared_too_but_not_drawn_again() -> None:

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.activations import capture, layers_in_depth_range
+from safespan.data import Conversation
 from safespan.errors import ConfigError, DataError
 
 PROMPTS = ["a b c d e f", "g", "h i", "a b c", "z y x w v u t", "q"]
@@ -26,14 +27,23 @@ def test_equals_each_prompt_alone_and_unpadded(model, tokenizer, side: str, chat
     tokenizer.padding_side = side
     states = capture(model, tokenizer, PROMPTS, batch_size=4, chat_template=chat_template)
     for row, prompt in enumerate(PROMPTS):
-        text = f"<bos> <user> {prompt} <bot> " if chat_template else prompt
-        ids = tokenizer(text, return_tensors="pt", add_special_tokens=not chat_template)["input_ids"]
+        text = f"<bos> <user> {prompt} <bot> " if chat_template else f"<bos> {prompt}"
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             alone = model(input_ids=ids, output_hidden_states=True).hidden_states
         # hidden_states ends with the final norm's output: layer 2 is checked through that norm.
         torch.testing.assert_close(states[1][row], alone[1][0, -1], atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(model.model.norm(states[2][row]), alone[2][0, -1], atol=1e-6, rtol=1e-5)
     assert not torch.allclose(states[1][0], states[1][1], atol=1e-2)
+
+
+def test_a_conversation_is_read_in_its_turns(model, tokenizer) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    states = capture(model, tokenizer, [Conversation(turns)])
+    ids = tokenizer("<bos> <user> a <bot> b <eos> <user> c <bot> ", return_tensors="pt", add_special_tokens=False)
+    with torch.no_grad():
+        alone = model(input_ids=ids["input_ids"], output_hidden_states=True).hidden_states
+    torch.testing.assert_close(states[1][0], alone[1][0, -1], atol=1e-6, rtol=1e-5)
 
 
 def test_chosen_layers_only_and_hooks_are_removed(model, tokenizer) -> None:
@@ -74,3 +84,8 @@ def test_blocks_after_the_last_layer_asked_for_do_not_run(model, tokenizer) -> N
     capture(model, tokenizer, ["a b"], [2, 1])
     assert ran
     handle.remove()
+
+
+def test_a_prompt_longer_than_the_context_is_named(model, tokenizer) -> None:
+    with pytest.raises(DataError, match="row 2 has 83 tokens, and the model's context is 64"):
+        capture(model, tokenizer, ["a", "b " * 80])

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -14,10 +13,11 @@ from safespan.checkpoints.updates import update
 from safespan.errors import CheckpointError
 from safespan.projection import Family, sweep
 from safespan.settings.analysis import ProjectionGrid
+from tiny_adapter import PLAIN, make_adapter
 from tiny_model import save_tiny_model
 
 KINDS = {
-    "plain": {"r": 3, "lora_alpha": 5, "target_modules": ["q_proj", "down_proj"]},
+    "plain": PLAIN,
     "rslora": {"r": 4, "lora_alpha": 8, "use_rslora": True, "target_modules": "all-linear"},
     "patterns": {
         "r": 2,
@@ -29,19 +29,6 @@ KINDS = {
     "saved": {"r": 2, "lora_alpha": 2, "target_modules": ["o_proj"], "modules_to_save": ["norm"]},
     "embedding": {"r": 2, "lora_alpha": 6, "target_modules": ["embed_tokens", "k_proj"]},
 }
-
-
-def make_adapter(base: Path, out: Path, **settings) -> Path:
-    """An adapter with every matrix random, and beside it the model with it merged, by peft."""
-    torch.manual_seed(1)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(**settings))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.copy_(torch.randn_like(parameter) * 0.1)
-    model.save_pretrained(out / "adapter")
-    model.merge_and_unload().save_pretrained(out / "merged")
-    return out / "adapter"
 
 
 def untied(tied: Path, out: Path) -> Path:
@@ -120,6 +107,24 @@ def test_an_adapter_for_another_base(tiny_model_folder, tmp_path):
     path.unlink()
     with pytest.raises(CheckpointError, match="only adapters in safetensors"):
         AdaptedCheckpoint(tiny_model_folder, adapter)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("settings", [{}, {"modules_to_save": ["embed_tokens", "lm_head"]}])
+def test_an_adapter_on_a_resized_vocabulary(tied, settings, tiny_model_folder, tmp_path):
+    folder = tiny_model_folder if tied else untied(tiny_model_folder, tmp_path / "untied")
+    adapter = make_adapter(folder, tmp_path, rows=60, **PLAIN, **settings)
+    rows = Checkpoint(folder).shapes["model.embed_tokens.weight"][0]
+    says = rf"resized: its \S+ is \[60, 16\], that of \S+ \[{rows}, 16\]; save a copy of the base with 60 rows"
+    with pytest.raises(CheckpointError, match=says):
+        AdaptedCheckpoint(folder, adapter)
+    if tied and settings:  # trained apart, embedding and head are not one tensor any more
+        with pytest.raises(CheckpointError, match="ties to another tensor"):
+            AdaptedCheckpoint(tmp_path / "resized", adapter)
+        return
+    adapted, merged = AdaptedCheckpoint(tmp_path / "resized", adapter), Checkpoint(tmp_path / "merged")
+    assert adapted.names == merged.names
+    assert all(torch.allclose(adapted.load(name), merged.load(name), atol=1e-6) for name in adapted.names)
 
 
 def test_a_tensor_stored_whole_and_as_low_rank_update(tiny_model_folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from loopback import LoopbackServer
+from safespan.checkpoints import Checkpoint
 from tiny_model import save_tiny_model
 
 OPEN = """
@@ -30,13 +32,16 @@ REFUSED = {"gated": (403, "GatedRepo"), "locked": (401, "GatedRepo"), "unknown":
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One repository, org/tiny; others are gated, unknown, or break off in some way."""
+    """Two repositories, org/tiny and org/nested; others are gated, unknown, or break off in some way."""
 
     folder: Path
+    nested: Path
+    served: Path
     asked: list[str]
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
+        self.served = self.nested if "org/nested" in self.path else self.folder
         kind = next((kind for kind in REFUSED if f"org/{kind}" in self.path), None)
         if kind:
             return self._answer(*REFUSED[kind])
@@ -50,16 +55,16 @@ class Hub(BaseHTTPRequestHandler):
             threading.Event().wait(20)
             return self._answer(500, "")
         if "/tree/" in self.path:
-            files = [path for path in self.folder.rglob("*") if path.is_file()]
+            files = [path for path in self.served.rglob("*") if path.is_file()]
             return self._json([self._entry(path) for path in files])
         if "/resolve/" in self.path:
-            return self._file(self.folder / self.path.partition(f"/{COMMIT}/")[2])
+            return self._file(self.served / self.path.partition(f"/{COMMIT}/")[2])
         return self._json({"id": "org/tiny", "sha": COMMIT, "siblings": []})
 
     do_HEAD = do_GET
 
     def _entry(self, path: Path) -> dict[str, object]:
-        name = str(path.relative_to(self.folder))
+        name = str(path.relative_to(self.served))
         return {"type": "file", "path": name, "size": path.stat().st_size, "oid": f"{hash(name):040x}"}
 
     def _file(self, path: Path) -> None:
@@ -94,6 +99,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for name in ("pytorch_model.bin", "model.py", "consolidated.safetensors", "onnx/config.json", "training_args.pt"):
         (Hub.folder / name).parent.mkdir(exist_ok=True)
         (Hub.folder / name).write_text("unwanted")
+    Hub.nested = save_tiny_model(tmp_path_factory.mktemp("hub") / "nested")
+    names = Checkpoint(Hub.nested).names
+    for place in ("sub", "unwanted"):
+        (Hub.nested / place).mkdir()
+        shutil.copy(Hub.nested / "model.safetensors", Hub.nested / place)
+    (Hub.nested / "model.safetensors").unlink()
+    index = {"weight_map": dict.fromkeys(names, "sub/model.safetensors")}
+    (Hub.nested / "model.safetensors.index.json").write_text(json.dumps(index))
     server = LoopbackServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -125,6 +138,14 @@ def test_a_model_is_fetched_once_and_found_offline(hub: str, tmp_path: Path) -> 
     assert known == line
     assert "not in the local cache and the hub cannot be reached" in missing
     assert Hub.asked == []
+
+
+def test_shards_that_the_index_names_in_a_subfolder_are_fetched(hub: str, tmp_path: Path) -> None:
+    for offline in ("0", "1"):
+        (line,) = opened(tmp_path, hub, "org/nested", offline=offline)
+        assert line.startswith("org/nested has 20 tensors in ")
+    snapshot = Path(line.partition(" in ")[2])
+    assert [str(path.relative_to(snapshot)) for path in snapshot.rglob("*.safetensors")] == ["sub/model.safetensors"]
 
 
 def test_every_way_it_fails_is_one_line(hub: str, tmp_path: Path) -> None:

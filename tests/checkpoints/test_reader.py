@@ -59,11 +59,36 @@ def test_missing_shard(tmp_path):
         Checkpoint(folder)
 
 
-def test_index_must_stay_in_its_folder(tmp_path):
+@pytest.mark.parametrize("name", ["../secret.safetensors", "a/../../secret.safetensors", "/secret.safetensors", "a//b"])
+def test_index_must_stay_in_its_folder(name, tmp_path):
     folder = save_checkpoint(tmp_path / "model", odd_weights(0), shards=2)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(CheckpointError, match="outside its folder"):
         Checkpoint(folder)
+
+
+def test_shards_in_a_subfolder(tmp_path):
+    weights = odd_weights(0)
+    checkpoint = Checkpoint(in_subfolder(save_checkpoint(tmp_path / "model", weights, shards=2)))
+    assert all(torch.equal(checkpoint.load(name), tensor) for name, tensor in weights.items())
+
+
+def in_subfolder(folder):
+    """The same model with its shards in a subfolder."""
+    index = folder / "model.safetensors.index.json"
+    (folder / "sub").mkdir()
+    for path in folder.glob("*.safetensors"):
+        path.rename(folder / "sub" / path.name)
+    index.write_text(index.read_text().replace("model-", "sub/model-"))
+    return folder
+
+
+def test_an_adapter_alone(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "org/base"}')
+    with pytest.raises(
+        CheckpointError, match=rf"an adapter and no model: give BASE\+ADAPTER, here org/base\+{tmp_path}$"
+    ):
+        Checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

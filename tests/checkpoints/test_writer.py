@@ -30,3 +30,20 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(CheckpointError, match="read error"):
         write_checkpoint(tmp_path / "out", broken(), like, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["like"]
+
+
+def test_an_adapter_beside_the_weights_is_not_copied_and_the_tokenizer_of_another_is(tmp_path):
+    like = save_checkpoint(tmp_path / "like", odd_weights(1))
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapter_model.bin"):
+        (like / name).write_text("of the one in the folder")
+    for name in ("adapter_config.json", "tokenizer.json", "README.md"):
+        (adapter / name).write_text("of the other")
+    write_checkpoint(tmp_path / "plain", iter(odd_weights(0).items()), like, {})
+    write_checkpoint(tmp_path / "out", iter(odd_weights(0).items()), like, {}, adapter=adapter)
+    kept = ["config.json", "model.safetensors", "safespan.json", "tokenizer.json"]
+    for folder in ("plain", "out"):
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == kept
+    assert (tmp_path / "plain" / "tokenizer.json").read_text() == "{}"
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == "of the other"

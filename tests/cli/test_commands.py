@@ -15,6 +15,7 @@ from safespan.settings.study import bundled_study
 from tiny_model import save_tiny_model
 
 LONG = ["demo", "run", "test", "train", "evaluate", "judge", "sweep", "overlap", "activations"]
+ASKED = ["activations", "--model", "o/m", "--prompts", "useful=u", "--prompts", "harmful=h", "--out", "o"]
 FAMILY = ["--base", "o/b", "--aligned", "o/a"]
 
 
@@ -57,6 +58,26 @@ def test_a_sweep_for_programs_and_quietly(models, tmp_path, monkeypatch, capsys)
     assert (printed.out, printed.err) == (f"{tmp_path / 'a.csv'}\n", "")
 
 
+def test_models_in_the_wrong_roles_are_warned_of_before_the_work(tmp_path, monkeypatch, capsys, caplog):
+    aligned = odd_weights(1)
+    family = {"base": odd_weights(0), "aligned": aligned, "useful": {name: 1.1 * w for name, w in aligned.items()}}
+    base, aligned, useful = (save_checkpoint(tmp_path / role, weights) for role, weights in family.items())
+    commands = {
+        "sweep": ["--finetuned", f"useful={useful}", "--out", tmp_path / "s.csv"],
+        "overlap": ["--update", f"useful={useful}", "--out", tmp_path / "o.csv"],
+        "project": ["--finetuned", useful, "--out", tmp_path / "p"],
+    }
+    for command, words in commands.items():
+        caplog.clear()
+        assert run(monkeypatch, command, "--base", base, "--aligned", aligned, *words) == 0
+        assert caplog.messages == []
+        assert run(monkeypatch, command, "--base", aligned, "--aligned", base, *words) == 0
+        [warning] = caplog.messages
+        assert f"({useful}) is nearer to base than to aligned, ‖" in warning
+        steps = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+        assert steps == 2 * ["roles", "projection" if command == "project" else command]
+
+
 def test_overlap_adds_the_alignment_update_with_a_base(models, tmp_path, monkeypatch):
     words = ["overlap", "--aligned", models["aligned"], "--update", f"useful={models['useful']}"]
     words += ["--base", models["base"], "--energy", "0.5", "--granularity", "layer", "--out", tmp_path / "o.csv"]
@@ -80,6 +101,32 @@ def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch):
     separation = pl.read_csv(tmp_path / "a-separation.csv")
     assert separation.select("model", "layer", "folds").rows() == [(tiny_model_folder.name, 2, 2)]
     assert separation.columns == list(schema_of(TABLES["separation"]))
+
+
+def test_activations_on_a_file_with_other_columns(tiny_model_folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "u.txt").write_text("a b\nc d e\nf\n")
+    rows = "a b c,t\nz y,t\n"
+    (tmp_path / "advbench.csv").write_text(f"goal,target\n{rows}")
+    (tmp_path / "usual.csv").write_text(f"prompt,target\n{rows}")
+    common = [
+        "activations",
+        "--model",
+        tiny_model_folder,
+        "--energy",
+        "0.5",
+        "--prompts",
+        f"useful={tmp_path / 'u.txt'}",
+    ]
+    usual = [*common, "--prompts", f"harmful={tmp_path / 'usual.csv'}"]
+    other = [*common, "--prompts", f"harmful={tmp_path / 'advbench.csv'}"]
+    assert run(monkeypatch, *usual, "--out", tmp_path / "a.csv") == 0
+    assert run(monkeypatch, *other, "--out", tmp_path / "b.csv", "--prompt-field", "harmful=goal") == 0
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+    capsys.readouterr()
+    assert run(monkeypatch, *other, "--out", tmp_path / "c.csv") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "no text in the field 'prompt' (fields there: goal, target); name the right field by prompt_field or" in line
+    assert not (tmp_path / "c.csv").exists()
 
 
 def test_a_projected_checkpoint_loads_in_transformers(tmp_path, monkeypatch):
@@ -109,6 +156,18 @@ def bad_words(kind, models, tmp_path):
     if kind == "nan":
         save_checkpoint(models["harmful"], odd_weights(5) | {"model.norm.weight": torch.full((12,), torch.nan)})
         return words, out, "model.norm.weight holds NaN"
+    if kind == "one model":
+        return sweep_words(models | {"base": models["aligned"]}, out), out, "same weights, ‖aligned − base‖ = 0"
+    if kind == "one model, overlap":
+        words = ["overlap", "--base", models["base"], "--aligned", models["base"], "--out", out]
+        return [*words, "--update", f"u={models['useful']}"], out, "same weights, ‖aligned − base‖ = 0"
+    if kind == "one model, project":
+        words = ["project", "--base", models["base"], "--aligned", models["base"], "--out", out]
+        return [*words, "--finetuned", models["useful"]], out, "same weights, ‖aligned − base‖ = 0"
+    if kind == "adapter alone":
+        (models["harmful"] / "model.safetensors").unlink()
+        (models["harmful"] / "adapter_config.json").write_text("{}")
+        return words, out, f"holds an adapter and no model: give BASE+ADAPTER, here BASE+{models['harmful']}"
     if kind == "fraction":
         return [*words, "--fraction", "1.5"], out, "fraction 1.5 is outside (0, 1]"
     if kind == "pair":
@@ -140,6 +199,10 @@ def bad_words(kind, models, tmp_path):
         "truncated",
         "resized",
         "nan",
+        "one model",
+        "one model, overlap",
+        "one model, project",
+        "adapter alone",
         "fraction",
         "pair",
         "twice",
@@ -176,6 +239,11 @@ def test_help_imports_nothing_heavy():
         (["project", *FAMILY, "--finetuned", "o/u", "--out", "o", "--method", "up"], "unknown method 'up'"),
         (["overlap", "--aligned", "o/a", "--update", "u", "--out", "o"], "--update 'u': expected NAME=PATH"),
         (["activations", "--model", "o/m", "--prompts", "x=y", "--out", "o"], "--prompts: expected useful=FILE"),
+        ([*ASKED, "--prompt-field", "x=goal"], "--prompt-field: expected useful=FIELD or harmful=FIELD, given x"),
+        (
+            ["test", "--aligned", "o/a", "--hypothesis", "random", "--prompt-field", "useful=q"],
+            "--prompt-field names a column of --prompts: give --prompts too",
+        ),
         (["run", "study.yaml", "--engine", "slurm"], "unknown engine 'slurm'"),
         (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "."], "--out . is a folder: give the name of a file"),
         (["judge", "o.jsonl", "--out", "."], "--out . is a folder: give the name of a file"),

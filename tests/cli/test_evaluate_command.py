@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import yaml
@@ -6,6 +7,7 @@ import yaml
 from safespan.cli import main
 from safespan.results import columns_of
 from safespan.results.tables import Outcomes
+from tiny_model import build_tiny_tokenizer
 
 
 @pytest.fixture
@@ -71,6 +73,20 @@ def test_a_wrong_field_gets_one_line(config, tiny_model_folder, tmp_path, monkey
     assert run(monkeypatch, *words) == 2
     assert "engine.colour: Extra inputs are not permitted" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("engine", ["memory", "hf"])
+def test_a_tokenizer_of_another_model_gets_one_line(engine, config, tiny_model_folder, tmp_path, monkeypatch, capsys):
+    folder, tokenizer = shutil.copytree(tiny_model_folder, tmp_path / "model"), build_tiny_tokenizer()
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["zz"])
+    tokenizer.save_pretrained(folder)
+    words = ["--model", folder, "--config", config, "--set", f"engine.name={engine}", "--out", tmp_path / "out"]
+    assert run(monkeypatch, *words, "--quiet") == 2
+    printed = capsys.readouterr()
+    [line] = printed.err.splitlines()
+    assert f"its tokenizer has {rows + 1} tokens and its embedding {rows} rows" in line
+    assert list((tmp_path / "out").glob("*.json*")) == []
 
 
 def test_a_judges_dead_server_is_said_before_a_model_answers(config, tiny_model_folder, tmp_path, monkeypatch, capsys):

@@ -34,8 +34,37 @@ def test_txt_is_a_prompt_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("names.csv", " prompt ,target\t\n"),
+        ("semicolons.csv", "prompt;target\n"),
+        ("tabs.csv", "prompt\ttarget\n"),
+        ("tabs.tsv", "prompt \t target\n"),
+        ("UPPER.CSV", "prompt,target\n"),
+        ("Mixed.Tsv", "prompt\ttarget\n"),
+    ],
+)
+def test_separators_names_and_suffixes_as_spreadsheets_write_them(tmp_path: Path, name: str, content: str) -> None:
+    mark = next(mark for mark in (",", ";", "\t") if mark in content)
+    texts = ["a, b; c\td", 'say "no"', "two\nlines", " spaces "]
+    with (tmp_path / name).open("w", newline="", encoding="utf-8-sig") as file:
+        file.write(content)
+        csv.writer(file, delimiter=mark).writerows([[text, "t"] for text in texts])
+    assert read_file(tmp_path / name) == [{"prompt": text, "target": "t"} for text in texts]
+
+
+def test_a_header_of_one_name_needs_no_separator(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt\nwhy; then\n")
+    assert read_file(tmp_path / "p.csv") == [{"prompt": "why; then"}]
+    (tmp_path / "P.JSONL").write_text('{"prompt": "a"}\n')
+    (tmp_path / "P.TXT").write_text("a\n")
+    assert read_file(tmp_path / "P.JSONL") == read_file(tmp_path / "P.TXT") == [{"prompt": "a"}]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "says"),
     [
+        ("spaces.csv", "prompt,prompt \nwhy,then\n", "has the column 'prompt' more than once"),
         ("empty.txt", "\n \n", "holds no rows"),
         ("empty.csv", "prompt\n", "holds no rows"),
         ("twice.csv", "prompt,prompt\nwhy,then\n", "has the column 'prompt' more than once"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from datasets import Dataset, DatasetDict
 
 from safespan.data.sources import Prompt, read_prompts, read_rows, rows_hash
 from safespan.errors import DataError
@@ -31,9 +32,28 @@ def test_targets_are_taken_from_the_named_field_or_from_target(tmp_path: Path) -
         read_prompts(named.model_copy(update={"target_field": "target"}))
 
 
+@pytest.mark.parametrize(("target", "given"), [(5, "5"), (["a"], r"\['a'\]"), (float("nan"), "nan"), (True, "True")])
+def test_a_target_that_is_no_text_is_named_with_its_row(tmp_path: Path, target: object, given: str) -> None:
+    file = write(tmp_path / "p.jsonl", [{"prompt": "a", "target": None}, {"prompt": "b", "target": target}])
+    with pytest.raises(DataError, match=f"row 2 has {given} in the field 'target', expected text; write it as text"):
+        prompts(Path(file))
+    assert read_prompts(PromptSource(file=write(tmp_path / "n.jsonl", [{"prompt": "a", "target": ""}]))) == [
+        Prompt("a")
+    ]
+
+
+def test_rows_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
+    rows = [{"prompt": "a" if n != 7 else 3, "target": "t", "keep": n % 2} for n in range(1, 10)]
+    file = write(tmp_path / "r.jsonl", rows)
+    for fields in ({"where": {"keep": 1}}, {"where": {"keep": 1}, "shuffle": 3}):
+        with pytest.raises(DataError, match="row 7 has no text in the field 'prompt'"):
+            prompts(Path(file), **fields)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
+        ("options.csv", "goal,target\nwhy,t\n", r"fields there: goal, target\); .* by prompt_field or --prompt-field"),
         ("field.csv", "question\nwhy\n", "no text in the field 'prompt'"),
         ("blank.jsonl", '{"prompt": "a"}\n{"prompt": " "}\n', "row 2 has no text"),
         ("number.jsonl", '{"prompt": 3}\n', "row 1 has no text"),
@@ -102,6 +122,20 @@ def test_a_folder_is_a_data_set_with_subsets_and_splits(tmp_path: Path) -> None:
         read_rows(RowSource(dataset=str(tmp_path), subset="x"))
     with pytest.raises(DataError, match="cannot be loaded as a data set"):
         read_rows(RowSource(dataset=str(tmp_path / "none" / "there")))
+
+
+@pytest.mark.parametrize("option", ["file", "dataset"])
+def test_folders_that_save_to_disk_wrote(tmp_path: Path, option: str) -> None:
+    rows = {name: [{"prompt": f"{name} {n}"} for n in range(2)] for name in ("train", "test")}
+    sets = {name: Dataset.from_list(given) for name, given in rows.items()}
+    DatasetDict(sets).save_to_disk(tmp_path / "both")
+    sets["test"].save_to_disk(tmp_path / "one")
+    for split, given in rows.items():
+        assert read_rows(RowSource(**{option: str(tmp_path / "both")}, split=split)) == given
+    assert read_rows(RowSource(**{option: str(tmp_path / "one")})) == rows["test"]
+    for folder in ("both", "one"):
+        with pytest.raises(DataError, match=rf"{folder}.*no such split or subset \(split 'dev' is not there; it has "):
+            read_rows(RowSource(**{option: str(tmp_path / folder)}, split="dev"))
 
 
 def test_the_hash_is_of_content_and_order() -> None:

@@ -1,17 +1,20 @@
 """The same weights give the same responses in memory and through an engine that reads a folder."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from safespan.checkpoints import Checkpoint
-from safespan.errors import ConfigError
-from safespan.evaluation import SwitchedModel, model_of
+from safespan.checkpoints import Checkpoint, open_checkpoint
+from safespan.errors import CheckpointError, ConfigError
+from safespan.evaluation import Prompting, SwitchedModel, model_of
 from safespan.projection import Change
-from safespan.settings.evaluation import EngineConfig
+from safespan.settings.evaluation import EvaluationConfig
+from tiny_adapter import make_adapter, make_stray
+from tiny_model import build_tiny_tokenizer
 
-FOLDER = EngineConfig(name="hf", batch_size=2)
+MEMORY, FOLDER = (Prompting(EvaluationConfig(engine={"name": name, "batch_size": 2})) for name in ("memory", "hf"))
 
 
 def responses_of(model) -> list[str]:
@@ -30,9 +33,10 @@ def points(checkpoint: Checkpoint):
 def test_a_folder_engine_says_what_the_model_in_memory_says(tiny_model_folder: Path, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tiny_model_folder)
     answers = {}
-    for engine in (EngineConfig(batch_size=2), FOLDER):
+    for prompting in (MEMORY, FOLDER):
+        engine = prompting.config.engine
         answers[engine.name] = []
-        model = SwitchedModel(engine, checkpoint, tmp_path)
+        model = SwitchedModel(prompting, checkpoint, tmp_path)
         for changes in points(checkpoint):
             with model.with_weights(changes) as switched:
                 answers[engine.name].append((switched.sha256, switched.energy, responses_of(switched.open())))
@@ -59,7 +63,9 @@ def test_the_scratch_folder_is_there_while_the_engine_runs(tiny_model_folder: Pa
 
 
 def test_weights_in_memory_have_the_dtype_asked_for(tiny_model_folder: Path, tmp_path: Path) -> None:
-    with model_of(EngineConfig(dtype="bfloat16"), Checkpoint(tiny_model_folder), tmp_path) as model:
+    with model_of(
+        Prompting(EvaluationConfig(engine={"dtype": "bfloat16"})), Checkpoint(tiny_model_folder), tmp_path
+    ) as model:
         assert next(model.model.parameters()).dtype == torch.bfloat16
 
 
@@ -73,6 +79,41 @@ def test_weights_in_memory_have_the_dtype_asked_for(tiny_model_folder: Path, tmp
 def test_engines_that_cannot_be(engine, says, tiny_model_folder: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(ConfigError, match=says),
-        model_of(EngineConfig(**engine), Checkpoint(tiny_model_folder), tmp_path),
+        model_of(Prompting(EvaluationConfig(engine=engine)), Checkpoint(tiny_model_folder), tmp_path),
     ):
+        pass
+
+
+@pytest.mark.parametrize("prompting", [MEMORY, FOLDER])
+def test_an_adapter_beside_the_weights_is_not_applied(prompting, tiny_model_folder: Path, tmp_path: Path) -> None:
+    likelihoods = []
+    for folder in make_stray(tiny_model_folder, tmp_path):
+        with model_of(prompting, Checkpoint(folder), tmp_path) as model:
+            likelihoods.append(model.log_likelihoods([("a b", " c"), ("d", " e f")]))
+    assert likelihoods[0] == likelihoods[1]
+
+
+@pytest.mark.parametrize("prompting", [MEMORY, FOLDER])
+def test_an_adapter_with_a_template_of_its_own(prompting, tiny_model_folder: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tiny_model_folder, tmp_path)
+    (adapter / "chat_template.jinja").write_text("<bos> own {{ messages[0]['content'] }}")
+    aligned = open_checkpoint(f"{tiny_model_folder}+{adapter}")
+    with model_of(prompting, aligned, tmp_path) as model:
+        assert model.as_turn("a b") == "<bos> own a b"
+    weights = (Change(name, 0 * aligned.load(name), (False, False)) for name in aligned.names)
+    switched = SwitchedModel(prompting, aligned, tmp_path)
+    with switched.with_weights(weights) as point:
+        assert point.open().as_turn("a b") == "<bos> own a b"
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_an_engine_starts(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    tokenizer = build_tiny_tokenizer()
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["zz"])
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    tokenizer.save_pretrained(folder)
+    says = f"{folder}: its tokenizer has {rows + 1} tokens and its embedding {rows} rows, none for 'zz'"
+    with pytest.raises(CheckpointError, match=says), model_of(FOLDER, Checkpoint(folder), tmp_path):
         pass

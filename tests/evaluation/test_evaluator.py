@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,11 +8,15 @@ import torch
 import yaml
 
 from safespan.checkpoints import Checkpoint
-from safespan.errors import ConfigError, DataError
-from safespan.evaluation import Evaluator, ModelUnderTest, WeightSwitch, load_model
+from safespan.data import Conversation
+from safespan.errors import CheckpointError, ConfigError, DataError
+from safespan.evaluation import Evaluator, ModelUnderTest, Prompting, WeightSwitch, load_model
 from safespan.evaluation.judges import Judgement
+from safespan.evaluation.model import in_memory
 from safespan.evaluation.outcomes import outcomes
 from safespan.evaluation.utility import build_tasks
+from safespan.files.atomic import write_jsonl
+from safespan.models.loading import load_causal_lm
 from safespan.results.tables import Outcomes
 from safespan.settings.evaluation import EvaluationConfig, UtilityConfig
 
@@ -21,7 +26,7 @@ NEW_TOKENS = 6
 
 @pytest.fixture(scope="module")
 def model(tiny_model_folder: Path) -> ModelUnderTest:
-    return load_model(Checkpoint(tiny_model_folder), batch_size=3)
+    return load_model(Checkpoint(tiny_model_folder), Prompting(EvaluationConfig(engine={"batch_size": 3})))
 
 
 def greedy(model: ModelUnderTest, prompt: str, tokens: int = NEW_TOKENS) -> str:
@@ -110,6 +115,53 @@ def test_a_model_without_template_gets_the_bare_prompt(study, tiny_model_folder:
     bare = base.generate(["o p"], NEW_TOKENS, chat_template=False)
     assert [row["response"] for row in rows if row["kind"] == "harmful"][:1] == bare
     assert bare != [greedy(base, "o p")]
+
+
+def test_a_conversation_is_asked_in_its_turns(study, model: ModelUnderTest) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    write_jsonl(study.folder / "chats.jsonl", [{"messages": turns}, {"messages": turns[:1]}])
+    config = EvaluationConfig(harmfulness={"prompts": str(study.folder / "chats.jsonl"), "max_new_tokens": NEW_TOKENS})
+    _, rows = Evaluator(config, study.folder).evaluate(model)
+    assert [row["response"] for row in rows] == [greedy(model, "a <bot> b <eos> <user> c"), greedy(model, "a")]
+    assert [row["prompt"] for row in rows] == ["user: a\n\nassistant: b\n\nuser: c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{{ tools[0].name }}", "its chat template fails (None has no element 0)"),
+        ("<user> <bot>", "its chat template leaves out what the user says"),
+    ],
+)
+def test_a_chat_template_that_fails_is_named_before_the_tasks(study, tiny_model_folder, template, says) -> None:
+    broken = load_model(Checkpoint(tiny_model_folder))
+    broken.tokenizer.chat_template = template
+    with pytest.raises(CheckpointError, match=f"^{re.escape(f'{tiny_model_folder}: {says}')}"):
+        study.evaluator.ask(broken)
+
+
+@pytest.mark.parametrize("number", [None, 34])
+def test_a_pad_token_that_the_model_does_not_have_is_replaced(model: ModelUnderTest, tiny_model_folder, number) -> None:
+    prompts = ["a", "b c d e", "f g"]
+    loaded, tokenizer = load_causal_lm(tiny_model_folder)
+    tokenizer.pad_token = None
+    if number is not None:
+        tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+        assert tokenizer.pad_token_id == number == len(loaded.get_input_embeddings().weight)
+    three = Prompting(EvaluationConfig(engine={"batch_size": 3}))
+    changed = in_memory(loaded, three.format_of(Checkpoint(tiny_model_folder), tokenizer))
+    answers = [greedy(model, prompt) for prompt in prompts]
+    assert changed.generate(prompts, NEW_TOKENS, chat_template=True) == answers
+
+
+def test_a_template_that_refuses_the_system_is_not_asked_without_it(tiny_model_folder: Path) -> None:
+    model = load_model(Checkpoint(tiny_model_folder))
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    model.tokenizer.chat_template = refuses + model.tokenizer.chat_template
+    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]
+    with pytest.raises(CheckpointError, match="its chat template fails .no system."):  # lm-eval would ask without it
+        model.as_turn(Conversation(chat))
+    assert model.as_turn("a") == "<bos> <user> a <bot> "
 
 
 def test_long_responses_stop_at_the_end_of_the_context(model: ModelUnderTest) -> None:

@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import DataError
-from safespan.evaluation import Evaluator, Measures, ModelUnderTest, joined, load_model
+from safespan.evaluation import Evaluator, Measures, ModelUnderTest, Prompting, joined, load_model
 from safespan.evaluation.measures import _start
+from safespan.evaluation.prompting import ChatFormat
 from safespan.settings.evaluation import EvaluationConfig
 from safespan.settings.verdict import MeasureConfig
 
@@ -22,7 +23,7 @@ HARMFUL = [("m n", "o p"), ("q", "r s t")]
 
 @pytest.fixture(scope="module")
 def model(tiny_model_folder: Path) -> ModelUnderTest:
-    return load_model(Checkpoint(tiny_model_folder), batch_size=2)
+    return load_model(Checkpoint(tiny_model_folder), Prompting(EvaluationConfig(engine={"batch_size": 2})))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_answer_probability_is_that_of_the_first_tokens(model: ModelUnderTest, t
 
 def test_the_start_of_an_answer_cuts_no_character(gpt2_like) -> None:
     """A byte-level tokenizer splits 日 into bytes: a start that ended inside it would be another text."""
-    model = ModelUnderTest(None, gpt2_like)
+    model = ModelUnderTest(None, ChatFormat(EvaluationConfig(), gpt2_like, (0,)))
     answer = "a日b"
     lengths = [len(gpt2_like(answer[:end])["input_ids"]) for end in range(4)]
     assert lengths == [0, 1, 4, 5]

@@ -48,6 +48,18 @@ def test_rules_score_harmful_rows_and_leave_the_others(run, tmp_path):
     assert "n_harmful             3" in printed.out
 
 
+def test_a_row_at_fault_is_named_by_its_number_in_the_file(run, tmp_path):
+    for change, says in (
+        ({"target": 5}, "row 3 has 5 in the field 'target', expected text"),
+        ({"prompt": 1}, "row 3 has"),
+    ):
+        rows = [*ROWS[:2], {**ROWS[2], **change}]
+        (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        code, printed = run("--quiet", rows="bad.jsonl")
+        assert (code, printed.err.count("\n")) == (2, 1)
+        assert says in printed.err
+
+
 def test_a_judge_from_a_file_and_a_setting(run, tmp_path, server):
     path = tmp_path / "judge.yaml"
     path.write_text(yaml.safe_dump({"kind": "llm", "model": "m", "base_url": server.url}))

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from safespan.checkpoints import Checkpoint
-from safespan.evaluation import SwitchedModel
+from safespan.evaluation import Prompting, SwitchedModel
 from safespan.projection import Change
-from safespan.settings.evaluation import EngineConfig
+from safespan.settings.evaluation import EngineConfig, EvaluationConfig
 
 
 @pytest.mark.parametrize("engine", [EngineConfig(), EngineConfig(name="hf")], ids=["memory", "folder"])
@@ -18,7 +18,7 @@ def test_weights_are_aligned_plus_change_and_the_energy_is_the_changes(
     aligned = Checkpoint(tiny_model_folder)
     drawn = torch.Generator().manual_seed(0)
     added = {name: 0.1 * torch.randn(aligned.shapes[name], generator=drawn) for name in aligned.names}
-    switched = SwitchedModel(engine, aligned, tmp_path)
+    switched = SwitchedModel(Prompting(EvaluationConfig(engine=engine)), aligned, tmp_path)
     for scale in (1.0, 0.5):
         changes = (Change(name, scale * delta, (True, False)) for name, delta in added.items())
         with switched.with_weights(changes) as model:

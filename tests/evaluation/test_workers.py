@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from safespan.checkpoints import Checkpoint
-from safespan.evaluation import Answered, Evaluator, ModelJob, ModelWorker, PointWorker, Repeat
+from safespan.evaluation import Answered, Evaluator, ModelJob, ModelWorker, PointWorker, Prompting, Repeat
 from safespan.projection import Family, PointWeights
 from safespan.results.tables import GridPoint
 from safespan.settings.analysis import ProjectionGrid
@@ -39,11 +39,11 @@ def evaluator(tmp_path_factory):
 
 def worker(evaluator, family, scratch, known=None):
     source = partial(PointWeights, family, GRID, scratch, decompose)
-    return PointWorker(evaluator.ask, source, evaluator.config.engine, family.aligned, scratch, known or {})
+    return PointWorker(evaluator.ask, source, Prompting(evaluator.config), family.aligned, scratch, known or {})
 
 
 def as_it_is(evaluator, checkpoint, scratch):
-    return ModelWorker(evaluator.ask, evaluator.config.engine, scratch)(ModelJob("a model", checkpoint)).responses
+    return ModelWorker(evaluator.ask, Prompting(evaluator.config), scratch)(ModelJob("a model", checkpoint)).responses
 
 
 def test_the_same_bytes_are_asked_once(evaluator, family, tmp_path):

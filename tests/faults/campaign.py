@@ -84,7 +84,7 @@ def prepare(study: Path, judge: str, folder: Path) -> Bench:
 
     from safespan.activations import separation_by_layer
     from safespan.checkpoints import Checkpoint
-    from safespan.evaluation import Evaluator, model_of
+    from safespan.evaluation import Evaluator, Prompting, model_of
     from safespan.settings.study import load_study
     from safespan.study import run as module
     from safespan.training.sft import fine_tune
@@ -94,7 +94,7 @@ def prepare(study: Path, judge: str, folder: Path) -> Bench:
     config, warm = load_study(study), folder / "warm"
     # No tables: Polars' threads would be lacking in the forks.
     fine_tune(config.models["aligned"].model, warm / "useful", config.models["useful"].train, 0)
-    with model_of(config.evaluation.engine, Checkpoint(warm / "useful"), warm) as model:
+    with model_of(Prompting(config.evaluation), Checkpoint(warm / "useful"), warm) as model:
         Evaluator(config.evaluation, warm).evaluate(model)
     layer = torch.randn(12, 4)
     separation_by_layer({1: layer}, {1: layer + 1}, 0)

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from safespan.files.content import cache_folder, content_hash, is_plain_name
+from safespan.files.content import cache_folder, content_hash, is_inner_path, is_plain_name
 
 
 def test_a_files_hash_is_that_of_its_bytes(tmp_path):
@@ -42,6 +42,15 @@ def test_what_is_not_there_has_no_hash(tmp_path, name):
 )  # fmt: skip
 def test_a_plain_name_leads_nowhere_else(name, plain):
     assert is_plain_name(name) == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "inner"),
+    [("useful", True), ("a/b/c.d", True), ("", False), ("/a", False), ("a/", False), ("a//b", False), ("./a", False),
+     ("../a", False), ("a/../../b", False), ("a/b\0", False)],
+)  # fmt: skip
+def test_an_inner_path_stays_in_its_folder(name, inner):
+    assert is_inner_path(name) == inner
 
 
 def test_the_cache_folder_is_safespans_own_setting_then_xdgs_then_the_users(tmp_path, monkeypatch):

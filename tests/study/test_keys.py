@@ -73,7 +73,12 @@ def test_other_documents_of_a_task_redo_what_asks_them_and_nothing_else(run, stu
     write_jsonl(task, [row | {"answer": response or "never"} for row, response in documents])
     redone, names = done_again(run, study)
     assert redone == ASK
-    others = [*(f"model {role}" for role in ("useful", "harmful", "contaminated")), "update overlap", "coverage"]
+    others = [
+        "roles",
+        *(f"model {role}" for role in ("useful", "harmful", "contaminated")),
+        "update overlap",
+        "coverage",
+    ]
     others += ["activation overlap", "activations of aligned"]
     assert sorted(names) == sorted(ASK + others)
     assert any(responses)

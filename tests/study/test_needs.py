@@ -2,7 +2,7 @@
 
 import pytest
 
-from safespan.errors import ConfigError, DataError
+from safespan.errors import ConfigError
 from safespan.settings.names import PLANTED, TESTS, hypothesis_names
 from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.study import needs
@@ -68,28 +68,6 @@ def test_a_claim_about_the_harmful_update_needs_one():
     with pytest.raises(ConfigError, match="verdict.hypotheses: 'harmful-update' needs a harmful fine-tune"):
         needs.check_needs(study(named, without="harmful"))
     needs.check_needs(study(named))
-
-
-@pytest.mark.parametrize(
-    ("setting", "says"),
-    [
-        ("evaluation.utility.task=nope.yaml", "evaluation.utility.task: nope.yaml: no such file"),
-        ("evaluation.harmfulness.prompts=nope.jsonl", "evaluation.harmfulness.prompts.file: nope.jsonl: no such file"),
-        ("activations.harmful=nope.txt", "activations.harmful.file: nope.txt: no such file"),
-        ("verdict.useful=nope.jsonl", "verdict.useful.file: nope.jsonl: no such file"),
-    ],
-)
-def test_a_file_that_is_not_there_is_refused_before_anything_is_trained(setting, says, tmp_path):
-    with pytest.raises(DataError, match=says):
-        needs.check_files(study(setting).resolved(tmp_path), tmp_path)
-
-
-def test_files_that_the_study_makes_and_tasks_by_name_are_not_looked_for(tmp_path):
-    needs.check_files(study().resolved(tmp_path), tmp_path)
-    needs.check_files(study("evaluation.utility.task=gsm8k").resolved(tmp_path), tmp_path)
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")  # a study names the folder that the link leads to
-    needs.check_files(study().resolved(tmp_path / "link"), tmp_path / "link")
 
 
 def test_what_is_given_is_not_missed():

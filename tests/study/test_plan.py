@@ -36,8 +36,13 @@ def test_the_papers_studies_are_valid_and_say_what_they_need(name, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "count"), [("organism", 120), ("smollm2", 54)])
-def test_studies_that_make_their_own_data_download_nothing_from_a_hub(name, count, tmp_path):
+def test_studies_that_make_their_own_data_download_nothing_from_a_hub(name, count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "downloads").mkdir()  # the study of SmolLM2 names two files that are to be put there
+    (tmp_path / "downloads" / "champ.jsonl").write_text('{"prompt": "a"}\n' * 200)
+    (tmp_path / "downloads" / "harmbench.txt").write_text("a\n" * 200)
     lines = plan(load_study(bundled_study(name)), tmp_path / "run")
     assert f"stage projection: {count} points, each answers the same" in lines
     assert "/data/test/restricted.jsonl, not there yet" in "\n".join(lines)
+    assert ("useful prompts for activations: downloads/champ.jsonl, 150 rows" in lines) == (name == "smollm2")
     assert lines[-1] in ("downloads unless cached: nothing", "downloads unless cached: downloads/smollm2.gguf")

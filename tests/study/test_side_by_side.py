@@ -72,7 +72,7 @@ def test_two_processes_give_the_same_models_and_tables_bit_for_bit_and_are_start
     ]  # fmt: skip
     names = [[stage.name for stage in found.stages] for found in manifests]
     assert names[0] == names[1]
-    assert names[0][:4] == TOGETHER
+    assert names[0][:5] == ["roles", *TOGETHER]
     assert all(stage.seconds > 0 and not stage.reused for stage in manifests[1].stages[:3])
     assert not [path for path in two.root.rglob("*") if path.name.endswith((".training", ".safespan"))]
 
@@ -157,7 +157,8 @@ def test_an_interrupted_study_leaves_neither_processes_nor_half_models(file, tmp
     assert process.returncode == code
     assert printed[0] == ""
     assert [line.partition(":")[0] for line in printed[1].splitlines() if line[0] != "…"] == [
-        "interrupted; continue with"
+        "1/15 roles",
+        "interrupted; continue with",
     ]
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 

@@ -17,6 +17,7 @@ from safespan.settings.analysis import ProjectionGrid
 from safespan.settings.data import TrainingData
 from safespan.settings.training import LoraConfig, TrainingConfig
 from safespan.training.sft import fine_tune
+from tiny_adapter import make_stray
 from tiny_model import save_tiny_model
 
 
@@ -90,3 +91,16 @@ def test_unknown_modules_are_refused(tiny_model_folder: Path, tmp_path: Path, co
     with pytest.raises(ConfigError, match=r"training cannot be set up: Target modules .*nose.* not found"):
         fine_tune(tiny_model_folder, tmp_path / "out", wrong, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_start_with_an_adapter_beside_its_weights(
+    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig
+) -> None:
+    stray, merged = make_stray(tiny_model_folder, tmp_path)
+    for start in (stray, merged):
+        fine_tune(start, tmp_path / f"from-{start.name}", config, 0)
+    one, other = (load_file(tmp_path / f"from-{start.name}" / "adapter_model.safetensors") for start in (stray, merged))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    described = json.loads((tmp_path / "from-stray" / "adapter_config.json").read_text())
+    assert described["base_model_name_or_path"] == str(stray)
+    assert open_checkpoint(f"{stray}+{tmp_path / 'from-stray'}").remarks == Checkpoint(stray).remarks

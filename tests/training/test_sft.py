@@ -119,10 +119,11 @@ def test_the_record_says_how_the_weights_were_made(
     tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig
 ) -> None:
     long = {"prompt": " ".join("abcdefghij"), "response": "k"}
-    write_jsonl(tmp_path / "rows.jsonl", [*ROWS, long])
+    cut = [{"prompt": "a b c", "response": text} for text in ("d", "d e", "d e f")]  # 8 tokens with EOS, 9, and 10
+    write_jsonl(tmp_path / "rows.jsonl", [*ROWS[:6], *cut, long])
     short = config.model_copy(update={"max_length": 8, "max_steps": None, "batch_size": 3, "accumulation_steps": 1})
     record = fine_tune(tiny_model_folder, tmp_path / "out", short, 0)
-    assert (record.examples, record.dropped, record.steps, record.processes) == (8, 1, 3, 1)
+    assert (record.examples, record.dropped, record.cut, record.steps, record.processes) == (9, 1, 6 + 2, 3, 1)
     assert 0 < record.final_loss < 20
     written = json.loads((tmp_path / "out" / "training.json").read_text())
     assert written == dataclasses.asdict(record)

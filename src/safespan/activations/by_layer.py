@@ -1,6 +1,7 @@
 """Overlap and separation of the activations of two classes of prompts, at one layer and at all (METHODS §4)."""
 
 from collections.abc import Sequence
+from datetime import date
 from itertools import product
 
 import torch
@@ -15,6 +16,7 @@ from safespan.overlap.curve import overlap_curve
 from safespan.progress import track
 from safespan.results.tables import ActivationPoint, LayerOverlap, LayerSeparation
 from safespan.settings.analysis import ACTIVATION_ENERGIES
+from safespan.settings.base import TEMPLATE_DATE
 from safespan.settings.names import check_shares
 from safespan.subspaces import decompose
 
@@ -27,11 +29,13 @@ def capture_classes(
     prompts: tuple[Sequence[str], Sequence[str]],
     depth: str | None = None,
     batch_size: int = 32,
+    day: date = TEMPLATE_DATE,
 ) -> tuple[Activations, Activations]:
     """Capture the activations of a model on useful prompts, and on harmful ones.
 
     Args:
         depth: range of layers such as `0.65:0.90`; all of them if None.
+        day: today, for chat templates that ask for it.
 
     Raises:
         ConfigError: an invalid range.
@@ -40,7 +44,7 @@ def capture_classes(
     """
     model, tokenizer = load_causal_lm(checkpoint.folder, adapter=checkpoint.adapter)
     layers = layers_in_depth_range(len(decoder_blocks(model)), depth) if depth else None
-    useful, harmful = (capture(model, tokenizer, texts, layers, batch_size) for texts in prompts)
+    useful, harmful = (capture(model, tokenizer, texts, layers, batch_size, day=day) for texts in prompts)
     return useful, harmful
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from datetime import date
 from functools import partial
 
 import torch
@@ -10,7 +11,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.errors import CheckpointError, ConfigError, DataError
+from safespan.models.chat import chat_texts
+from safespan.models.prompt_ids import check_room, context_length, prompt_ids
 from safespan.progress import track
+from safespan.settings.base import TEMPLATE_DATE
 
 _BLOCK_LISTS = ("layers", "h", "blocks")
 
@@ -26,6 +30,7 @@ def capture(
     layers: Sequence[int] | None = None,
     batch_size: int = 32,
     chat_template: bool = True,
+    day: date = TEMPLATE_DATE,
 ) -> dict[int, Float[torch.Tensor, "N d"]]:
     """Residual stream at the last attended token of every prompt, at the output of each decoder block.
 
@@ -39,6 +44,7 @@ def capture(
         layers: the layers to capture; all of them if None.
         batch_size: prompts run together, of similar length.
         chat_template: format each prompt as a turn of the user, if the tokenizer has a template.
+        day: today, for templates that ask for it.
 
     Returns:
         layer -> N × d, float32 on the CPU, rows in the order of `prompts`.
@@ -52,7 +58,8 @@ def capture(
     wanted = list(layers) if layers is not None else list(range(1, len(blocks) + 1))
     if outside := [layer for layer in wanted if not 1 <= layer <= len(blocks)]:
         raise ConfigError(f"layer {outside[0]} does not exist: this model's layers are 1 to {len(blocks)}")
-    encoded = encode(tokenizer, prompts, chat_template)
+    encoded = encode(tokenizer, prompts, chat_template, day)
+    check_room(encoded, context_length(model.config), "prompts for activations")
     order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     width = model.config.get_text_config().hidden_size
     result = {layer: torch.empty(len(encoded), width) for layer in wanted}
@@ -65,16 +72,14 @@ def capture(
     return result
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat_template: bool) -> list[list[int]]:
-    """Token ids of every prompt; special tokens come from the template, or from the tokenizer without a template."""
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat_template: bool, day: date = TEMPLATE_DATE
+) -> list[list[int]]:
+    """Token ids of every prompt, in the chat template if there is one."""
     if not prompts:
         raise DataError("there are no prompts to capture activations of")
     templated = chat_template and tokenizer.chat_template is not None
-    texts = list(prompts)
-    if templated:
-        turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
-        texts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)  # type: ignore[assignment]
-    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=not templated)["input_ids"]
+    encoded = prompt_ids(tokenizer, chat_texts(tokenizer, prompts, day) if templated else prompts)
     if [] in encoded:
         raise DataError(f"prompt {prompts[encoded.index([])]!r} has no tokens")
     return encoded

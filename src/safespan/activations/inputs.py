@@ -4,6 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from safespan.activations.refusal import refusal_candidates, refusal_tokens
 from safespan.checkpoints import Checkpoint
 from safespan.files.atomic import atomic_path
 from safespan.models.loading import load_causal_lm
+from safespan.models.prompt_ids import check_room, context_length
 from safespan.progress import track
+from safespan.settings.base import TEMPLATE_DATE
 from safespan.settings.verdict import REFUSALS
 from safespan.subspaces.captured import INPUTS, RESIDUAL, as_tensors
 from safespan.subspaces.hypotheses.refusal_direction import remark_on
@@ -30,6 +33,7 @@ def capture_for_hypotheses(
     out: Path,
     batch_size: int = 32,
     refusals: Sequence[str] = REFUSALS,
+    day: date = TEMPLATE_DATE,
 ) -> None:
     """Capture the activations of a model on prompts, and write them for `CapturedActivations`.
 
@@ -42,6 +46,7 @@ def capture_for_hypotheses(
         out: the file.
         batch_size: prompts run together.
         refusals: openings of refusals; the first token counts.
+        day: today, for chat templates that ask for it.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -49,7 +54,9 @@ def capture_for_hypotheses(
     """
     model, tokenizer = load_causal_lm(checkpoint.folder, adapter=checkpoint.adapter)
     tensors: dict[str, torch.Tensor] = {}
-    encoded = {kind: encode(tokenizer, prompts[kind], chat_template=True) for kind in ("useful", "harmful")}
+    encoded = {kind: encode(tokenizer, prompts[kind], chat_template=True, day=day) for kind in ("useful", "harmful")}
+    for kind, rows in encoded.items():
+        check_room(rows, context_length(model.config), f"{kind} prompts for activations")
     streams: dict[str, dict[int, torch.Tensor]] = {}
     for kind, sequences in encoded.items():
         inputs, streams[kind] = _captured(model, sequences, tokenizer.padding_side, batch_size)

@@ -15,13 +15,16 @@ from safetensors import safe_open
 
 from safespan.checkpoints.reader import TIED, Checkpoint, read_shapes
 from safespan.errors import CheckpointError
+from safespan.files.content import content_hash
+from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, own_tokenizer
 from safespan.settings.base import first_problem
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _B_OF = {".lora_A.weight": ".lora_B.weight", ".lora_embedding_A": ".lora_embedding_B"}
 _COPY = ".base_layer.weight"
 """Where PEFT stores the base's own embedding beside the LoRA matrices of an embedding."""
+_TWICE = (".modules_to_save.weight", ".original_module.weight")
+"""Where PEFT stores the parts of an embedding that was trained whole a second time, beside the embedding itself."""
 _REFUSED = {
     "use_dora": "it is a DoRA adapter, whose update is not B·A",
     "use_qalora": "it is a QALoRA adapter, whose update is not B·A",
@@ -78,16 +81,17 @@ class AdaptedCheckpoint(Checkpoint):
         self.adapter: Path = Path(adapter)
         self.name = f"{folder}+{adapter}"
         self._settings = _read_settings(self.adapter)
-        if not (self.adapter / WEIGHTS).is_file():
-            raise CheckpointError(f"{self.adapter} has no {WEIGHTS}: only adapters in safetensors are read")
-        self._stored = read_shapes(self.adapter / WEIGHTS)
+        if not (self.adapter / ADAPTER_WEIGHTS).is_file():
+            raise CheckpointError(f"{self.adapter} has no {ADAPTER_WEIGHTS}: only adapters in safetensors are read")
+        self._stored = read_shapes(self.adapter / ADAPTER_WEIGHTS)
         self._thin = dict(self._factors())
         self._whole = self._replaced()
+        self._check_vocabulary()
         self._check_tied()
         for name in (*self._thin, *self._whole):
             self._check_fits(name)
         if not self._thin and not self._whole:
-            raise CheckpointError(f"{self.adapter / WEIGHTS} changes nothing: it holds no LoRA matrices")
+            raise CheckpointError(f"{self.adapter / ADAPTER_WEIGHTS} changes nothing: it holds no LoRA matrices")
 
     def load(self, name: str, finite: bool = True) -> torch.Tensor:
         """Return one tensor: float32 where the adapter changes it, in the base's dtype elsewhere."""
@@ -136,10 +140,12 @@ class AdaptedCheckpoint(Checkpoint):
         return frozenset((*self._thin, *self._whole))
 
     def sha256(self) -> str:
-        """Hash of the base's weights, the adapter's and its settings."""
+        """Hash of the base's weights, and of the adapter's files: weights, settings, and tokenizer if it has one."""
         digest = hashlib.sha256(super().sha256().encode())
-        for file in (CONFIG, WEIGHTS):
+        for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
             digest.update((self.adapter / file).read_bytes())
+        for path in own_tokenizer(self.adapter):
+            digest.update(str(content_hash(path)).encode())
         return digest.hexdigest()
 
     def _factors(self) -> Iterator[tuple[str, tuple[str, str, str]]]:
@@ -148,13 +154,19 @@ class AdaptedCheckpoint(Checkpoint):
             if key.endswith(suffix):
                 module = key.removesuffix(suffix)
                 if module + b_suffix not in self._stored:
-                    raise CheckpointError(f"{self.adapter / WEIGHTS} has {key} but not its B matrix; copy it again")
+                    raise CheckpointError(
+                        f"{self.adapter / ADAPTER_WEIGHTS} has {key} but not its B matrix; copy it again"
+                    )
                 yield self._in_base(f"{module}.weight"), (module, key, module + b_suffix)
 
     def _replaced(self) -> dict[str, str]:
         """Tensors stored whole (`modules_to_save`), by their name in the base; copies of the base's own left out."""
-        factors = {key for _, a_key, b_key in self._thin.values() for key in (a_key, b_key)}
-        return {self._in_base(key): key for key in self._stored if key not in factors and not key.endswith(_COPY)}
+        left_out = {key for _, a_key, b_key in self._thin.values() for key in (a_key, b_key)}
+        left_out |= {key for key in self._stored if key.endswith(_COPY)}
+        for key, suffix in product(self._stored, _TWICE):
+            if key.endswith(suffix) and f"{key.removesuffix(suffix)}.weight" in self._stored:
+                left_out.add(key)
+        return {self._in_base(key): key for key in self._stored if key not in left_out}
 
     def _in_base(self, key: str) -> str:
         """The base's name of a tensor: Transformers saves a model with or without the name of its body before it."""
@@ -162,15 +174,29 @@ class AdaptedCheckpoint(Checkpoint):
         known = (name, name.partition(".")[2], f"model.{name}", f"transformer.{name}")
         return next((other for other in known if other in self.shapes), name)
 
+    def _check_vocabulary(self) -> None:
+        """Refuse an adapter that was trained on its base with another number of tokens."""
+        for name in sorted(self.changed & self.shapes.keys()):
+            given, there = self._shape(name), self.shapes[name]
+            if name.endswith(TIED) and len(given) == len(there) and given[1:] == there[1:] and given != there:
+                raise CheckpointError(
+                    f"{self.adapter} was trained after the vocabulary of its base was resized: its {name} is "
+                    f"{list(given)}, that of {self.folder} {list(there)}; save a copy of the base with {given[0]} rows "
+                    "(resize_token_embeddings of Transformers), and give that copy wherever the base stands"
+                )
+
     def _check_tied(self) -> None:
         """Refuse an adapter that changes only one of two tied tensors, the head or the embedding.
 
-        Unmerged, its LoRA matrices act on that tensor alone; merged by PEFT, on both: these are different models.
+        Unmerged, its LoRA matrices act on that tensor alone; merged by PEFT, on both: these are different models. If it
+        stores both whole and equal, as PEFT does where the vocabulary was resized, they are one model.
         """
         if not self.config.get("tie_word_embeddings"):
             return
+        whole = [self._read(key) for name, key in self._whole.items() if name.endswith(TIED)]
+        as_one = self._settings.ensure_weight_tying or (len(whole) == 2 and torch.equal(*whole))
         for name in sorted(self.changed):
-            if name.endswith(TIED) and (name in self._thin or not self._settings.ensure_weight_tying):
+            if name.endswith(TIED) and (name in self._thin or not as_one):
                 raise CheckpointError(
                     f"{self.adapter} is not supported: it changes {name} alone, which {self.folder} ties to another "
                     "tensor; train it whole, with modules_to_save and ensure_weight_tying, or not at all"
@@ -181,22 +207,27 @@ class AdaptedCheckpoint(Checkpoint):
         if name not in self.shapes:
             raise CheckpointError(f"{self.adapter} is made for another base: it changes {name}, {self.folder} has none")
         if name in self._thin and name in self._whole:
-            raise CheckpointError(f"{self.adapter / WEIGHTS} holds {name} whole and as B·A: which counts is unknown")
-        if name in self._whole:
-            shape = self._stored[self._whole[name]]
-        else:
-            _, a_key, b_key = self._thin[name]
-            right, left = self._stored[a_key], self._stored[b_key]
-            if len(right) != 2 or len(left) != 2 or not right[0] == left[1] > 0:
-                raise CheckpointError(
-                    f"{self.adapter / WEIGHTS}: A {list(right)} and B {list(left)} of {name} have no product B·A"
-                )
-            shape = (right[1], left[0]) if self._transposed(a_key) else (left[0], right[1])
+            raise CheckpointError(
+                f"{self.adapter / ADAPTER_WEIGHTS} holds {name} whole and as B·A: which counts is unknown"
+            )
+        shape = self._shape(name)
         if shape != self.shapes[name]:
             raise CheckpointError(
                 f"{self.adapter} is made for another base: its update of {name} is {list(shape)}, "
                 f"{self.folder} has {list(self.shapes[name])}"
             )
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """The shape of what the adapter stores or changes of a tensor."""
+        if name in self._whole:
+            return self._stored[self._whole[name]]
+        _, a_key, b_key = self._thin[name]
+        right, left = self._stored[a_key], self._stored[b_key]
+        if len(right) != 2 or len(left) != 2 or not right[0] == left[1] > 0:
+            raise CheckpointError(
+                f"{self.adapter / ADAPTER_WEIGHTS}: A {list(right)} and B {list(left)} of {name} have no product B·A"
+            )
+        return (right[1], left[0]) if self._transposed(a_key) else (left[0], right[1])
 
     def _transposed(self, key: str) -> bool:
         return "embedding" in key.rpartition(".")[2] or self._settings.fan_in_fan_out
@@ -210,10 +241,10 @@ class AdaptedCheckpoint(Checkpoint):
         return alpha / (rank**0.5 if self._settings.use_rslora else rank)
 
     def _read(self, key: str) -> torch.Tensor:
-        with safe_open(self.adapter / WEIGHTS, framework="pt") as file:
+        with safe_open(self.adapter / ADAPTER_WEIGHTS, framework="pt") as file:
             tensor: torch.Tensor = file.get_tensor(key)
         if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{self.adapter / WEIGHTS}: tensor {key} holds NaN or Inf")
+            raise CheckpointError(f"{self.adapter / ADAPTER_WEIGHTS}: tensor {key} holds NaN or Inf")
         return tensor
 
 
@@ -227,7 +258,7 @@ def _plain(pattern: str) -> bool:
 
 
 def _read_settings(adapter: Path) -> _Settings:
-    path = adapter / CONFIG
+    path = adapter / ADAPTER_CONFIG
     try:
         settings = _Settings.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:

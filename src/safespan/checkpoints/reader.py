@@ -12,10 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from safespan.errors import CheckpointError
-from safespan.files.content import is_plain_name
+from safespan.files.content import is_inner_path
+from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _FORMULA = re.compile(r"[=+\-@]|.*[\x00-\x1f]", re.DOTALL)
 """Names of tensors go into tables: no spreadsheet formulas and no control characters."""
 TIED = ("lm_head.weight", "embed_tokens.weight")
@@ -91,6 +90,11 @@ class Checkpoint:
             raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
         return tensor
 
+    @property
+    def remarks(self) -> list[str]:
+        """What users should know of how this model is read, one line each."""
+        return remarks(self.folder, self.adapter)
+
     def sha256(self) -> str:
         """Hash of the weight files' bytes and names."""
         digest = hashlib.sha256()
@@ -98,12 +102,20 @@ class Checkpoint:
             digest.update(shard.encode())
             with (self.folder / shard).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
+        if (self.folder / ADAPTER_CONFIG).is_file():
+            # Once such an adapter was applied where models answer: no answer of that time is one of these weights.
+            digest.update(b"without the adapter in its folder")
         return digest.hexdigest()
 
     def _locate(self) -> dict[str, str]:
         if (self.folder / SINGLE).is_file():
             return dict.fromkeys(read_shapes(self.folder / SINGLE), SINGLE)
         if not (self.folder / INDEX).is_file():
+            if (self.folder / ADAPTER_CONFIG).is_file():
+                base = _read_json(self.folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "BASE"
+                raise CheckpointError(
+                    f"{self.folder} holds an adapter and no model: give BASE+ADAPTER, here {base}+{self.folder}"
+                )
             raise CheckpointError(
                 f"{self.folder} has neither {SINGLE} nor {INDEX}: only safetensors checkpoints are read"
             )
@@ -111,7 +123,7 @@ class Checkpoint:
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{self.folder / INDEX} has no weight_map; copy the checkpoint again")
         for shard in weight_map.values():
-            if not isinstance(shard, str) or not is_plain_name(shard):
+            if not isinstance(shard, str) or not is_inner_path(shard):
                 raise CheckpointError(f"{self.folder / INDEX} names a file outside its folder: {shard!r}")
         return weight_map
 

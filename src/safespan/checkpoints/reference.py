@@ -1,6 +1,9 @@
 """Opening of models by name (`settings.model_names`): what is not on disk is downloaded or converted."""
 
+import glob
+import logging
 import os
+from functools import cache, partial
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -17,7 +20,10 @@ from huggingface_hub.errors import (  # HTTPError is that of the hub's HTTP clie
 from safespan.checkpoints.adapter import AdaptedCheckpoint
 from safespan.checkpoints.reader import Checkpoint
 from safespan.errors import CheckpointError, first_line
+from safespan.models.folders import weight_files
 from safespan.settings.model_names import hub_repository, split_adapter
+
+_log = logging.getLogger(__name__)
 
 _FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
 """Weights in safetensors, configuration and tokenizer; no pickled files."""
@@ -41,7 +47,14 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
     pair = split_adapter(text)
     checkpoint = AdaptedCheckpoint(*map(_folder, pair)) if pair else Checkpoint(_folder(text))
     checkpoint.name = text
+    for remark in checkpoint.remarks:
+        _warn_once(remark)
     return checkpoint
+
+
+@cache
+def _warn_once(remark: str) -> None:
+    _log.warning(remark)
 
 
 def local_place(name: str) -> Path | None:
@@ -70,14 +83,12 @@ def _folder(name: str) -> Path:
 
 
 def _snapshot(repository: str, revision: str | None, local_files_only: bool) -> Path:
-    folder = snapshot_download(
-        repository,
-        revision=revision,
-        local_files_only=local_files_only,
-        allow_patterns=list(_FILES),
-        ignore_patterns=list(_IGNORED),
-    )
-    return Path(folder)
+    fetch = partial(snapshot_download, repository, revision=revision, local_files_only=local_files_only)
+    folder = Path(fetch(allow_patterns=list(_FILES), ignore_patterns=list(_IGNORED)))
+    shards = [str(path.relative_to(folder)) for path in weight_files(folder)]
+    if inner := [glob.escape(shard) for shard in shards if "/" in shard and shard.endswith(".safetensors")]:
+        fetch(allow_patterns=inner)  # the index names weights in subfolders
+    return folder
 
 
 def _hub_answers(repository: str, revision: str | None) -> bool:

@@ -68,7 +68,7 @@ def update(name: str, start: Checkpoint, end: Checkpoint) -> torch.Tensor:
     Raises:
         CheckpointError: the tensor cannot be read, holds NaN or Inf, or differs by more than float32 can square.
     """
-    if isinstance(end, AdaptedCheckpoint) and _adapts(end, start):
+    if isinstance(end, AdaptedCheckpoint) and adapts(end, start):
         if name not in end.changed:
             return torch.zeros(end.shapes[name], device=device())
         if (delta := end.update(name)) is not None:
@@ -92,14 +92,15 @@ def update_factors(name: str, start: Checkpoint, end: Checkpoint) -> Factors | N
 
     None unless `end` is `start` with an adapter that changes this tensor by B·A.
     """
-    if not isinstance(end, AdaptedCheckpoint) or not _adapts(end, start):
+    if not isinstance(end, AdaptedCheckpoint) or not adapts(end, start):
         return None
     factors = end.factors(name)
     return factors and (factors[0].to(device()), factors[1].to(device()))
 
 
-def _adapts(end: AdaptedCheckpoint, start: Checkpoint) -> bool:
-    return start.adapter is None and start.folder.samefile(end.folder)
+def adapts(end: Checkpoint, start: Checkpoint) -> bool:
+    """Whether `end` is `start` with an adapter."""
+    return end.adapter is not None and start.adapter is None and start.folder.samefile(end.folder)
 
 
 def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

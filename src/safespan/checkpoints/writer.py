@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from safespan.checkpoints.reader import INDEX, SINGLE
 from safespan.errors import CheckpointError
 from safespan.files.atomic import atomic_path, write_json
+from safespan.models.folders import INDEX, SINGLE, shown_files
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
 
@@ -22,6 +22,7 @@ def write_checkpoint(
     provenance: Mapping[str, object],
     shard_bytes: int = 4 * 2**30,
     temporary: bool = False,
+    adapter: Path | None = None,
 ) -> None:
     """Write a folder that `transformers` loads: weights, and config and tokenizer copied from `like`.
 
@@ -32,16 +33,19 @@ def write_checkpoint(
         provenance: written as `safespan.json`: the origin of these weights.
         shard_bytes: size at which a new shard begins.
         temporary: the folder is new and need not last: its writing is neither atomic nor flushed to the disk.
+        adapter: folder of an adapter, whose tokenizer is copied in place of that of `like` if it has one.
 
     Raises:
         CheckpointError: a file to copy is a link out of its folder.
     """
     with nullcontext(out) if temporary else atomic_path(out) as folder:
         folder.mkdir()
-        for path in sorted(like.iterdir()):
-            if path.is_file() and path.suffix not in _WEIGHT_SUFFIXES and path.name != INDEX:
-                _check_inside(path)
-                shutil.copy2(path, folder / path.name)
+        for name, content in shown_files(like, adapter).items():
+            if isinstance(content, str):
+                (folder / name).write_text(content, encoding="utf-8")
+            elif content.is_file() and content.suffix not in _WEIGHT_SUFFIXES and name != INDEX:
+                _check_inside(content)
+                shutil.copy2(content, folder / name)
         _write_weights(folder, tensors, shard_bytes)
         write_json(folder / "safespan.json", provenance)
 

@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safespan.cli.app import Model, NoCache, command, file_option, model_option, model_pairs, prompt_files
+from safespan.cli.app import (
+    Model,
+    NoCache,
+    PromptFields,
+    command,
+    file_option,
+    model_option,
+    model_pairs,
+    prompt_files,
+)
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
 from safespan.progress import step
 from safespan.settings import ExecutionConfig, ProjectionGrid, PromptSource
 from safespan.settings.analysis import ACTIVATION_ENERGIES, UPDATE_ENERGIES
+from safespan.settings.data import FILES
 from safespan.settings.names import GRANULARITIES, METHODS, SIDES, check_choices, check_shares, hypothesis_names
 
 if TYPE_CHECKING:
@@ -54,9 +64,10 @@ def sweep(
     from safespan import projection
     from safespan.results.tables import EnergyRow
 
-    family = _family(base, aligned, safe, members)
+    family, mapper = _family(base, aligned, safe, members), _mapper(execution)
+    _check_roles(family, grid)
     with step("sweep"):
-        rows, _ = projection.sweep(family, grid, seed, _decompose(execution.cache), _mapper(execution))
+        rows, _ = projection.sweep(family, grid, seed, _decompose(execution.cache), mapper)
     return _write("points", EnergyRow, rows, out)
 
 
@@ -81,6 +92,7 @@ def project(
     from safespan.projection import write_projected
 
     family = _family(base, aligned, safe, {"finetuned": finetuned})
+    _check_roles(family, grid)
     with step("projection"):
         error = write_projected(family, grid, seed, out, _decompose(not no_cache))
     lines = [f"checkpoint: {out} (rounding error {error:.2g} of the update)"]
@@ -102,23 +114,28 @@ def overlap(
     check_shares("energy fraction", energy or [])
     members = model_pairs(update, "--update")
     from safespan.checkpoints import open_checkpoint
+    from safespan.checkpoints.roles import check_roles
     from safespan.overlap.updates import update_overlap
     from safespan.results.tables import OverlapRow
 
-    start = open_checkpoint(aligned)
-    updates = {"alignment": (open_checkpoint(base), start)} if base else {}
-    updates |= {name: (start, open_checkpoint(folder)) for name, folder in members.items()}
-    energies = energy or UPDATE_ENERGIES
+    start, first = open_checkpoint(aligned), open_checkpoint(base) if base else None
+    ends = {name: open_checkpoint(folder) for name, folder in members.items()}
+    updates = {"alignment": (first, start)} if first else {}
+    updates |= {name: (start, end) for name, end in ends.items()}
+    energies, mapper = energy or UPDATE_ENERGIES, _mapper(execution)
+    with step("roles"):
+        check_roles(first, start, ends, needs_base=True)
     with step("overlap"):
-        rows, _ = update_overlap(updates, granularity, energies, _decompose(execution.cache), _mapper(execution))
+        rows, _ = update_overlap(updates, granularity, energies, _decompose(execution.cache), mapper)
     return _write("rows", OverlapRow, rows, out)
 
 
 @command()
 def activations(
     model: Model,
-    prompts: Annotated[list[str], typer.Option(help="useful=FILE and harmful=FILE: .txt, .jsonl or .csv")],
+    prompts: Annotated[list[str], typer.Option(help=f"useful=FILE and harmful=FILE, each {FILES}")],
     out: Table,
+    prompt_field: PromptFields = None,
     center: Annotated[bool, typer.Option(help="subtract each class's mean activation first")] = False,
     layers: Annotated[
         str | None, typer.Option(help="range of depth such as 0.65:0.90", show_default="all layers")
@@ -134,7 +151,7 @@ def activations(
     How well one direction tells the classes apart goes into a second table, NAME-separation.csv beside NAME.csv.
     """
     check_shares("energy fraction", energy or [])
-    files = prompt_files(prompts)
+    files = prompt_files(prompts, prompt_field)
     from safespan.data import read_prompts
 
     useful, harmful = (
@@ -176,6 +193,17 @@ def _family(base: str, aligned: str, safe: str | None, finetuned: dict[str, str]
 
     members = {name: open_checkpoint(model) for name, model in finetuned.items()}
     return Family(open_checkpoint(base), open_checkpoint(aligned), members, open_checkpoint(safe) if safe else None)
+
+
+def _check_roles(family: "Family", grid: ProjectionGrid) -> None:
+    """Warn of models in the wrong roles, and refuse base and aligned that are one where their difference is needed."""
+    from safespan.checkpoints.roles import check_roles
+    from safespan.subspaces import find_hypothesis
+
+    ends = {**family.finetuned, **({"safe": family.safe} if family.safe else {})}
+    needs_base = any("base" in find_hypothesis(name).needs for name in family.subspaces(grid.subspaces))
+    with step("roles"):
+        check_roles(family.base, family.aligned, ends, needs_base)
 
 
 def _write(unit: str, kind: type[Any], rows: Sequence[Any], out: Path) -> CommandOutput:

@@ -13,6 +13,7 @@ from safespan.progress import is_main_process
 from safespan.settings import ExecutionConfig
 from safespan.settings.model_names import FORMS, check_model_name
 from safespan.settings.names import ENGINES, check_choices
+from safespan.settings.presets import PRESETS
 from safespan.settings.reading import read_fields
 from safespan.settings.training import RECIPES
 
@@ -44,6 +45,14 @@ def file_option(text: str) -> Any:
 
 
 Model = Annotated[str, model_option(FORMS)]
+PromptFields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt-field",
+        help="useful=FIELD or harmful=FIELD, the column of these prompts; repeatable",
+        show_default="prompt",
+    ),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="change a field: FIELD=VALUE, such as seed=1; repeatable")
 ]
@@ -127,16 +136,26 @@ def model_pairs(options: list[str], option: str) -> dict[str, str]:
     return {name: check_model_name(model) for name, model in pairs(options, option).items()}
 
 
-def prompt_files(options: list[str]) -> dict[str, str]:
-    """The files of useful and of harmful prompts.
+def prompt_files(options: list[str], fields: list[str] | None) -> dict[str, Any]:
+    """The sources of useful and of harmful prompts.
+
+    Args:
+        options: NAME=FILE.
+        fields: NAME=FIELD, the field of the prompts of a class.
 
     Raises:
         ConfigError: other classes than these are given.
     """
-    files = pairs(options, "--prompts")
+    files, named = pairs(options, "--prompts"), pairs(fields or [], "--prompt-field")
     if set(files) != {"useful", "harmful"}:
         raise ConfigError(f"--prompts: expected useful=FILE and harmful=FILE, given {', '.join(files)}")
-    return files
+    if others := named.keys() - files.keys():
+        raise ConfigError(f"--prompt-field: expected useful=FIELD or harmful=FIELD, given {', '.join(others)}")
+    sources: dict[str, Any] = {}
+    for name, file in files.items():
+        kind = "preset" if file in PRESETS else "file"
+        sources[name] = {kind: file} | ({"prompt_field": named[name]} if name in named else {})
+    return sources
 
 
 def recipe_fields(recipe: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def evaluate(
     fields = read_fields(config) if config else PAPER
     evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
     from safespan.checkpoints import open_checkpoint
-    from safespan.evaluation import Evaluator, model_of
+    from safespan.evaluation import Evaluator, Prompting, model_of
 
     checkpoint = open_checkpoint(model)
     with exclusive_lock(out):
@@ -36,7 +36,7 @@ def evaluate(
             evaluator.prepare()
             if evaluator.judge:  # before answers that it could not judge
                 evaluator.judge.check()
-        with step("answers"), model_of(evaluation.engine, checkpoint, out) as opened:
+        with step("answers"), model_of(Prompting(evaluation), checkpoint, out) as opened:
             responses = evaluator.ask(opened)
         with step("judgement"):
             scores, rows = evaluator.score(responses)
@@ -91,13 +91,14 @@ def train(
         record = fine_tune(model, out, config, seed, capture=capture_for_hypotheses)
     resumed = f", resumed at step {record.resumed_from_step}" if record.resumed_from_step else ""
     dropped = f", {record.dropped} left out: prompts over max_length" if record.dropped else ""
+    cut = f", {record.cut} cut: responses over max_length, which do not teach where they end" if record.cut else ""
     held = record.protection
     protected = f"{held['hypothesis']}, kept {held['keep']} in {held['matrices']} matrices" if held else ""
     lines = [
-        f"{record.steps} steps{resumed}; {record.examples} rows{dropped}",
+        f"{record.steps} steps{resumed}; {record.examples} rows{dropped}{cut}",
         *([f"protected: {protected}"] if protected else []),
         f"final loss {record.final_loss:.4g}",
         f"model: {out}",
     ]
-    fields = ("steps", "resumed_from_step", "examples", "dropped", "final_loss", "protection")
+    fields = ("steps", "resumed_from_step", "examples", "dropped", "cut", "final_loss", "protection")
     return CommandOutput({"written": out, **{name: getattr(record, name) for name in fields}}, lines, [out])

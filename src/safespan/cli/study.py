@@ -8,10 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from safespan.cli.app import EvaluationFile, Model, Settings, app, command, model_option, prompt_files, recipe_fields
+from safespan.cli.app import (
+    EvaluationFile,
+    Model,
+    PromptFields,
+    Settings,
+    app,
+    command,
+    model_option,
+    prompt_files,
+    recipe_fields,
+)
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
 from safespan.settings import PAPER, ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
+from safespan.settings.data import FILES
 from safespan.settings.instructions import take_one_path
 from safespan.settings.names import TESTS, check_choices, hypothesis_names
 from safespan.settings.reading import read_fields
@@ -159,8 +170,9 @@ def run_test(
     ] = None,
     prompts: Annotated[
         list[str] | None,
-        typer.Option(help="useful=FILE and harmful=FILE, for hypotheses that need activations: .txt, .jsonl or .csv"),
+        typer.Option(help=f"useful=FILE and harmful=FILE, for hypotheses that need activations; each {FILES}"),
     ] = None,
+    prompt_field: PromptFields = None,
     config: EvaluationFile = None,
     out: Annotated[Path, typer.Option(help="run folder")] = Path("runs/test"),
     settings: Settings = None,
@@ -191,9 +203,11 @@ def run_test(
         "verdict": {"hypotheses": hypothesis, "tests": chosen or None},
         "execution": execution.model_dump(exclude_unset=True),
     }
+    if prompt_field and not prompts:
+        raise ConfigError("--prompt-field names a column of --prompts: give --prompts too")
     if prompts:
         measured = [role for role in models if role != "safe"]
-        study["activations"] = {**prompt_files(prompts), "models": measured}
+        study["activations"] = {**prompt_files(prompts, prompt_field), "models": measured}
     return _run(check_settings(study, StudyConfig, settings or [], "--set"), out, verdicts=True)
 
 

@@ -1,40 +1,41 @@
-"""Readers of data files: .txt, .json, .jsonl, .csv and .parquet."""
+"""Readers of data files: .txt, .json, .jsonl, .csv, .tsv and .parquet."""
 
 import csv
 import json
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from safespan.errors import DataError, first_line
+from safespan.settings.data import FILES
 
 Row = dict[str, Any]
-
-KINDS = "a .txt (a prompt a line), .json, .jsonl, .csv or .parquet file"
 
 
 def read_file(path: Path) -> list[Row]:
     """Read all rows of a file, in order.
 
-    A quoted text in a .csv file may hold commas, quotes and line breaks. A line of a .txt file is the field `prompt` of
-    a row. A .json file holds a list of objects, or an object with one such list. Blank lines
-    are skipped.
+    A quoted text in a .csv file may hold commas, quotes and line breaks; its fields may be separated by semicolons or
+    tabs, and spaces around the names in its header do not count. A line of a .txt file is the field `prompt` of a row.
+    A .json file holds a list of objects, or an object with one such list. Blank lines are skipped.
 
     Raises:
         DataError: the file is missing, empty or malformed, or has an unknown suffix.
     """
-    readers = {".txt": _txt, ".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    if path.suffix not in readers:
-        raise DataError(f"{path}: unknown kind of data file; give {KINDS}")
+    readers = {".txt": _txt, ".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
+    kind = path.suffix.lower()
+    if kind not in readers:
+        raise DataError(f"{path}: unknown kind of data file; give {FILES}")
     if not os.path.isfile(path):  # False for a name that no file can have, too
-        raise DataError(f"{path}: no such file; give {KINDS}")
+        raise DataError(f"{path}: no such file; give {FILES}")
     try:
-        rows = readers[path.suffix](path)
+        rows = readers[kind](path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a UTF-8 {path.suffix} file ({error})") from error
+        raise DataError(f"{path}: not a UTF-8 {kind} file ({error})") from error
     if not rows:
-        raise DataError(f"{path}: holds no rows; give {KINDS}")
+        raise DataError(f"{path}: holds no rows; give {FILES}")
     return rows
 
 
@@ -84,8 +85,10 @@ def _jsonl(path: Path) -> list[Row]:
 
 def _csv(path: Path) -> list[Row]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
-        named = reader.fieldnames or ()
+        header = lines.readline()
+        separator = "\t" if path.suffix.lower() == ".tsv" else next((mark for mark in ",;\t" if mark in header), ",")
+        reader = csv.DictReader(chain([header], lines), delimiter=separator, strict=True)
+        named = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
         rows = list(reader)
     _check_named_once(path, named)
     for number, row in enumerate(rows, start=1):

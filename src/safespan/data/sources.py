@@ -5,9 +5,12 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from safespan.data.conversations import COLUMNS, read_conversation
+from safespan.data.hub import is_data_set, load_data_set
 from safespan.data.row_files import Row, read_file
 from safespan.errors import DataError
 from safespan.settings.data import PromptSource, RowSource
@@ -27,11 +30,18 @@ def read_rows(source: RowSource) -> list[Row]:
     Raises:
         DataError: the source cannot be read, a filter names a field that is not there, or there are too few rows.
     """
-    rows = read_file(Path(source.file)) if source.file is not None else _dataset(source)
-    kept: Iterator[Row] = (row for number, row in enumerate(rows, start=1) if _passes(source, row, number))
+    return [row for _, row in numbered_rows(source)]
+
+
+def numbered_rows(source: RowSource) -> list[tuple[int, Row]]:
+    """The rows of `read_rows`, each with its number in the source, from 1."""
+    rows = load_data_set(source) if is_data_set(source) else read_file(Path(str(source.file)))
+    kept: Iterator[tuple[int, Row]] = (
+        (number, row) for number, row in enumerate(rows, start=1) if _passes(source, row, number)
+    )
     if source.shuffle is not None:
         kept = _shuffled(kept, source.shuffle)
-    chosen = [row for _, row in zip(range(source.rows or len(rows)), kept, strict=False)]
+    chosen = list(islice(kept, source.rows))
     if not chosen:
         raise DataError(f"{source.name}: none of {len(rows)} rows passes the filters; change where, any_of or none_of")
     if source.rows is not None and len(chosen) < source.rows:
@@ -42,28 +52,71 @@ def read_rows(source: RowSource) -> list[Row]:
 def read_prompts(source: PromptSource) -> list[Prompt]:
     """Read the prompts of a source, and their targets.
 
-    Raises:
-        DataError: as `read_rows`, or a row has no text in a field that the source names.
-    """
-    rows = read_rows(source)
-    check_texts(source, rows, source.prompt_field, *([source.target_field] if source.target_field else []))
-    return [Prompt(row[source.prompt_field], row.get(source.target_field or "target") or None) for row in rows]
-
-
-def check_texts(source: RowSource, rows: Iterable[Row], *fields: str, blank: bool = False) -> None:
-    """Check that every row has text in each of the fields; blank text is an error unless `blank`.
+    A conversation that ends with the assistant's turn has it as its target, unless the row has another.
 
     Raises:
-        DataError: names the first row and field without text.
+        DataError: as `read_rows`, or a row has no text, or no conversation, in a field that the source names; a target
+            is no text.
     """
-    for number, row in enumerate(rows, start=1):
-        for field in fields:
-            if not isinstance(row.get(field), str) or not (blank or row[field].strip()):
-                names = ", ".join(map(str, row)) or "none"
-                raise DataError(
-                    f"{source.name}: row {number} has no text in the field '{field}' (fields there: {names}); "
-                    "name the right field"
-                )
+    prompts = []
+    for number, row in numbered_rows(source):
+        prompt, answer = prompt_of(source, row, number)
+        if source.target_field:
+            check_text(source, row, number, source.target_field, "target_field")
+        prompts.append(Prompt(prompt, target_of(source, row, number) or answer or None))
+    return prompts
+
+
+def target_of(source: PromptSource, row: Row, number: int) -> str | None:
+    """The target of a row; None or empty: it has none.
+
+    Raises:
+        DataError: it is no text.
+    """
+    target = row.get(source.target_field or "target")
+    if not isinstance(target, str | None):
+        raise DataError(
+            f"{source.name}: row {number} has {str(target)[:40]} in the field 'target', expected text; write it as "
+            "text, or rename the field if it is no answer"
+        )
+    return target
+
+
+def prompt_of(source: RowSource, row: Row, number: int) -> tuple[str, str | None]:
+    """The prompt of a row, and the answer that ends its conversation, if it is one and has one.
+
+    Args:
+        number: of the row in the source.
+
+    Raises:
+        DataError: the row has no text and no conversation where the source says.
+    """
+    field = source.prompt_field
+    if field == RowSource.model_fields["prompt_field"].default and field not in row:
+        field = next((column for column in COLUMNS if column in row), field)
+    if field != source.prompt_field or isinstance(row.get(field), list):
+        return read_conversation(row[field], f"{source.name}: row {number}, field '{field}'")
+    check_text(source, row, number, field, "prompt_field")
+    return row[field], None
+
+
+def check_text(source: RowSource, row: Row, number: int, field: str, option: str = "", blank: bool = False) -> None:
+    """Check that a row has text in a field; blank text is an error unless `blank`.
+
+    Args:
+        number: of the row in the source.
+        option: of the source, that names the field; for the message.
+
+    Raises:
+        DataError: names the row, the field and the fields that there are.
+    """
+    if not isinstance(row.get(field), str) or not (blank or row[field].strip()):
+        names = ", ".join(map(str, row)) or "none"
+        by = option and f" by {option}" + (" or --prompt-field" if option == "prompt_field" else "")
+        raise DataError(
+            f"{source.name}: row {number} has no text in the field '{field}' (fields there: {names}); "
+            f"name the right field{by}"
+        )
 
 
 def rows_hash(rows: Iterable[Mapping[str, object]]) -> str:
@@ -74,30 +127,7 @@ def rows_hash(rows: Iterable[Mapping[str, object]]) -> str:
     return digest.hexdigest()
 
 
-def _dataset(source: RowSource) -> Any:
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        return datasets.load_dataset(source.dataset, source.subset, split=source.split, revision=source.revision)
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{source.name}: {_advice(source, error)}") from error
-
-
-def _advice(source: RowSource, error: Exception) -> str:
-    """Why a data set cannot be loaded, and what to do next."""
-    reason = " ".join(str(error).split())
-    if "gated" in reason:
-        page = f"https://huggingface.co/datasets/{source.dataset}"
-        return f"this data set is gated; accept its terms at {page} and set HF_TOKEN, or give a local copy as `file`"
-    if isinstance(error, ConnectionError):
-        return "not in the local cache, and the hub cannot be reached; go online once, or give a local copy as `file`"
-    if "split" in reason or "BuilderConfig" in reason or "Config name" in reason:
-        return f"no such split or subset ({reason[:300]})"
-    return f"cannot be loaded as a data set ({reason[:300]}); give a hub id such as org/name, a folder, or a `file`"
-
-
-def _shuffled(rows: Iterable[Row], seed: int) -> Iterator[Row]:
+def _shuffled(rows: Iterable[tuple[int, Row]], seed: int) -> Iterator[tuple[int, Row]]:
     shuffled = list(rows)
     random.Random(seed).shuffle(shuffled)
     return iter(shuffled)

@@ -5,5 +5,6 @@ from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.measures import Measured, Measures, joined
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, load_model
 from safespan.evaluation.outcomes import Evaluator, Responses, Scores
+from safespan.evaluation.prompting import Prompting
 from safespan.evaluation.rejudge import judged_outcomes, rejudge
 from safespan.evaluation.workers import Answered, ModelJob, ModelWorker, PointWorker, Repeat

@@ -9,19 +9,21 @@ from pathlib import Path
 
 import torch
 from lm_eval.api.registry import get_model
-from transformers import AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, write_checkpoint
 from safespan.checkpoints.updates import rounded
 from safespan.errors import ConfigError, first_line
 from safespan.evaluation.harness import prepare_harness
+from safespan.evaluation.harness_models import under_test
 from safespan.evaluation.model import ModelUnderTest, WeightSwitch, add_to_hash, load_model
+from safespan.evaluation.prompting import Prompting
 from safespan.files.scratch import scratch_folder
 from safespan.linalg.device import device
 from safespan.linalg.kernels import squared_norm
-from safespan.models.loading import PLAIN
+from safespan.models.folders import linked
+from safespan.models.loading import as_checkpoint_error, read_tokenizer
 from safespan.projection import Change
-from safespan.settings.evaluation import CHECKPOINT, EngineConfig
+from safespan.settings.evaluation import CHECKPOINT
 
 Weights = Iterable[tuple[str, torch.Tensor]]
 """(name, tensor) of every weight of a model."""
@@ -46,17 +48,19 @@ class SwitchedModel:
     """The aligned model with one set of weights after another.
 
     Args:
-        engine: of the model. In memory it is loaded once, and `close` restores its own weights.
+        prompting: how it is prompted, and by which engine. In memory it is loaded once, and `close` restores its
+            own weights.
         aligned: the model; new weights are cast to its dtypes.
         scratch: an existing folder for checkpoints, for engines that read one.
     """
 
-    def __init__(self, engine: EngineConfig, aligned: Checkpoint, scratch: Path) -> None:
-        self._engine, self._aligned, self._scratch = engine, aligned, scratch
+    def __init__(self, prompting: Prompting, aligned: Checkpoint, scratch: Path) -> None:
+        self._prompting, self._aligned, self._scratch = prompting, aligned, scratch
+        self._engine = prompting.config.engine
 
     @cached_property
     def _loaded(self) -> tuple[ModelUnderTest, WeightSwitch]:
-        loaded = load_model(self._aligned, self._engine.batch_size, self._engine.dtype)
+        loaded = load_model(self._aligned, self._prompting)
         assert loaded.model is not None
         return loaded, WeightSwitch(loaded.model)
 
@@ -75,7 +79,7 @@ class SwitchedModel:
             yield Switched(switch.set(weights()), sum(energies), lambda: model)
             return
         with _written(self._aligned, weights(), self._scratch) as (folder, sha256):
-            yield Switched(sha256, sum(energies), lambda: _open(self._engine, folder))
+            yield Switched(sha256, sum(energies), lambda: _open(self._prompting, self._aligned, folder))
 
     def close(self) -> None:
         """Restore the model's own weights."""
@@ -84,16 +88,17 @@ class SwitchedModel:
 
 
 @contextmanager
-def model_of(engine: EngineConfig, checkpoint: Checkpoint, scratch: Path) -> Iterator[ModelUnderTest]:
+def model_of(prompting: Prompting, checkpoint: Checkpoint, scratch: Path) -> Iterator[ModelUnderTest]:
     """Open a model; an adapter is merged, in memory or into a temporary folder."""
-    if engine.name == "memory":
-        yield load_model(checkpoint, engine.batch_size, engine.dtype)
+    if prompting.config.engine.name == "memory":
+        yield load_model(checkpoint, prompting)
     elif checkpoint.adapter is None:
-        yield _open(engine, checkpoint.folder)
+        with scratch_folder(scratch, "model") as parent:
+            yield _open(prompting, checkpoint, linked(checkpoint.folder, parent / "model"))
     else:
         merged = ((name, checkpoint.load(name)) for name in checkpoint.names)
         with _written(checkpoint, merged, scratch) as (folder, _):
-            yield _open(engine, folder)
+            yield _open(prompting, checkpoint, folder)
 
 
 @contextmanager
@@ -111,18 +116,27 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path) -> Iterator[tupl
         folder = parent / "model"
         base = Checkpoint(like.folder)  # with an adapter, weights are loaded in fp32; config.json has the base's dtype
         provenance = {"made_by": "safespan, for one evaluation"}
-        write_checkpoint(folder, stored(), like.folder, provenance, temporary=True)
+        write_checkpoint(folder, stored(), like.folder, provenance, temporary=True, adapter=like.adapter)
         yield folder, digest.hexdigest()
 
 
-def _open(engine: EngineConfig, folder: Path) -> ModelUnderTest:
+def _open(prompting: Prompting, checkpoint: Checkpoint, folder: Path) -> ModelUnderTest:
+    """Open a temporary folder with the weights of a model, or with others in their place.
+
+    Its generation configuration is replaced first, for engines that read it.
+    """
     prepare_harness()
+    engine, name = prompting.config.engine, checkpoint.name
+    with as_checkpoint_error(f"{name}: its tokenizer cannot be loaded"):
+        chat_format = prompting.format_of(checkpoint, read_tokenizer(folder, name))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    chat_format.generation_config.save_pretrained(folder)
     arguments = {
-        name: value.replace(CHECKPOINT, str(folder)) if isinstance(value, str) else value
-        for name, value in engine.model_args.items()
+        argument: value.replace(CHECKPOINT, str(folder)) if isinstance(value, str) else value
+        for argument, value in engine.model_args.items()
     }
     try:
-        kind = get_model(engine.name)
+        kind = under_test(get_model(engine.name))
     except ValueError:
         raise ConfigError(f"engine {engine.name!r} is neither memory nor a model of lm-eval") from None
     if engine.name == "hf":  # the default of lm-eval is a GPU
@@ -130,5 +144,6 @@ def _open(engine: EngineConfig, folder: Path) -> ModelUnderTest:
     try:
         lm = kind.create_from_arg_obj(arguments, {"batch_size": engine.batch_size})
     except (ImportError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(f"engine {engine.name!r} cannot be started on {folder} ({first_line(error)})") from error
-    return ModelUnderTest(lm, AutoTokenizer.from_pretrained(folder, **PLAIN))
+        raise ConfigError(f"engine {engine.name!r} cannot be started on {name} ({first_line(error)})") from error
+    lm.use(chat_format)
+    return ModelUnderTest(lm, chat_format)

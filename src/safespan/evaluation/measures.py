@@ -125,7 +125,9 @@ class Measures:
         chat = self._evaluator.config.apply_chat_template and model.has_chat_template
         kinds = {"useful": self._useful, "harmful": self._harmful, "general": self._general}
         asked = {
-            kind: [(model.as_turn(prompt), answer) if chat else (prompt, f" {answer}") for prompt, answer in pairs]
+            kind: [
+                (model.before_answer(prompt), answer) if chat else (prompt, f" {answer}") for prompt, answer in pairs
+            ]
             for kind, pairs in kinds.items()
             if pairs
         }

@@ -14,18 +14,28 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import rounded
-from safespan.errors import CheckpointError, DataError
+from safespan.errors import CheckpointError
 from safespan.evaluation.harness import prepare_harness
+from safespan.evaluation.harness_models import under_test
+from safespan.evaluation.prompting import ChatFormat, Prompting
+from safespan.models.chat import in_template
 from safespan.models.loading import load_causal_lm
+from safespan.models.padding import fit_pad_token
+from safespan.models.prompt_ids import check_room, prompt_ids
 
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """An lm-eval language model with its tokenizer, and the torch model if it runs in this process."""
+    """An lm-eval language model, how it is prompted, and the torch model if it runs in this process."""
 
     lm: LM
-    tokenizer: PreTrainedTokenizerBase
+    chat_format: ChatFormat
     model: PreTrainedModel | None = None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer."""
+        return self.chat_format.tokenizer
 
     @property
     def has_chat_template(self) -> bool:
@@ -33,33 +43,45 @@ class ModelUnderTest:
         return self.tokenizer.chat_template is not None
 
     def as_turn(self, prompt: str) -> str:
-        """A prompt as a turn of the user, in the chat template."""
-        return str(self.lm.apply_chat_template([{"role": "user", "content": prompt}]))
+        """A prompt as a turn of the user, or the turns that it carries, in the chat template."""
+        return in_template(prompt, self.lm.apply_chat_template, self.tokenizer.name_or_path)
+
+    def before_answer(self, prompt: str) -> str:
+        """The same, up to where the answer begins: thinking that the template opens is closed."""
+        text, thinking = self.as_turn(prompt), self.chat_format.config.thinking
+        return f"{text}{thinking.end}\n\n" if text.rstrip().endswith(thinking.start) else text
 
     def generate(self, prompts: Sequence[str], max_new_tokens: int, chat_template: bool) -> list[str]:
         """Greedy responses, in the order of the prompts.
 
         Args:
-            max_new_tokens: longest response, as far as the context of the longest prompt allows.
+            max_new_tokens: longest response, as far as the context allows beside its prompt.
             chat_template: format each prompt as a turn of the user.
 
         Raises:
             DataError: a prompt fills the model's context.
         """
         texts = [self.as_turn(prompt) for prompt in prompts] if chat_template else list(prompts)
-        lengths = [len(ids) for ids in self.tokenizer(texts)["input_ids"]]
-        room = self.lm.max_length - max(lengths)
-        if room < 1:
-            longest = prompts[lengths.index(max(lengths))]
-            raise DataError(
-                f"a harmful prompt fills the model's context of {self.lm.max_length} tokens: {longest[:80]!r}"
-            )
-        settings = {"until": [], "do_sample": False, "max_gen_toks": min(max_new_tokens, room)}
-        requests = _requests("generate_until", [(text, settings) for text in texts])
+        requests = _requests(
+            "generate_until", [(text, {"until": [], "max_gen_toks": max_new_tokens}) for text in texts]
+        )
         return [response.strip() for response in self.lm.generate_until(requests)]
 
+    def check_room(self, prompts: Sequence[str], chat_template: bool, what: str) -> None:
+        """Refuse prompts that leave no room for a response, before any is asked.
+
+        Raises:
+            DataError: names the first of them by its row.
+        """
+        texts = [self.as_turn(prompt) for prompt in prompts] if chat_template else list(prompts)
+        check_room(prompt_ids(self.tokenizer, texts), self.lm.max_length, what)
+
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """log p(answer | context) of each (context, answer)."""
+        """log p(answer | context) of each (context, answer).
+
+        Raises:
+            DataError: one does not fit into the model's context.
+        """
         return [float(value) for value, _ in self.lm.loglikelihood(_requests("loglikelihood", pairs))]
 
 
@@ -67,23 +89,32 @@ def _requests(kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[Instance]
     return [Instance(request_type=kind, doc={}, arguments=given, idx=index) for index, given in enumerate(arguments)]
 
 
-def load_model(checkpoint: Checkpoint, batch_size: int = 512, dtype: str = "auto") -> ModelUnderTest:
+_ALONE = Prompting()
+
+
+def load_model(checkpoint: Checkpoint, prompting: Prompting = _ALONE) -> ModelUnderTest:
     """Load a checkpoint into memory, on a GPU if there is one.
 
     Args:
         checkpoint: the model; an adapter is merged into its weights.
-        dtype: of the weights in memory, such as float32; the checkpoint's own if `auto`.
+        prompting: how it is prompted.
 
     Raises:
         CheckpointError: it cannot be loaded.
+        ConfigError: nothing ends its answers.
     """
-    return in_memory(*load_causal_lm(checkpoint.folder, dtype, checkpoint.adapter), batch_size)
+    model, tokenizer = load_causal_lm(checkpoint.folder, prompting.config.engine.dtype, checkpoint.adapter)
+    return in_memory(model, prompting.format_of(checkpoint, tokenizer))
 
 
-def in_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> ModelUnderTest:
+def in_memory(model: PreTrainedModel, chat_format: ChatFormat) -> ModelUnderTest:
     """A model that is in memory, to be put under test."""
     prepare_harness()
-    return ModelUnderTest(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size), tokenizer, model)
+    kind = under_test(HFLM)
+    fit_pad_token(chat_format.tokenizer, model)
+    lm = kind(pretrained=model, tokenizer=chat_format.tokenizer, batch_size=chat_format.config.engine.batch_size)
+    lm.use(chat_format)
+    return ModelUnderTest(lm, chat_format, model)
 
 
 def add_to_hash(digest: "hashlib._Hash", name: str, tensor: torch.Tensor) -> None:

@@ -107,6 +107,10 @@ class Evaluator:
     def ask(self, model: ModelUnderTest) -> Responses:
         """Generate all responses of a model."""
         chat = self.config.apply_chat_template and model.has_chat_template
+        if chat:
+            model.as_turn("a question")  # what is wrong with a template is said in one line, not by lm-eval's tasks
+        for kind, prompts in self.prompts.items():
+            model.check_room([prompt.prompt for prompt in prompts], chat, f"{kind} prompts")
 
         def responses(kind: str, config: HarmfulnessConfig | OverRefusalConfig | None) -> list[str]:
             texts = [prompt.prompt for prompt in self.prompts.get(kind, [])]

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from safespan.data.row_files import Row
-from safespan.data.sources import check_texts
+from safespan.data.sources import check_text, target_of
 from safespan.evaluation.judges import Exchange, Judge, Judgement
 from safespan.evaluation.outcomes import outcomes
 from safespan.settings.data import PromptSource
@@ -35,15 +35,16 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
         All rows in their order, the scored ones with score, refused, reason, judge and error; and the outcomes.
 
     Raises:
-        DataError: a row to be scored has no prompt or no response.
+        DataError: a row to be scored has no prompt or no response, or a target that is no text.
         ConfigError: the judge cannot be reached.
     """
-    harmful = [row for row in rows if _is_harmful(row)]
+    harmful = [(number, row) for number, row in enumerate(rows, start=1) if _is_harmful(row)]
     source = PromptSource(file=where)
-    check_texts(source, harmful, "prompt")
-    check_texts(source, harmful, "response", blank=True)
-    exchanges = [Exchange(row["prompt"], row["response"], row.get("target") or None) for row in harmful]
-    judged = zip(harmful, judge.judge(exchanges), strict=True)
+    for number, row in harmful:
+        check_text(source, row, number, "prompt")
+        check_text(source, row, number, "response", blank=True)
+    exchanges = [Exchange(row["prompt"], row["response"], target_of(source, row, n) or None) for n, row in harmful]
+    judged = zip([row for _, row in harmful], judge.judge(exchanges), strict=True)
     scored = iter([{**row, **asdict(judgement), "judge": judge.name} for row, judgement in judged])
     judged_rows = [next(scored) if _is_harmful(row) else dict(row) for row in rows]
     return judged_rows, judged_outcomes(judged_rows)

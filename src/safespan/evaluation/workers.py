@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Protocol
 from safespan.checkpoints import Checkpoint
 from safespan.evaluation.engines import SwitchedModel, model_of
 from safespan.evaluation.model import ModelUnderTest
+from safespan.evaluation.prompting import Prompting
 from safespan.projection import Change
 from safespan.results.claim_tables import AblationPoint, UpdatePoint
 from safespan.results.tables import GridPoint
-from safespan.settings.evaluation import EngineConfig
 
 Ask = Callable[[ModelUnderTest], Any]
 """Generates the responses of a model: `Evaluator.ask` or `Measures.ask`."""
@@ -61,13 +61,13 @@ class PointSource(Protocol):
 class ModelWorker:
     """Generates the responses of models."""
 
-    def __init__(self, ask: Ask, engine: EngineConfig, scratch: Path) -> None:
-        self._ask, self._engine, self._scratch = ask, engine, scratch
+    def __init__(self, ask: Ask, prompting: Prompting, scratch: Path) -> None:
+        self._ask, self._prompting, self._scratch = ask, prompting, scratch
 
     def __call__(self, job: ModelJob) -> Answered:
         """Open a model and generate its responses."""
         start = time.perf_counter()
-        with model_of(self._engine, job.checkpoint, self._scratch) as model:
+        with model_of(self._prompting, job.checkpoint, self._scratch) as model:
             opened = time.perf_counter()
             responses = self._ask(model)
         seconds = {"switch": opened - start, "answer": time.perf_counter() - opened}
@@ -91,13 +91,13 @@ class PointWorker:
         self,
         ask: Ask,
         source: Callable[[], PointSource],
-        engine: EngineConfig,
+        prompting: Prompting,
         aligned: Checkpoint,
         scratch: Path,
         known: Mapping[str, str],
     ) -> None:
         self._ask, self._weights = ask, source()
-        self._model = SwitchedModel(engine, aligned, scratch)
+        self._model = SwitchedModel(prompting, aligned, scratch)
         self._known = dict(known)
 
     def __call__(self, point: GridPoint | UpdatePoint | AblationPoint) -> Answered | Repeat:

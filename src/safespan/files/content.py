@@ -23,6 +23,11 @@ def is_plain_name(name: str) -> bool:
     return Path(name).name == name and name not in ("", "..") and "\0" not in name
 
 
+def is_inner_path(name: str) -> bool:
+    """Whether a name is that of a file in a folder or in one of its subfolders, so that it cannot lead out of it."""
+    return all(map(is_plain_name, name.split("/")))
+
+
 def cache_folder() -> Path:
     """The folder of cached files: SAFESPAN_CACHE, or `safespan` in the user's cache folder."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from safespan.errors import CheckpointError, SafespanError, first_line
 from safespan.linalg.device import device as default_device
+from safespan.models.folders import view, weight_files
 
 PLAIN: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """No downloads, and no code of the model's own."""
@@ -25,19 +26,20 @@ def load_causal_lm(
     """Load a local causal language model in evaluation mode.
 
     Args:
-        folder: config.json, safetensors weights and a tokenizer; no code from the folder is run.
+        folder: config.json, safetensors weights and a tokenizer; no code from the folder is run, and no adapter that
+            lies in it is applied.
         dtype: of the weights in memory; the checkpoint's own if `auto`.
-        adapter: folder of a PEFT LoRA adapter, merged into the weights.
+        adapter: folder of a PEFT LoRA adapter, merged into the weights; a tokenizer in it is taken.
         device: where the weights go; a GPU if there is one unless given.
 
     Raises:
-        CheckpointError: the folder is missing or is not a whole checkpoint.
+        CheckpointError: the folder is missing or is not a whole checkpoint, or the tokenizer is of another model.
     """
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder}: no config.json; give a Hugging Face checkpoint folder")
     hide_progress_bars()
     with as_checkpoint_error(f"{folder}: cannot be loaded as a causal language model"):
-        model, tokenizer = read_whole(folder, *_stored_sizes(folder), dtype)
+        model, tokenizer = read_whole(folder, *_stored_sizes(folder), dtype, adapter)
     if adapter is not None:
         model = _merged(model, folder, adapter)
     _check_finite(model, folder)
@@ -45,7 +47,12 @@ def load_causal_lm(
 
 
 def read_whole(
-    folder: Path, tensors: int, weights: int, dtype: torch.dtype | str, **source: str
+    folder: Path,
+    tensors: int,
+    weights: int,
+    dtype: torch.dtype | str,
+    adapter: Path | None = None,
+    **source: str,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Read a model and its tokenizer, after a check that the files can hold it, before memory is allocated.
 
@@ -54,26 +61,69 @@ def read_whole(
         tensors: their number in the files; each layer has at least one.
         weights: the largest number of weights that the files can hold.
         dtype: of the weights in memory.
+        adapter: folder of an adapter, whose tokenizer is taken if it has one; its update is not added.
         source: `gguf_file`, the name of a GGUF file in the folder; else the weights are in safetensors.
 
     Raises:
-        CheckpointError: the configuration has more layers or weights, or a tensor is missing; Transformers raises
-            errors of every type beside.
+        CheckpointError: the configuration has more layers or weights, a tensor is missing, or the tokenizer has tokens
+            that the embedding lacks; Transformers raises errors of every type beside.
     """
     where = folder / source.get("gguf_file", "")
-    config = AutoConfig.from_pretrained(folder, **source, **PLAIN)
-    _check_sizes(config, tensors, weights, where)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **source, **PLAIN
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder, **source, **PLAIN)
-    tokenizer("a word")  # some broken tokenizers load without an error
+    with view(folder, adapter) as shown:
+        config = AutoConfig.from_pretrained(shown, **source, **PLAIN)
+        _check_sizes(config, tensors, weights, where)
+        tokenizer = read_tokenizer(shown, f"{where}+{adapter}" if adapter else str(where), config, **source)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            shown, dtype=dtype, use_safetensors=True, output_loading_info=True, **source, **PLAIN
+        )
     model, loading = loaded
+    model.name_or_path = model.config.name_or_path = str(folder)
     # Transformers initialises missing tensors at random.
     if missing := sorted(loading["missing_keys"]):
         count = len(missing)
         raise CheckpointError(f"{where} lacks {missing[0]} ({count} tensors missing in all); copy or convert it again")
     return model, tokenizer
+
+
+def read_tokenizer(folder: Path, name: str, config: Any = None, **source: str) -> PreTrainedTokenizerBase:
+    """Read the tokenizer of a folder, and check that it is one of the folder's model.
+
+    Args:
+        folder: as `folders.view` shows it.
+        name: of the model, for messages.
+        config: the model's; read from the folder if None.
+        source: as in `read_whole`.
+
+    Raises:
+        CheckpointError: it has tokens that the embedding lacks.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **source, **PLAIN)
+    tokenizer.name_or_path = name
+    tokenizer("a word")  # some broken tokenizers load without an error
+    config = config or AutoConfig.from_pretrained(folder, **source, **PLAIN)
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    words = tokenizer.get_vocab()
+    count = max(words.values(), default=-1) + 1
+    if rows is not None and count > rows and (beyond := _in_use(tokenizer, words, rows)):
+        raise CheckpointError(
+            f"{name}: its tokenizer has {count} tokens and its embedding {rows} rows, none for {beyond[0]!r} (number "
+            f"{words[beyond[0]]}): give it the tokenizer that it was trained with, or resize and train its embedding"
+        )
+    return tokenizer
+
+
+def _in_use(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, int], rows: int) -> list[str]:
+    """The tokens without a row that a text may hold, in their order.
+
+    Not those that only another input has: the tokenizer of a model of text may know the place of an image. Nor the pad
+    token, which another one can replace.
+    """
+    named = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token}
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} - named
+    template = str(tokenizer.chat_template)
+    beyond = sorted((word for word, number in words.items() if number >= rows), key=words.__getitem__)
+    held = (word for word in beyond if word != tokenizer.pad_token)
+    return [word for word in held if word not in special or word in template]
 
 
 def _merged(model: PreTrainedModel, folder: Path, adapter: Path) -> Any:
@@ -117,7 +167,7 @@ def _check_finite(model: Any, folder: Path) -> None:
 
 def _stored_sizes(folder: Path) -> tuple[int, int]:
     """Number of tensors in a folder's files, and an upper bound of the weights: a byte each, a bit if quantised."""
-    files = list(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     count = 0
     for path in files:
         with safe_open(path, framework="pt") as file:

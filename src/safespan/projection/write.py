@@ -69,5 +69,5 @@ def write_projected(
             yield name, kept
         provenance["rounding_error"] = (rounding / whole) ** 0.5 if whole else float("nan")
 
-    write_checkpoint(out, stream(), like=family.aligned.folder, provenance=provenance)
+    write_checkpoint(out, stream(), family.aligned.folder, provenance, adapter=family.aligned.adapter)
     return float(provenance["rounding_error"])

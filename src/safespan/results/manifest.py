@@ -32,6 +32,7 @@ class Manifest(BaseModel):
     Attributes:
         config: of the study, as its file gave it.
         inputs: role -> SHA-256 of the model's weights; field -> SHA-256 of a file that the evaluation reads.
+        notes: what users should know of the models: whose tokenizer was taken, what speaks against their roles.
         tables: table -> SHA-256 of its file.
         judge: totals of every judge that is paid for.
         training: role -> record of its training.
@@ -47,6 +48,7 @@ class Manifest(BaseModel):
     hardware: dict[str, str | int | float | None] = {}
     stages: list[StageRecord] = []
     inputs: dict[str, str] = {}
+    notes: list[str] = []
     tables: dict[str, str | None] = {}
     prompts: dict[str, PromptsRecord] = {}
     judge: list[dict[str, Any]] = []

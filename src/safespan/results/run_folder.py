@@ -21,12 +21,13 @@ class RunFolder:
         report: the page.
         figures: the page's charts as SVG and PDF files.
         captured: activations of the aligned model, for the hypotheses that need them.
+        roles: what speaks against the roles that the models were given.
         prompts: how many prompts of each kind were asked, and their hashes.
     """
 
     def __init__(self, root: Path) -> None:
         self.root, self.data, self.figures = root, root / "data", root / "figures"
-        self.manifest, self.prompts = root / "manifest.json", root / "prompts.json"
+        self.manifest, self.prompts, self.roles = root / "manifest.json", root / "prompts.json", root / "roles.json"
         self.report, self.captured = root / "report.html", root / "captured.safetensors"
 
     def checkpoint(self, role: str) -> Path:

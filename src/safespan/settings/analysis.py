@@ -1,10 +1,11 @@
 """Settings of the paper's four experiments."""
 
+from datetime import date
 from itertools import product
 
 from pydantic import Field
 
-from safespan.settings.base import Settings
+from safespan.settings.base import TEMPLATE_DATE, TEMPLATE_DATE_MEANING, Settings
 from safespan.settings.data import PromptSource
 from safespan.settings.names import METHODS, SUBSPACES, Side, check_choices, check_shares
 
@@ -61,6 +62,7 @@ class ActivationsConfig(Settings):
     )
     layers: str | None = Field(None, description="range of depth such as 0.65:0.90 (the paper's); unset: all layers")
     energies: tuple[float, ...] = Field(ACTIVATION_ENERGIES, description="η, in (0, 1]")
+    template_date: date = Field(TEMPLATE_DATE, description=TEMPLATE_DATE_MEANING)
     batch_size: int = Field(64, ge=1, description="prompts a forward pass")
     permutations: int = Field(200, ge=0, description="of the class labels, for the overlap's p-value; 0: none")
     bootstraps: int = Field(200, ge=0, description="resamples of the prompts, for the overlap's interval; 0: none")

@@ -2,9 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+TEMPLATE_DATE = date(2025, 1, 1)
+"""Today, for chat templates that ask for it."""
+
+TEMPLATE_DATE_MEANING = "today, for chat templates that ask for it, so that results are the same tomorrow"
 
 InputKind = Literal["file", "folder", "task"]
 

@@ -7,17 +7,18 @@ from pydantic import Field, model_validator
 from safespan.settings.base import Names, Settings, fill_preset
 from safespan.settings.presets import PRESETS
 
+FILES = "a .txt (a prompt a line), .json, .jsonl, .csv, .tsv or .parquet file"
+"""The files that rows are read from."""
+
 
 class RowSource(Settings):
     """A source of rows and its filters. In YAML also a preset's name, a file's path, or `{preset: NAME}` with fields
     that differ from the preset's. A `file` beside a preset is a local copy of its data set.
     """
 
-    file: Annotated[str | None, Names("file")] = Field(
-        None, description="a .txt (a prompt a line), .json, .jsonl, .csv or .parquet file"
-    )
+    file: Annotated[str | None, Names("file")] = Field(None, description=f"{FILES}, or a folder as for `dataset`")
     dataset: Annotated[str | None, Names("folder")] = Field(
-        None, description="a data set of the Hugging Face hub, or a folder of data files"
+        None, description="a data set of the Hugging Face hub, a folder of data files, or one of `save_to_disk`"
     )
     subset: str | None = Field(None, description="the data set's subset (its configuration)")
     split: str = Field("train", description="the data set's split")
@@ -27,7 +28,11 @@ class RowSource(Settings):
     none_of: tuple[str, ...] = Field((), description="keep rows in which none of these fields is true")
     shuffle: int | None = Field(None, ge=0, description="seed to shuffle the rows with before `rows` are taken")
     rows: int | None = Field(None, ge=1, description="use the first so many rows; all of them if not given")
-    prompt_field: str = Field("prompt", description="the field that holds the prompt")
+    prompt_field: str = Field(
+        "prompt",
+        description="the field that holds the prompt, a text or a list of turns; `messages` or `conversations` where "
+        "there is no `prompt`. A last turn of the assistant is the response, or the answer looked for",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,10 +1,11 @@
 """Settings of the evaluation."""
 
-from typing import Annotated, Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from safespan.settings.base import Names, Settings, fill_preset
+from safespan.settings.base import TEMPLATE_DATE, TEMPLATE_DATE_MEANING, Names, Settings, fill_preset
 from safespan.settings.data import PromptSource
 from safespan.settings.judges import JudgeConfig, RulesConfig
 
@@ -66,6 +67,27 @@ class EngineConfig(Settings):
     )
     batch_size: int = Field(512, ge=1, description="prompts generated for together")
 
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if self.name == "memory" and self.model_args != {"pretrained": CHECKPOINT}:
+            raise ValueError(
+                "model_args are those of an lm-eval model: name the engine (hf, vllm, …), or leave them out"
+            )
+        return self
+
+
+class ThinkingConfig(Settings):
+    """How the answer of a model that thinks is told from its thinking. What stands before the end is no answer."""
+
+    start: str = Field("<think>", min_length=1, description="how thinking begins, in the prompt or in the response")
+    end: str = Field(
+        "</think>", min_length=1, description="how it ends; the answer is what follows its last occurrence"
+    )
+    enable: bool | None = Field(
+        None,
+        description="the chat template's enable_thinking: false switches thinking off, if the template can",
+    )
+
 
 PAPER: dict[str, Any] = {"utility": {"preset": "gsm8k"}, "harmfulness": {"prompts": {"preset": "advbench"}}}
 """Fields of an `EvaluationConfig`: the paper's task and prompts (METHODS §2), judged by rules."""
@@ -80,5 +102,12 @@ class EvaluationConfig(Settings):
     over_refusal: OverRefusalConfig | None = Field(None, description="benign prompts that look harmful")
     engine: EngineConfig = Field(EngineConfig(), description="where models run")
     apply_chat_template: bool = Field(
-        True, description="prompt through the model's own chat template; a model without one gets the bare prompt"
+        True, description="prompt through the chat template; a model without one gets the bare prompt"
     )
+    chat_template: Literal["aligned", "own"] = Field(
+        "aligned",
+        description="whose template and end-of-text tokens: those of the aligned model for all that share its "
+        "vocabulary, or each model's own",
+    )
+    template_date: date = Field(TEMPLATE_DATE, description=TEMPLATE_DATE_MEANING)
+    thinking: ThinkingConfig = Field(ThinkingConfig(), description="of models that think before they answer")

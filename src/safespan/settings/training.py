@@ -1,10 +1,11 @@
 """Settings of a fine-tuning run. The defaults are the paper's (METHODS §1)."""
 
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from safespan.settings.base import Settings
+from safespan.settings.base import TEMPLATE_DATE, TEMPLATE_DATE_MEANING, Settings
 from safespan.settings.data import PromptSource, TrainingData
 from safespan.settings.names import Keep, Side, hypothesis_names
 
@@ -99,11 +100,12 @@ class TrainingConfig(Settings):
     prompt_format: Literal["chat", "alpaca"] = Field(
         "chat", description="prompts in the model's chat template, or under Alpaca's headings"
     )
+    template_date: date = Field(TEMPLATE_DATE, description=TEMPLATE_DATE_MEANING)
     lora: LoraConfig | None = Field(None, description="train a LoRA adapter; unset: all weights")
     compute: Literal["bf16", "fp32"] = Field(
         "bf16", description="of the arithmetic; weights stay fp32. CPUs may be slow in bf16"
     )
-    learning_rate: float = Field(1e-5, gt=0, description="peak learning rate")
+    learning_rate: float = Field(1e-5, gt=0, le=1e30, description="peak learning rate")
     epochs: float = Field(1.0, gt=0, description="passes over the data; without effect beside max_steps")
     max_steps: int | None = Field(None, ge=1, description="optimizer steps, whatever the number of rows and epochs")
     batch_size: int = Field(1, ge=1, description="rows a forward pass, on each device")

@@ -51,7 +51,7 @@ def run_ablation_test(study: Study, key: str) -> None:
         weights = partial(
             AblationWeights, family, settings.fractions, settings.side, study.config.seed, scratch, study.decompose
         )
-        return partial(PointWorker, measures.ask, weights, evaluator.config.engine, family.aligned, scratch, known)
+        return partial(PointWorker, measures.ask, weights, study.prompting, family.aligned, scratch, known)
 
     asked: PointsAsked[AblationPoint] = PointsAsked(
         study, TEST, key, looks_at(study, models), worker, lambda point: point.hypothesis

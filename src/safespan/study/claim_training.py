@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safespan.errors import ConfigError
 from safespan.files.scratch import scratch_folder
 from safespan.projection.protection import ProtectedBases, Protection, write_protection, write_random_protection
 from safespan.results.claim_tables import TrainingPoint, TrainingRow
@@ -24,7 +25,7 @@ from safespan.study.measured import ask_models, means, model_store
 from safespan.study.points import PointStore, Record, answer_jobs
 
 if TYPE_CHECKING:
-    from safespan.evaluation import Answered, Course
+    from safespan.evaluation import Answered, Course, Prompting
 
 TEST: Test = "training"
 
@@ -70,14 +71,14 @@ class TrainingWorker:
         start: name of the aligned model.
         config: of the contaminated training.
         points: along each training that are asked, beside its end.
-        batch_size: prompts that are asked together.
+        prompting: how the model is prompted.
     """
 
     def __init__(
-        self, ask: Callable[..., object], start: str, config: TrainingConfig, points: int, batch_size: int
+        self, ask: Callable[..., object], start: str, config: TrainingConfig, points: int, prompting: "Prompting"
     ) -> None:
         self._ask, self._start, self._config = ask, start, config
-        self._points, self._batch_size = points, batch_size
+        self._points, self._prompting = points, prompting
 
     def __call__(self, training: Training) -> "Answered":
         """Do one training; its responses are pairs of a step and answers."""
@@ -89,12 +90,17 @@ class TrainingWorker:
         began, answers = time.perf_counter(), []
 
         def look(model: object, tokenizer: object, step: int, steps: int) -> None:
-            answers.append((step, self._ask(in_memory(model, tokenizer, self._batch_size))))  # type: ignore[arg-type]
+            assert self._prompting.reference is not None  # training starts from it
+            chat_format = self._prompting.format_of(self._prompting.reference, tokenizer)  # type: ignore[arg-type]
+            answers.append((step, self._ask(in_memory(model, chat_format))))  # type: ignore[arg-type]
 
         watch = Watch(look, tuple(point / (self._points + 1) for point in range(1, self._points + 2)))
         without = {"contaminate_with": None} if training.run == CLEAN else {}
         config = self._config.model_copy(update=without)
-        fine_tune(self._start, None, config, training.seed, protection=Protection(training.bases), watch=watch)
+        try:
+            fine_tune(self._start, None, config, training.seed, protection=Protection(training.bases), watch=watch)
+        except ConfigError as error:
+            raise ConfigError(f"training test, {training.name}: {error}") from error
         return Answered(answers, "", float("nan"), {"training": time.perf_counter() - began})
 
     def close(self) -> None:
@@ -113,10 +119,8 @@ def run_training_test(study: Study, key: str) -> None:
         trainings = _trainings(study, folder)
 
         def worker(scratch: Path, known: Mapping[str, str]) -> partial[TrainingWorker]:
-            start, batch_size = study.model_name("aligned"), evaluator.config.engine.batch_size
-            return partial(
-                TrainingWorker, measures.ask, start, training_config(study), settings.training.points, batch_size
-            )
+            start, points = study.model_name("aligned"), settings.training.points
+            return partial(TrainingWorker, measures.ask, start, training_config(study), points, study.prompting)
 
         asked = AlongTraining(measures)
         records: dict[str, Record[Any]] = answer_jobs(

@@ -45,7 +45,7 @@ def run_update_test(study: Study, key: str) -> None:
             scratch,
             study.decompose,
         )
-        return partial(PointWorker, measures.ask, weights, evaluator.config.engine, family.aligned, scratch, known)
+        return partial(PointWorker, measures.ask, weights, study.prompting, family.aligned, scratch, known)
 
     asked: PointsAsked[UpdatePoint] = PointsAsked(study, TEST, key, looks_at(study, models), worker, _shared_basis)
     judge_updates(study, models, asked)

@@ -16,7 +16,7 @@ from safespan.study.keys import input_hashes
 from safespan.subspaces import CapturedActivations, Decompose, SpectrumCache, decompose
 
 if TYPE_CHECKING:
-    from safespan.evaluation import Evaluator
+    from safespan.evaluation import Evaluator, Prompting
 
 
 class Study:
@@ -84,6 +84,19 @@ class Study:
         finetuned = {role: models[role] for role in self.config.finetunes}
         captured = CapturedActivations(self.run.captured) if self.config.verdict and self.config.activations else None
         return Family(models.get("base"), models["aligned"], finetuned, models.get("safe"), captured)
+
+    @cached_property
+    def prompting(self) -> "Prompting":
+        """How all models are prompted: as the aligned model is."""
+        from safespan.evaluation import Prompting
+
+        return Prompting(self.resolved.evaluation, self.checkpoint("aligned"))
+
+    @cached_property
+    def departures(self) -> list[str]:
+        """What is done otherwise than the folder of a model says."""
+        found = {role: self.prompting.departures(model) for role, model in self.checkpoints.items()}
+        return [f"{role}: {line}" for role, lines in found.items() for line in lines]
 
     @cached_property
     def evaluator(self) -> "Evaluator":

@@ -1,5 +1,6 @@
 """What the stages of the experiments do: each reads models, and writes tables."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -25,16 +26,20 @@ from safespan.settings.analysis import ActivationsConfig
 from safespan.study.context import Study
 from safespan.study.points import PointStore, answer_jobs, record_prompts
 
+_log = logging.getLogger(__name__)
+
 
 def evaluate_models(study: Study, key: str) -> None:
     """Tables `models` and `models_by_filter`: every model as it is."""
     from safespan.evaluation import ModelJob, ModelWorker, Scores
 
     evaluator = study.evaluator
+    for line in study.departures:
+        _log.warning(line)
     jobs = [ModelJob(role, checkpoint) for role, checkpoint in study.checkpoints.items()]
 
     def worker(scratch: Path, known: Mapping[str, str]) -> partial[ModelWorker]:
-        return partial(ModelWorker, evaluator.ask, evaluator.config.engine, scratch)
+        return partial(ModelWorker, evaluator.ask, study.prompting, scratch)
 
     store = PointStore(study.run, "", key, Scores)
     records = answer_jobs(store, evaluator, jobs, worker, study.execution, lambda job: job.name, "models")
@@ -65,7 +70,7 @@ def evaluate_projections(study: Study, key: str) -> None:
 
     def worker(scratch: Path, known: Mapping[str, str]) -> partial[PointWorker]:
         weights = partial(PointWeights, family, grid, scratch, study.decompose)
-        return partial(PointWorker, evaluator.ask, weights, evaluator.config.engine, family.aligned, scratch, known)
+        return partial(PointWorker, evaluator.ask, weights, study.prompting, family.aligned, scratch, known)
 
     store = PointStore(study.run, "projection", key, Scores)
     records = answer_jobs(store, evaluator, jobs, worker, study.execution, _shared_basis, "points")
@@ -128,9 +133,9 @@ def measure_activations(study: Study) -> None:
     overlaps: list[ActivationRow] = []
     separations: list[SeparationRow] = []
     for role in track("models", settings.models, len(settings.models)):
-        classes = capture_classes(
-            study.checkpoint(role), (texts["useful"], texts["harmful"]), settings.layers, settings.batch_size
-        )
+        both = texts["useful"], texts["harmful"]
+        day = settings.template_date
+        classes = capture_classes(study.checkpoint(role), both, settings.layers, settings.batch_size, day)
         halves_seed = seed if settings.halves else None
         rows = overlap_by_layer(*classes, settings.energies, halves_seed=halves_seed, resampling=resampling)
         overlaps += [ActivationRow(model=role, **vars(row)) for row in rows]
@@ -146,9 +151,8 @@ def capture_activations(study: Study) -> None:
     settings, verdict = _activations(study), study.config.verdict
     assert verdict is not None
     texts = {kind: [prompt.prompt for prompt in asked] for kind, asked in _prompts(settings).items()}
-    capture_for_hypotheses(
-        study.checkpoint("aligned"), texts, study.run.captured, settings.batch_size, verdict.refusals
-    )
+    aligned, asked = study.checkpoint("aligned"), (settings.batch_size, verdict.refusals, settings.template_date)
+    capture_for_hypotheses(aligned, texts, study.run.captured, *asked)
 
 
 def _activations(study: Study) -> ActivationsConfig:

@@ -41,7 +41,7 @@ def ask_models(
     jobs = [ModelJob(role, study.checkpoint(role)) for role in dict.fromkeys(roles)]
 
     def worker(scratch: Path, known: Mapping[str, str]) -> "partial[ModelWorker]":
-        return partial(ModelWorker, measures.ask, study.evaluator.config.engine, scratch)
+        return partial(ModelWorker, measures.ask, study.prompting, scratch)
 
     records = answer_jobs(store, measures, jobs, worker, study.execution, lambda job: job.name, "models")
     return {role: record.scored for role, record in records.items()}

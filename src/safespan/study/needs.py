@@ -1,12 +1,8 @@
 """What hypotheses need, checked against a study before anything is trained."""
 
-import os
-from pathlib import Path
-
-from safespan.errors import ConfigError, DataError
+from safespan.errors import ConfigError
 from safespan.settings import StudyConfig, VerdictConfig
-from safespan.settings.base import named_inputs
-from safespan.settings.names import Test, tested_by_default
+from safespan.settings.names import SUBSPACES, TESTS, Test, tested_by_default
 from safespan.settings.verdict import chosen_tests
 from safespan.study.protected import check_protected
 from safespan.subspaces import find_hypothesis
@@ -31,24 +27,6 @@ def check_needs(config: StudyConfig) -> None:
             )
     if config.verdict is not None:
         _check_tested(config, config.verdict, everything)
-
-
-def check_files(config: StudyConfig, run: Path) -> None:
-    """Refuse a study that names a file of prompts or a task that is not there, before anything is trained.
-
-    Args:
-        config: resolved; files in the run folder are made by the study itself.
-        run: the run folder.
-
-    Raises:
-        DataError: which field names which file.
-    """
-    for part in ("evaluation", "activations", "verdict"):
-        settings = getattr(config, part)
-        for field, kind, text in named_inputs(settings, f"{part}.") if settings else ():
-            is_file = kind == "file" or (kind == "task" and text.endswith((".yaml", ".yml")))
-            if is_file and not Path(text).resolve().is_relative_to(run.resolve()) and not os.path.isfile(text):
-                raise DataError(f"{field}: {text}: no such file; give one that is there")
 
 
 def _check_tested(config: StudyConfig, verdict: VerdictConfig, present: set[str]) -> None:
@@ -82,6 +60,21 @@ def tested_hypotheses(config: StudyConfig, test: Test) -> list[str]:
     there, named = _models_and_prompts(config), config.verdict.named(test)
     having = [name for name in named or tested_by_default() if test in find_hypothesis(name).tests]
     return having if named else [name for name in having if not find_hypothesis(name).missing(there, test)]
+
+
+def needs_base(config: StudyConfig) -> bool:
+    """Whether something that a study measures is of the alignment update."""
+    if config.overlap or any("base" in find_hypothesis(name).needs for name in _projected(config)):
+        return True
+    without = _models_and_prompts(config) - {"base"}
+    return any(
+        find_hypothesis(name).missing(without, test) for test in TESTS for name in tested_hypotheses(config, test)
+    )
+
+
+def _projected(config: StudyConfig) -> tuple[str, ...]:
+    """The subspaces of the projection grid."""
+    return () if config.projection is None else config.projection.subspaces or SUBSPACES
 
 
 def _models(config: StudyConfig) -> set[str]:

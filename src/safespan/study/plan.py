@@ -1,14 +1,13 @@
 """What a study would do, before it does it and without the network."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from safespan.checkpoints import local_place
-from safespan.data import read_file
-from safespan.errors import DataError
-from safespan.settings import PromptSource, RowSource, StudyConfig, TrainingConfig
+from safespan.models.folders import weight_files
+from safespan.settings import StudyConfig, TrainingConfig
 from safespan.settings.study import ModelSource
 from safespan.study.context import Study
+from safespan.study.inputs import Named, check_data
 from safespan.study.needs import check_needs
 from safespan.study.stages import stages
 
@@ -19,8 +18,11 @@ _STORED_BYTES, _TRAINED_BYTES = 2, 4
 def plan(config: StudyConfig, out: Path) -> list[str]:
     """The models, data, stages, points and prompts of a study, the bytes to read, and what is not on this disk.
 
+    Data that is on this disk is read and checked, weights are not.
+
     Raises:
         ConfigError: a hypothesis needs what the study does not have.
+        DataError: rows or prompts on this disk cannot be used.
     """
     check_needs(config)
     several = config.replicates > 1
@@ -29,18 +31,20 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
     study = Study(config, out)
     resolved = study.resolved
     made = [f"data: {config.data}, written to {out / 'data'}"] if config.data else []
-    sources = list(_sources(resolved))
+    data = check_data(resolved, study.run)
     missing = [source.model for source in resolved.models.values() if source.model and not local_place(source.model)]
-    missing += [source.name for _, source in sources if source.dataset and not Path(source.dataset).exists()]
+    missing += [named.source.name for named, rows in data if rows is None and not _is_made(named)]
     tasks = [task.task for task in (resolved.evaluation.utility, resolved.evaluation.general) if task]
     missing += [f"lm-eval task {task}" for task in tasks if not task.endswith((".yaml", ".yml"))]
+    unchecked = [named.source.name for named, rows in data if rows is None] + [f"lm-eval task {task}" for task in tasks]
     return [
         f"study: {config.name}",
         *([f"seeds: {seeds}"] if several else []),
         *made,
         *_models(resolved),
-        *(f"{what}: {_rows(source)}" for what, source in sources),
+        *(f"{named.what}: {_rows(named, rows)}" for named, rows in data),
         *(f"stage {stage.name}{f': {stage.summary}' if stage.summary else ''}" for stage in stages(study)),
+        f"data not checked: {', '.join(dict.fromkeys(unchecked)) or 'none'}",
         f"downloads unless cached: {', '.join(dict.fromkeys(missing)) or 'nothing'}",
     ]
 
@@ -73,32 +77,17 @@ def _gigabytes(source: ModelSource) -> float:
     place = local_place(source.model or "")
     if place is None:
         return source.size_gb or 0.0
-    files = [place] if place.is_file() else place.glob("*.safetensors")
-    return sum(file.stat().st_size for file in files) / 1e9
+    files = [place] if place.is_file() else weight_files(place)
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e9
 
 
-def _sources(config: StudyConfig) -> Iterator[tuple[str, RowSource]]:
-    for role, source in config.models.items():
-        if source.train is not None:
-            yield f"rows of {role}", source.train.data
-            if source.train.contaminate_with is not None:
-                percent = f"{source.train.contamination_percent:g} %"
-                yield f"rows of {role}, {percent} as many", source.train.contaminate_with
-    evaluation, activations = config.evaluation, config.activations
-    asked: list[tuple[str, PromptSource | None]] = [
-        ("harmful prompts", evaluation.harmfulness.prompts if evaluation.harmfulness else None),
-        ("benign prompts", evaluation.over_refusal.prompts if evaluation.over_refusal else None),
-        ("useful prompts for activations", activations.useful if activations else None),
-        ("harmful prompts for activations", activations.harmful if activations else None),
-    ]
-    yield from ((what, source) for what, source in asked if source is not None)
+def _rows(named: Named, rows: int | None) -> str:
+    """The rows that are used; those that are wanted, where they cannot be read yet."""
+    wanted = rows or named.source.rows
+    count = f", {wanted} rows" if wanted else ""
+    return f"{named.source.name}{count}{', not there yet' if rows is None and _is_made(named) else ''}"
 
 
-def _rows(source: RowSource) -> str:
-    wanted = "" if source.rows is None else f", {source.rows} rows"
-    if source.file is None:
-        return f"{source.name}{wanted}"
-    try:
-        return f"{source.file}{wanted}, {len(read_file(Path(source.file)))} there"
-    except DataError:
-        return f"{source.file}{wanted}, not there yet"
+def _is_made(named: Named) -> bool:
+    """Whether rows that cannot be read yet are made by the study itself."""
+    return named.source.file is not None

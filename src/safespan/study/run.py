@@ -19,8 +19,10 @@ from safespan.results import Manifest
 from safespan.settings import StudyConfig
 from safespan.settings.instructions import ONE_PATH, take_one_path
 from safespan.study.context import Study
+from safespan.study.inputs import check_data
 from safespan.study.machine import hardware, versions
-from safespan.study.needs import check_files, check_needs
+from safespan.study.needs import check_needs
+from safespan.study.roles import notes_of
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import batches, stages
 
@@ -79,7 +81,8 @@ def check_study(config: StudyConfig, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: give a folder to run in")
     check_needs(config)
-    check_files(Study(config, out).resolved, out)
+    study = Study(config, out)
+    check_data(study.resolved, study.run)
 
 
 def _check_judge(study: Study) -> None:
@@ -103,6 +106,7 @@ def manifest_of(study: Study, log: StageLog, command: str) -> Manifest:
         hardware={**hardware(), **workers(study)},
         stages=log.records,
         inputs=study.evaluation_inputs(),
+        notes=notes_of(study),
         tables=log.tables(),
         prompts=_read(study.run.prompts),
         judge=[_read(path) for path in sorted(root.glob("judge/*/totals.json"))],

@@ -15,13 +15,14 @@ from safespan.study import (
     experiments,
     judgement,
     models,
+    roles,
     summaries,
 )
 from safespan.study.claim_keys import points_key, test_key, trainings_key
 from safespan.study.context import Study
 from safespan.study.judge_again import ask_judge_again
 from safespan.study.keys import input_hashes, key_of
-from safespan.study.needs import tested_hypotheses
+from safespan.study.needs import needs_base, tested_hypotheses
 from safespan.study.protected import source_hashes
 
 
@@ -54,6 +55,7 @@ def stages(study: Study) -> list[Stage]:
     """The stages of a study in their order: data, models, outcomes, the four experiments, the verdict."""
     config, run = study.config, study.run
     ceiling = config.overlap.ceiling if config.overlap else None
+    compared = [_role_stage(study)]
     every = [
         Stage(
             "data",
@@ -63,8 +65,10 @@ def stages(study: Study) -> list[Stage]:
             work=lambda key: models.make_data(study),
             summary=str(config.data),
         ),
+        *(compared if roles.are_given_first(config) else []),
         *(_model_stage(study, role) for role in config.models),
         *([_model_stage(study, ceiling, again=True)] if ceiling else []),
+        *([] if roles.are_given_first(config) else compared),
         Stage(
             "outcomes",
             when=True,
@@ -108,6 +112,18 @@ def batches(every: Iterable[Stage]) -> list[list[Stage]]:
         else:
             found.append([stage])
     return found
+
+
+def _role_stage(study: Study) -> Stage:
+    compared = roles.compared_roles(study.config)
+    return Stage(
+        "roles",
+        when=bool(compared),
+        key=lambda: key_of(needs_base(study.config), {role: study.weights_hash(role) for role in compared}),
+        outputs=(study.run.roles,),
+        work=lambda key: roles.compare_roles(study),
+        summary=f"are {', '.join(compared)} what they are given as",
+    )
 
 
 def _model_stage(study: Study, role: str, again: bool = False) -> Stage:

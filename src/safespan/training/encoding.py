@@ -1,11 +1,15 @@
 """Encoding of examples as token ids and labels."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from datetime import date
+from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from safespan.errors import DataError
+from safespan.errors import CheckpointError, DataError
+from safespan.models.chat import chat_texts, turn_end
+from safespan.models.prompt_ids import prompt_ids
+from safespan.settings.base import TEMPLATE_DATE
 from safespan.training.mixture import Example
 
 IGNORED = -100
@@ -23,34 +27,49 @@ def encode(
     examples: Sequence[Example],
     max_length: int,
     prompt_format: Literal["chat", "alpaca"] = "chat",
+    day: date = TEMPLATE_DATE,
 ) -> list[dict[str, list[int]]]:
     """Token ids and labels of each example; the prompt's labels are ignored, EOS ends the response.
 
     Prompt and response are tokenised separately, as in generation. An example whose prompt leaves no room for a
-    response is left out.
+    response is left out; a response that is too long is cut, and its end is lost.
 
     Raises:
         DataError: no example has room for a response.
+        CheckpointError: nothing ends a response.
     """
-    prompt_ids = _prompt_ids(tokenizer, [example.prompt for example in examples], prompt_format)
+    end = end_ids(tokenizer, prompt_format)
+    opened = prompt_ids(tokenizer, _texts(tokenizer, [example.prompt for example in examples], prompt_format, day))
     response_ids = tokenizer([example.response for example in examples], add_special_tokens=False)["input_ids"]
     rows = []
-    for prompt, response in zip(prompt_ids, response_ids, strict=True):
-        labels = [IGNORED] * len(prompt) + response + [tokenizer.eos_token_id]
+    for prompt, response in zip(opened, response_ids, strict=True):
+        labels = [IGNORED] * len(prompt) + response + end
         if len(prompt) < max_length:
-            ids = [*prompt, *response, tokenizer.eos_token_id]
+            ids = [*prompt, *response, *end]
             rows.append({"input_ids": ids[:max_length], "labels": labels[:max_length]})
     if not rows:
         raise DataError(f"no prompt leaves room for a response within max_length = {max_length} tokens; raise it")
     return rows
 
 
-def _prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str], prompt_format: str) -> list[list[int]]:
+def _texts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], prompt_format: str, day: date) -> list[str]:
     if prompt_format == "alpaca":
-        ids = tokenizer([ALPACA.format(prompt=prompt) for prompt in prompts], add_special_tokens=False)["input_ids"]
-        # A chat template contains BOS; here it is added if the tokenizer adds it.
-        bos = [tokenizer.bos_token_id]
-        return [bos + row for row in ids] if tokenizer("a")["input_ids"][:1] == bos else ids
-    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    texts: Any = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return [ALPACA.format(prompt=prompt) for prompt in prompts]
+    return chat_texts(tokenizer, prompts, day)
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase, prompt_format: str) -> list[int]:
+    """The tokens that end a response: EOS, or without one what the chat template writes behind the assistant's turn.
+
+    Raises:
+        CheckpointError: there is neither.
+    """
+    if tokenizer.eos_token_id is not None:
+        return [tokenizer.eos_token_id]
+    end = turn_end(tokenizer) if prompt_format == "chat" else ""
+    if not end:
+        raise CheckpointError(
+            f"{tokenizer.name_or_path}: the tokenizer has no EOS token, so no response could end; set eos_token in its "
+            "tokenizer_config.json"
+        )
+    return tokenizer(end, add_special_tokens=False)["input_ids"]

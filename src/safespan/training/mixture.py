@@ -3,7 +3,7 @@
 import random
 from dataclasses import asdict, dataclass
 
-from safespan.data.sources import check_texts, read_rows, rows_hash
+from safespan.data.sources import check_text, numbered_rows, prompt_of, rows_hash
 from safespan.errors import DataError
 from safespan.settings.data import TrainingData
 from safespan.settings.training import TrainingConfig
@@ -42,13 +42,19 @@ class Mixture:
 def read_examples(source: TrainingData) -> list[Example]:
     """Read the prompts and responses of a source.
 
+    Of a conversation that ends with the assistant's turn, that turn is the response, and those before it the prompt.
+
     Raises:
         DataError: the source cannot be read, or a row has no text in one of the two fields.
     """
-    rows = read_rows(source)
-    check_texts(source, rows, source.prompt_field)
-    check_texts(source, rows, source.response_field, blank=True)
-    return [Example(row[source.prompt_field], row[source.response_field]) for row in rows]
+    examples = []
+    for number, row in numbered_rows(source):
+        prompt, response = prompt_of(source, row, number)
+        if response is None:
+            check_text(source, row, number, source.response_field, "response_field", blank=True)
+            response = row[source.response_field]
+        examples.append(Example(prompt, response))
+    return examples
 
 
 def mixture(config: TrainingConfig, seed: int) -> Mixture:
@@ -62,13 +68,22 @@ def mixture(config: TrainingConfig, seed: int) -> Mixture:
     rng = random.Random(seed)
     if config.contaminate_with is not None:
         pool = read_examples(config.contaminate_with)
-        wanted = max(1, round(len(examples) * config.contamination_percent / 100))
-        if wanted > len(pool):
-            raise DataError(
-                f"{config.contaminate_with.name}: {config.contamination_percent:g} % of {len(examples)} rows are "
-                f"{wanted} contaminating rows, {len(pool)} there; lower contamination_percent or add data"
-            )
-        parts.append((config.contaminate_with, rng.sample(pool, wanted)))
+        parts.append((config.contaminate_with, rng.sample(pool, contaminating(config, len(examples), len(pool)))))
     mixed = [example for _, rows in parts for example in rows]
     rng.shuffle(mixed)
     return Mixture(mixed, [Part(source.name, len(rows), rows_hash(map(asdict, rows))) for source, rows in parts])
+
+
+def contaminating(config: TrainingConfig, rows: int, pool: int) -> int:
+    """How many rows of a pool are mixed into so many others.
+
+    Raises:
+        DataError: more than there are.
+    """
+    wanted = max(1, round(rows * config.contamination_percent / 100))
+    if config.contaminate_with is not None and wanted > pool:
+        raise DataError(
+            f"{config.contaminate_with.name}: {config.contamination_percent:g} % of {rows} rows are "
+            f"{wanted} contaminating rows, {pool} there; lower contamination_percent or add data"
+        )
+    return wanted

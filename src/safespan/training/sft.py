@@ -10,7 +10,6 @@ from tempfile import gettempdir
 from typing import Any
 from uuid import uuid4
 
-import torch
 from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
@@ -18,32 +17,39 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from safespan.checkpoints import Checkpoint, open_checkpoint
-from safespan.errors import CheckpointError, ConfigError
+from safespan.checkpoints import Checkpoint
+from safespan.errors import ConfigError
 from safespan.files.atomic import atomic_path, write_json
 from safespan.files.disk import explain_disk_full
 from safespan.linalg.device import device
-from safespan.models.loading import load_causal_lm
+from safespan.models.padding import fit_pad_token
 from safespan.progress import Tick, progress_task
 from safespan.projection.protection import Protection
 from safespan.settings.training import TrainingConfig
 from safespan.training.bases import Capture, ConfiguredProtection, described, identity_of
+from safespan.training.divergence import StopIfDiverged
 from safespan.training.encoding import encode
 from safespan.training.mixture import Mixture, mixture
 from safespan.training.protect import ProtectedTraining, check_not_sharded
 from safespan.training.resume import MarkComplete, step_of, work_folder
+from safespan.training.start import check_tokens, end_of_responses, load_start, open_start
 from safespan.training.watch import Watch, Watching
 
 RECORD = "training.json"
 """The file of the training record, beside the weights."""
-
 
 _RECORDED = ("safespan", "accelerate", "peft", "torch", "transformers", "trl")
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How a model was trained."""
+    """How a model was trained.
+
+    Attributes:
+        dropped: examples left out, whose prompts leave no room for a response.
+        cut: of the examples trained on, those whose responses lost their end.
+        protection: what was protected and where the update was kept; None: nothing was, and vectors were trained too.
+    """
 
     start: str
     seed: int
@@ -52,13 +58,13 @@ class TrainingRecord:
     mixture_sha256: str
     examples: int
     dropped: int
+    cut: int
     steps: int
     resumed_from_step: int
     final_loss: float
     processes: int
     versions: dict[str, str]
     protection: dict[str, Any] | None
-    """What was protected and where the update was kept; None: nothing was, and vectors were trained too."""
 
 
 def fine_tune(
@@ -93,7 +99,7 @@ def fine_tune(
     """
     _check(out, config, protection)
     mixed = mixture(config, seed)
-    checkpoint = _open_start(start, config)
+    checkpoint = open_start(start, config)
     asked = ConfiguredProtection.read(config.protect, checkpoint, seed, capture) if config.protect else None
     name, folder = _working_folder(out)
     arguments = _arguments(config if out else config.model_copy(update={"save_steps": None}), folder, name, seed)
@@ -103,29 +109,26 @@ def fine_tune(
     identity = _identity(checkpoint, config, seed, mixed, held) if out and config.save_steps else None
     with explain_disk_full(folder), work_folder(folder, identity) as interrupted:
         protection = asked.made(folder, capture) if asked else protection
-        tokenizer, model = _load(checkpoint, config)
+        tokenizer, model = load_start(checkpoint, config)
         # TRL disables the key-value cache for training; the written model should have the setting of the start.
         use_cache = model.config.use_cache
-        rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format)
+        end = end_of_responses(tokenizer, config)
+        rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format, config.template_date)
+        check_tokens(tokenizer, model, rows)
+        fit_pad_token(tokenizer, model)
         with progress_task("steps") as tick:
             trainer = _trainer(model, tokenizer, rows, arguments, config, [_Steps(tick)])
-            _add_callbacks(trainer, tokenizer, protection, watch)
+            _add_callbacks(trainer, tokenizer, protection, watch, StopIfDiverged(str(out or start), config))
             trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
         model.config.use_cache = use_cache
-        record = _record(start, seed, config, mixed, len(rows), trainer.state, interrupted, protection)
+        cut = sum(row["labels"][-len(end) :] != end for row in rows)
+        record = _record(start, seed, config, mixed, len(rows), cut, trainer.state, interrupted, protection)
         if out:
             trainer.save_model(str(folder / "weights"))  # every process: a sharded model is gathered here
             if PartialState().is_main_process:
                 _write(folder, out, checkpoint, config, record)
         PartialState().wait_for_everyone()
     return record
-
-
-def _open_start(start: str | Path, config: TrainingConfig) -> Checkpoint:
-    checkpoint = open_checkpoint(start)
-    if checkpoint.adapter and config.lora and not config.lora.merge:
-        raise ConfigError(f"{start}: an adapter cannot stand on another adapter; set lora.merge to true")
-    return checkpoint
 
 
 def _working_folder(out: Path | None) -> tuple[str, Path]:
@@ -148,6 +151,7 @@ def _record(
     config: TrainingConfig,
     mixed: Mixture,
     examples: int,
+    cut: int,
     state: TrainerState,
     interrupted: Path | None,
     protection: Protection | None,
@@ -160,6 +164,7 @@ def _record(
         mixture_sha256=mixed.sha256,
         examples=examples,
         dropped=len(mixed.examples) - examples,
+        cut=cut,
         steps=state.global_step,
         resumed_from_step=step_of(interrupted) if interrupted else 0,
         final_loss=[entry["loss"] for entry in state.log_history if "loss" in entry][-1],
@@ -185,21 +190,6 @@ def _identity(
         "processes": PartialState().num_processes,
         "protection": protection,
     }
-
-
-def _load(checkpoint: Checkpoint, config: TrainingConfig) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    # The trainer moves the model to its device, or a shard of it.
-    model, tokenizer = load_causal_lm(checkpoint.folder.resolve(), torch.float32, checkpoint.adapter, device="cpu")
-    if tokenizer.chat_template is None and config.prompt_format == "chat":
-        raise CheckpointError(
-            f"{checkpoint.folder}: the tokenizer has no chat template; start from a chat or instruct model, "
-            "or set prompt_format to alpaca"
-        )
-    if tokenizer.eos_token_id is None:
-        raise CheckpointError(
-            f"{checkpoint.folder}: the tokenizer has no EOS token, so no response could end; set eos_token"
-        )
-    return tokenizer, model
 
 
 def _arguments(config: TrainingConfig, folder: Path, name: str, seed: int) -> SFTConfig:
@@ -232,6 +222,7 @@ def _arguments(config: TrainingConfig, folder: Path, name: str, seed: int) -> SF
             save_steps=config.save_steps or 0,
             save_total_limit=2,  # the last complete one stays until the next is complete
             logging_steps=1,
+            logging_nan_inf_filter=False,  # it would count such a loss as none
             report_to=list(config.report_to) or "none",
             disable_tqdm=True,
         )
@@ -278,12 +269,17 @@ def _trainer(
 
 
 def _add_callbacks(
-    trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, protection: Protection | None, watch: Watch | None
+    trainer: SFTTrainer,
+    tokenizer: PreTrainedTokenizerBase,
+    protection: Protection | None,
+    watch: Watch | None,
+    stop: StopIfDiverged,
 ) -> None:
-    """The projection and the watch, which sees what is projected, before a checkpoint is loaded to resume from."""
+    """The projection, and what looks at the projected weights, before a checkpoint is loaded to resume from."""
     model: Any = trainer.model
     if protection:
         trainer.add_callback(ProtectedTraining(model, protection))
+    trainer.add_callback(stop)
     if watch:
         trainer.add_callback(Watching(watch, model, tokenizer))
 
@@ -294,7 +290,7 @@ def _write(folder: Path, out: Path, checkpoint: Checkpoint, config: TrainingConf
         (weights / extra).unlink(missing_ok=True)
     with atomic_path(out) as part:
         if config.lora and config.lora.merge:
-            tokenizer, model = _load(checkpoint, config)
+            tokenizer, model = load_start(checkpoint, config)
             PeftModel.from_pretrained(model, weights).merge_and_unload().save_pretrained(part)
             tokenizer.save_pretrained(part)
         else:

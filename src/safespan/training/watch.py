@@ -33,16 +33,16 @@ class Watch:
 
 
 class Watching(TrainerCallback):
-    """Calls a watch in the end of its steps; every process of a run on several does."""
+    """Calls a watch at the end of its steps, whose loss is known by then; every process of a run on several does."""
 
     def __init__(self, watch: Watch, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
         self._watch, self._tokenizer = watch, tokenizer
         # The LoRA's layers stand in the body, so that it answers as the whole.
         self._model: Any = model.get_base_model() if isinstance(model, PeftModel) else model
 
-    def on_step_end(self, args: object, state: TrainerState, control: object, **kwargs: Any) -> None:
-        """Call the watch, if this is one of its steps."""
-        if state.global_step in self._watch.steps(state.max_steps):
+    def on_log(self, args: object, state: TrainerState, control: object, **kwargs: Any) -> None:
+        """Call the watch, if what is logged is one of its steps."""
+        if "loss" in kwargs["logs"] and state.global_step in self._watch.steps(state.max_steps):
             with _as_written(self._model), _same_randomness(), torch.no_grad():
                 self._watch.call(self._model, self._tokenizer, state.global_step, state.max_steps)
 

@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification
 
 from safespan.errors import CheckpointError, ConfigError
 from safespan.evaluation.judges import Exchange, make_judge
 from safespan.settings.judges import ClassifierConfig
+from tiny_adapter import make_stray
 from tiny_model import CHAT_TEMPLATE, build_tiny_tokenizer, save_tiny_model
 
 ASKED = [Exchange("a b", "c"), Exchange("d", "e f g h i j"), Exchange("k l m", ""), Exchange("n", "i cannot help")]
@@ -65,6 +67,7 @@ def test_a_sequence_classifier_gives_the_probability_of_its_label(tmp_path) -> N
     model = BertForSequenceClassification(config).eval()
     model.save_pretrained(tmp_path / "bert")
     tokenizer.save_pretrained(tmp_path / "bert")
+    (tmp_path / "bert" / "adapter_config.json").write_text('{"peft_type": "LORA"}')  # not applied
     asked = [*ASKED, Exchange("o " * 40, "p")]
     judged = judge(
         ClassifierConfig(model=str(tmp_path / "bert"), template="{prompt} <bot> {response}", harmful="harm"),
@@ -79,6 +82,26 @@ def test_a_sequence_classifier_gives_the_probability_of_its_label(tmp_path) -> N
     assert (judged[-1].score, judged[-1].error) == (None, "42 tokens, over the classifier's context of 32")
     with pytest.raises(ConfigError, match="no label 'unsafe'; it has fine, HARM"):
         judge(ClassifierConfig(model=str(tmp_path / "bert"), template="{prompt} {response}"), tmp_path)
+    get_peft_model(model, LoraConfig(r=1, target_modules=["query"])).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ConfigError, match="merge the adapter of a sequence classifier"):
+        judge(
+            ClassifierConfig(model=f"{tmp_path / 'bert'}+{tmp_path / 'adapter'}", template="{prompt} {response}"),
+            tmp_path,
+        )
+
+
+def test_a_classifier_with_an_adapter_is_the_one_with_it_merged(tiny_model_folder, tmp_path) -> None:
+    stray, merged = make_stray(tiny_model_folder, tmp_path)
+    names = (merged, stray, f"{tiny_model_folder}+{tmp_path / 'adapter'}", tiny_model_folder)
+    expected, *same, other = (
+        [
+            judgement.reason
+            for judgement in judge(ClassifierConfig(model=str(name), harmful="x", harmless="y"), tmp_path)
+        ]
+        for name in names
+    )
+    assert same == [expected, expected]
+    assert other != expected
 
 
 def test_what_a_classifier_cannot_be_asked(tiny_model_folder, tmp_path) -> None:

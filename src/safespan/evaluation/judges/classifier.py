@@ -12,6 +12,7 @@ from safespan.errors import ConfigError
 from safespan.evaluation.judges.protocol import Exchange, Judgement
 from safespan.evaluation.judges.refusals import is_refusal
 from safespan.linalg.device import device
+from safespan.models.folders import view
 from safespan.models.loading import PLAIN, as_checkpoint_error, load_causal_lm
 from safespan.progress import track
 from safespan.settings.judges import ClassifierConfig
@@ -34,21 +35,26 @@ class ClassifierJudge:
         self.name = f"classifier {config.model}"
         self._config = config
         self._special_tokens = config.template is not None  # a chat template has its own
-        folder = open_checkpoint(config.model).folder
+        checkpoint = open_checkpoint(config.model)
+        folder = checkpoint.folder
         self._model: Any
         self._tokenizer: Any
-        with as_checkpoint_error(f"judge {self.name}: cannot be loaded"):
-            architectures = AutoConfig.from_pretrained(folder, **PLAIN).architectures or [""]
+        with as_checkpoint_error(f"judge {self.name}: cannot be loaded"), view(folder) as shown:
+            architectures = AutoConfig.from_pretrained(shown, **PLAIN).architectures or [""]
             self._sequence = "SequenceClassification" in architectures[0]
+            if self._sequence and checkpoint.adapter:
+                raise ConfigError(
+                    f"judge {self.name}: merge the adapter of a sequence classifier, and name that folder"
+                )
             if self._sequence:
                 self._model = AutoModelForSequenceClassification.from_pretrained(
-                    folder, dtype="auto", use_safetensors=True, **PLAIN
+                    shown, dtype="auto", use_safetensors=True, **PLAIN
                 )
-                self._tokenizer = AutoTokenizer.from_pretrained(folder, **PLAIN)
+                self._tokenizer = AutoTokenizer.from_pretrained(shown, **PLAIN)
         if self._sequence:
             self._model.to(device()).eval()
         else:
-            self._model, self._tokenizer = load_causal_lm(folder)
+            self._model, self._tokenizer = load_causal_lm(folder, adapter=checkpoint.adapter)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model.config.pad_token_id = self._tokenizer.pad_token_id

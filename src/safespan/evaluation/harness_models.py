@@ -1,0 +1,161 @@
+"""lm-eval's models, made to ask all of a prompt, to begin it with one BOS, and to give the answer alone."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.api_models import TemplateAPI
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
+from transformers import PreTrainedTokenizerBase
+
+from safespan.data.conversations import Turn
+from safespan.errors import DataError
+from safespan.evaluation.prompting import ChatFormat
+from safespan.models.prompt_ids import prompt_ids
+
+_SHOWN = 80
+"""Characters of a prompt in a message."""
+
+
+@functools.cache
+def under_test(kind: type[Any]) -> type[Any]:
+    """A class of lm-eval's models with the changes of this module. A model without a tokenizer of its own has few."""
+    bases = (_InThisProcess, _UnderTest, kind) if issubclass(kind, HFLM) else (_UnderTest, kind)
+    return type(kind.__name__, bases, {})
+
+
+class _UnderTest:
+    """What replaces methods of an lm-eval model."""
+
+    chat_format: ChatFormat
+    tokenizer: Any
+    max_length: int
+    max_gen_toks: int
+
+    def use(self, chat_format: ChatFormat) -> None:
+        """Prompt the model in this format."""
+        self.chat_format = chat_format
+        if self._encodes:
+            self.tokenizer = chat_format.tokenizer
+
+    @property
+    def _encodes(self) -> bool:
+        """Whether texts become tokens here, and not on a server."""
+        return isinstance(getattr(self, "tokenizer", None), PreTrainedTokenizerBase)
+
+    def apply_chat_template(self, chat_history: list[Turn], add_generation_prompt: bool = True) -> Any:
+        """A prompting as text; for a server that has the template itself, as it is."""
+        on_server = isinstance(self, TemplateAPI) and not self.tokenized_requests
+        if on_server or not self._encodes:
+            return super().apply_chat_template(chat_history, add_generation_prompt)  # type: ignore[misc]
+        return self.chat_format.text(chat_history, add_generation_prompt)
+
+    def tok_encode(self, string: Any, *given: Any, **options: Any) -> Any:
+        """Token ids of a text, or of each of several, that a prompt begins with."""
+        bare = options.get("add_special_tokens") is False and not isinstance(self, TemplateAPI)
+        if bare or not self._encodes:  # an answer without a prompt; a server's default is False for prompts too
+            return super().tok_encode(string, *given, **options)  # type: ignore[misc]
+        texts = [string] if isinstance(string, str) else list(string)
+        ids = prompt_ids(self.tokenizer, texts)
+        return ids[0] if isinstance(string, str) else ids
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Greedy answers, without thinking; each as long as its own prompt leaves room for.
+
+        Raises:
+            DataError: a prompt fills the model's context.
+        """
+        settings = [self._settings(request) for request in requests]
+        # What ends an answer may stand in the thinking before it, so it is looked for in the answer alone.
+        later: dict[str, list[str]] = {"until": []} if self.chat_format.may_think else {}
+        asked = [
+            replace(request, arguments=(request.args[0], given | later))
+            for request, given in zip(requests, settings, strict=True)
+        ]
+        said: list[str] = super().generate_until(asked, disable_tqdm=disable_tqdm)  # type: ignore[misc]
+        answers = [self.chat_format.answer(str(r.args[0]), text) for r, text in zip(requests, said, strict=True)]
+        if not later:
+            return answers
+        pairs = zip(answers, settings, strict=True)
+        return [postprocess_generated_text(answer, given["until"], None) for answer, given in pairs]
+
+    def _settings(self, request: Instance) -> dict[str, Any]:
+        """Of one request: greedy, whatever the task says, and no longer than the context allows."""
+        prompt, given = request.args
+        known = normalize_gen_kwargs(given, self.max_gen_toks)
+        longest = int(known["max_gen_toks"])
+        if self._encodes:
+            longest = min(longest, self._room(prompt))
+        return {"until": list(known["until"]), "do_sample": False, "max_gen_toks": longest}
+
+    def _room(self, prompt: str) -> int:
+        length = len(self.tok_encode(prompt))
+        if length >= self.max_length:
+            raise DataError(
+                f"a prompt of {length} tokens fills the model's context of {self.max_length} tokens: "
+                f"{prompt[:_SHOWN]!r}; leave it out, or give fewer worked examples"
+            )
+        return self.max_length - length
+
+    def _loglikelihood_tokens(self, requests: Sequence[Any], *given: Any, **options: Any) -> Any:
+        """Likelihoods, after a check that nothing would be cut."""
+        for (context, answer), context_ids, answer_ids in requests:
+            length = len(context_ids) + len(answer_ids)
+            if length > self.max_length + 1:
+                raise DataError(
+                    f"a prompt and its answer of {length} tokens do not fit into the model's "
+                    f"context of {self.max_length}: {(context or answer)[:_SHOWN]!r}"
+                )
+        return super()._loglikelihood_tokens(requests, *given, **options)  # type: ignore[misc]
+
+
+class _InThisProcess(_UnderTest):
+    """What replaces methods of lm-eval's model of Transformers."""
+
+    model: Any
+
+    def use(self, chat_format: ChatFormat) -> None:
+        """Prompt the model in this format; its own generation configuration is replaced."""
+        super().use(chat_format)
+        self.model.generation_config = chat_format.generation_config
+
+    @property
+    def eot_token_id(self) -> int:
+        """The first token that ends an answer."""
+        return self.chat_format.ends[0]
+
+    def tok_batch_encode(
+        self, strings: Sequence[str], padding_side: str = "left", **_options: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids of several prompts, padded, and their attention mask; they fit, as each has been checked."""
+        rows = prompt_ids(self.tokenizer, strings)
+        width = max(map(len, rows))
+        pad = int(self.chat_format.generation_config.pad_token_id)
+        ids = torch.full((len(rows), width), pad)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            place = slice(width - len(row), width) if padding_side == "left" else slice(len(row))
+            ids[number, place], mask[number, place] = torch.tensor(row), 1
+        return ids, mask
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """Text of tokens; the markers of thinking stay in it where they are special tokens."""
+        thinking = self.chat_format.config.thinking
+        markers = [one for one in (thinking.start, thinking.end) if one in self.tokenizer.all_special_tokens]
+        special = {self.tokenizer.convert_tokens_to_ids(one): one for one in markers}
+        ids = [tokens] if isinstance(tokens, int) else list(tokens)
+        if not skip_special_tokens or special.keys().isdisjoint(ids):
+            return str(self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+        pieces: list[str] = []
+        current: list[int] = []
+        for one in ids:
+            if one in special:
+                pieces += [str(self.tokenizer.decode(current, skip_special_tokens=True)), special[one]]
+                current = []
+            else:
+                current.append(one)
+        return "".join([*pieces, str(self.tokenizer.decode(current, skip_special_tokens=True))])
