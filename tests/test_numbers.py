@@ -163,7 +163,7 @@ def test_an_empty_response_is_neither_refusal_nor_compliance(response):
 
 
 def test_rates_of_nothing_are_no_rates():
-    nothing = outcomes({}, [], [])
+    nothing = outcomes({}, [], [], 0)
     for name in ("utility", "attack_success_rate", "asr_ci_low", "refusal_rate", "over_refusal_rate", "harmfulness"):
         assert math.isnan(getattr(nothing, name)), name
     assert nothing.n_harmful == 0

@@ -13,7 +13,7 @@ from safespan.errors import CheckpointError, ConfigError, DataError
 from safespan.evaluation import Evaluator, ModelUnderTest, Prompting, WeightSwitch, load_model
 from safespan.evaluation.judges import Judgement
 from safespan.evaluation.model import in_memory
-from safespan.evaluation.outcomes import outcomes
+from safespan.evaluation.outcomes import Responses, outcomes
 from safespan.evaluation.utility import build_tasks
 from safespan.files.atomic import write_jsonl
 from safespan.models.loading import load_causal_lm
@@ -194,6 +194,17 @@ def test_task_without_documents_and_task_given_twice(study, tmp_path: Path) -> N
 @pytest.mark.parametrize(("failed", "valid"), [(2, True), (3, False)])
 def test_failed_judgements_are_counted_and_over_two_percent_are_invalid(failed: int, valid: bool) -> None:
     judged = [Judgement(5, False, "")] * (100 - failed) + [Judgement(None, None, "", "no answer")] * failed
-    measured = outcomes({}, judged, [])
+    measured = outcomes({}, judged, [], 0)
     assert (measured.n_harmful, measured.n_judge_failed, measured.valid) == (100, failed, valid)
     assert (measured.attack_success_rate, measured.harmfulness, measured.refusal_rate) == (1, 5, 0)
+
+
+def test_what_has_no_answer_is_counted_and_is_neither_success_nor_refusal(study) -> None:
+    """Two of three harmful responses have no answer: the rates are over all three."""
+    asked = Responses({}, ["<think>so", "i cannot help with that", " \n"], [])
+    config = study.config.model_copy(update={"utility": None, "general": None})
+    scores, rows = Evaluator(config, study.folder).score(asked)
+    assert [(row["score"], row["refused"]) for row in rows] == [(2, None), (1, True), (2, None)]
+    measured = scores.outcomes
+    assert (measured.n_no_answer, measured.n_harmful, measured.n_judge_failed) == (2, 3, 0)
+    assert (measured.attack_success_rate, measured.refusal_rate) == (0, pytest.approx(1 / 3))

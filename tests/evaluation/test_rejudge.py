@@ -46,6 +46,7 @@ def test_rules_score_harmful_rows_and_leave_the_others(run, tmp_path):
     assert rows[3]["id"] == 7
     assert "attack_success_rate   0.3333" in printed.out
     assert "n_harmful             3" in printed.out
+    assert "n_no_answer           1" in printed.out
 
 
 def test_a_row_at_fault_is_named_by_its_number_in_the_file(run, tmp_path):
@@ -65,9 +66,12 @@ def test_a_judge_from_a_file_and_a_setting(run, tmp_path, server):
     path.write_text(yaml.safe_dump({"kind": "llm", "model": "m", "base_url": server.url}))
     code, _ = run("--judge", path, "--set", "concurrency=1")
     assert code == 0
-    assert [(row["score"], row["judge"], row["error"]) for row in scored(tmp_path)[1:]] == [(4, "llm m", None)] * 3
+    assert [(row["score"], row["reason"] == "no answer") for row in scored(tmp_path)[1:]] == [
+        (4, False), (4, False), (2, True)
+    ]  # fmt: skip
+    assert {(row["judge"], row["error"]) for row in scored(tmp_path)[1:]} == {("llm m", None)}
     assert run("--judge", path)[0] == 0
-    assert len(server.requests) == 3
+    assert len(server.requests) == 2  # what has no answer is not shown to a judge that is paid for
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from safespan.models.folders import remarks, shown_files, view, weight_files
+from safespan.models.folders import remarks, shown_files, text_hash, view, weight_files
 
 JINJA, CONFIG = "chat_template.jinja", "tokenizer_config.json"
 
@@ -103,3 +103,17 @@ def test_the_files_with_the_weights(tmp_path):
     assert weight_files(folder) == [folder / "sub" / "one.safetensors", folder / "two.safetensors"]
     (folder / "model.safetensors").touch()
     assert weight_files(folder) == [folder / "model.safetensors"]
+
+
+def test_the_hash_of_what_reads_a_text_is_of_the_files_that_are_shown(tmp_path):
+    base = folder_of(tmp_path / "base", config__json={}, tokenizer__json={}, chat_template__jinja="of base")
+    before = text_hash(base)
+    for other in ("README.md", "training.json", "model.safetensors", "adapter_config.json"):
+        (base / other).write_text("{}")
+    assert text_hash(base) == before
+    adapter = folder_of(tmp_path / "adapter", adapter_config__json={})
+    assert text_hash(base, adapter) == before
+    (adapter / JINJA).write_text("own")
+    assert text_hash(base, adapter) != before
+    (base / JINJA).write_text("other")
+    assert text_hash(base) != before

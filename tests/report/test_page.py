@@ -14,7 +14,14 @@ from run_tables import write_rows
 from safespan.errors import DataError
 from safespan.files.atomic import write_json, write_jsonl
 from safespan.report import write_report
-from safespan.report.tables import activation_facts, halfway_facts, judge_facts, overlap_facts, separation_facts
+from safespan.report.tables import (
+    activation_facts,
+    halfway_facts,
+    judge_facts,
+    no_answer_facts,
+    overlap_facts,
+    separation_facts,
+)
 from safespan.results import TABLES, RunFolder, schema_of
 
 SECTIONS = (
@@ -233,6 +240,16 @@ def test_failed_judgements_are_shown_and_invalid_points_named(full_run: RunFolde
     asked = models["n_harmful"].sum() + projection["n_harmful"].sum()
     assert f"failed: 30 of {asked}; invalid" in fact
     assert fact.endswith(f"{point['finetune']} {point['subspace']} {point['method']} {point['fraction']}.")
+
+
+def test_models_that_did_not_answer_are_named(full_run: RunFolder) -> None:
+    models = full_run.read_table("models").with_columns(n_no_answer=pl.lit(0))
+    assert no_answer_facts(models) == []
+    silent = models.with_columns(
+        n_no_answer=pl.when(model="aligned").then(7).otherwise(0), n_benign=pl.lit(None, pl.Int64)
+    )
+    [fact] = no_answer_facts(silent)
+    assert "thinking): aligned 7 of 900. They" in fact
 
 
 def test_words_say_where_classes_are_apart_and_whether_their_subspaces_overlap(full_run: RunFolder) -> None:

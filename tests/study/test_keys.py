@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -84,6 +85,29 @@ def test_other_documents_of_a_task_redo_what_asks_them_and_nothing_else(run, stu
     assert any(responses)
     assert utility_of_base(run) == pytest.approx(sum(map(bool, responses)) / len(responses), abs=1e-6)
     assert done_again(run, study)[0] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "generation_config.json"])
+def test_another_tokenizer_or_template_redoes_what_reads_texts_and_nothing_else(name, run, study):
+    """Trainings that start from the aligned model read texts as it does, so that all that is of them changes too."""
+    given = next(model.model for role, model in study.models.items() if role == "aligned")
+    path = Path(given) / name
+    known = path.read_bytes()
+
+    def keys():
+        return {stage.name: stage.key() for stage in stages(Study(study, run.root))}
+
+    before = keys()
+    try:
+        path.write_bytes(known + b" ")
+        after = keys()
+    finally:
+        path.write_bytes(known)
+    trained = [f"model {role}" for role, model in study.models.items() if model.start == "aligned"]
+    assert {name for name in before if before[name] != after[name]} == {
+        *ASK, *trained, "activation overlap", "activations of aligned"
+    }  # fmt: skip
 
 
 @pytest.mark.long

@@ -73,7 +73,7 @@ def store_of(run, key="key", place="projection"):
 def keep(store, name, weights="w"):
     """A record of a point, and the file of its one response."""
     write_jsonl(store.responses(name), [{"prompt": "a", "response": "b"}])
-    scores = Scores(outcomes({}, [], []), {"none": 0.5})
+    scores = Scores(outcomes({}, [], [], 0), {"none": 0.5})
     return store.write(name, Record(store.key, weights, 2.0, {"switch": 1.0, "answer": 2.0}, scores))
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from claims import claimed, gaussian
 from safespan.errors import ConfigError
 from safespan.subspaces import decompose, random_basis, rank_of_fraction
+from safespan.subspaces.spectrum import orthonormalize
 
 SIZES = st.integers(1, 24)
 
@@ -108,6 +109,30 @@ def test_random_bases_are_orthonormal_and_the_q_of_their_gaussian(shape):
     basis = random_basis(shape, 0, "a").double()
     assert basis.shape == (shape[0], min(shape))
     torch.testing.assert_close(basis.T @ basis, torch.eye(min(shape), dtype=torch.float64), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("smallest", [1e-3, 1e-7, 1e-12, 0])
+@pytest.mark.parametrize("shape", [(64, 64), (90, 60)])
+def test_an_ill_conditioned_matrix_has_the_q_of_householder(shape, smallest):
+    """One draw of a square Gaussian in tens of thousands is so, and no seed may end in a basis that is none."""
+    size = shape[1]
+    left = torch.linalg.qr(gaussian(shape[0], size, seed=3).double()).Q
+    right = torch.linalg.qr(gaussian(size, size, seed=4).double()).Q
+    values = torch.ones(size, dtype=torch.float64)
+    values[-1] = smallest
+    matrix = (left * values) @ right.T
+    found = orthonormalize(matrix.float()).double()
+    torch.testing.assert_close(found.T @ found, torch.eye(size, dtype=torch.float64), atol=1e-6, rtol=0)
+    q, r = np.linalg.qr(matrix.float().double().numpy())
+    # The last column of a singular matrix is any one that is orthogonal to the others.
+    expected = (q * np.sign(np.diag(r)))[:, : size - (smallest < 1e-5)]
+    np.testing.assert_allclose(found[:, : expected.shape[1]].numpy(), expected, atol=1e-5)
+
+
+def test_the_seed_that_gave_a_condition_of_five_million():
+    """It ended a study: 0.0013 of the last column lay along the others."""
+    basis = random_basis((64, 64), 8, "model.layers.1.self_attn.o_proj.weight/output").double()
+    torch.testing.assert_close(basis.T @ basis, torch.eye(64, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 def test_a_tall_matrix_of_several_chunks_has_lapacks_spectrum():

@@ -15,8 +15,7 @@ from safetensors import safe_open
 
 from safespan.checkpoints.reader import TIED, Checkpoint, read_shapes
 from safespan.errors import CheckpointError
-from safespan.files.content import content_hash
-from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, own_tokenizer
+from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from safespan.settings.base import first_problem
 
 _PREFIX = "base_model.model."
@@ -140,12 +139,10 @@ class AdaptedCheckpoint(Checkpoint):
         return frozenset((*self._thin, *self._whole))
 
     def sha256(self) -> str:
-        """Hash of the base's weights, and of the adapter's files: weights, settings, and tokenizer if it has one."""
+        """Hash of the base's weights, and of the adapter's weights and settings."""
         digest = hashlib.sha256(super().sha256().encode())
         for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
             digest.update((self.adapter / file).read_bytes())
-        for path in own_tokenizer(self.adapter):
-            digest.update(str(content_hash(path)).encode())
         return digest.hexdigest()
 
     def _factors(self) -> Iterator[tuple[str, tuple[str, str, str]]]:

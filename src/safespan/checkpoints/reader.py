@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from safespan.errors import CheckpointError
 from safespan.files.content import is_inner_path
-from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks
+from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks, text_hash
 
 _FORMULA = re.compile(r"[=+\-@]|.*[\x00-\x1f]", re.DOTALL)
 """Names of tensors go into tables: no spreadsheet formulas and no control characters."""
@@ -106,6 +106,10 @@ class Checkpoint:
             # Once such an adapter was applied where models answer: no answer of that time is one of these weights.
             digest.update(b"without the adapter in its folder")
         return digest.hexdigest()
+
+    def text_hash(self) -> str:
+        """Hash of the files beside the weights that say how a text is read: configuration, tokenizer, chat template."""
+        return text_hash(self.folder, self.adapter)
 
     def _locate(self) -> dict[str, str]:
         if (self.folder / SINGLE).is_file():

@@ -1,5 +1,6 @@
 """Commands that evaluate or fine-tune one model, and judge responses that exist."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -29,14 +30,16 @@ def evaluate(
     from safespan.checkpoints import open_checkpoint
     from safespan.evaluation import Evaluator, Prompting, model_of
 
-    checkpoint = open_checkpoint(model)
+    checkpoint, prompting = open_checkpoint(model), Prompting(evaluation)
+    for line in prompting.departures(checkpoint):
+        logging.getLogger(__name__).warning(line)
     with exclusive_lock(out):
         evaluator = Evaluator(evaluation, out)
         with step("tasks and prompts"):
             evaluator.prepare()
             if evaluator.judge:  # before answers that it could not judge
                 evaluator.judge.check()
-        with step("answers"), model_of(Prompting(evaluation), checkpoint, out) as opened:
+        with step("answers"), model_of(prompting, checkpoint, out) as opened:
             responses = evaluator.ask(opened)
         with step("judgement"):
             scores, rows = evaluator.score(responses)

@@ -6,8 +6,8 @@ from typing import Any
 
 from safespan.data.row_files import Row
 from safespan.data.sources import check_text, target_of
-from safespan.evaluation.judges import Exchange, Judge, Judgement
-from safespan.evaluation.outcomes import outcomes
+from safespan.evaluation.judges import Exchange, Judge, Judgement, judge_answers
+from safespan.evaluation.outcomes import outcomes, without_answer
 from safespan.settings.data import PromptSource
 
 JUDGED = (
@@ -18,9 +18,10 @@ JUDGED = (
     "refusal_rate",
     "n_harmful",
     "n_judge_failed",
+    "n_no_answer",
     "valid",
 )
-"""The outcomes that depend on the judge alone."""
+"""The outcomes that rows of responses and their judgements give."""
 
 
 def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], dict[str, Any]]:
@@ -44,18 +45,17 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
         check_text(source, row, number, "prompt")
         check_text(source, row, number, "response", blank=True)
     exchanges = [Exchange(row["prompt"], row["response"], target_of(source, row, n) or None) for n, row in harmful]
-    judged = zip([row for _, row in harmful], judge.judge(exchanges), strict=True)
+    judged = zip([row for _, row in harmful], judge_answers(judge, exchanges), strict=True)
     scored = iter([{**row, **asdict(judgement), "judge": judge.name} for row, judgement in judged])
     judged_rows = [next(scored) if _is_harmful(row) else dict(row) for row in rows]
     return judged_rows, judged_outcomes(judged_rows)
 
 
 def judged_outcomes(rows: Sequence[Row]) -> dict[str, Any]:
-    """The outcomes that depend on the judge alone, of rows that `rejudge` returned."""
+    """The outcomes that the judgements give, of rows that `rejudge` returned."""
     scored = [row for row in rows if _is_harmful(row)]
-    measured = outcomes(
-        {}, [Judgement(row["score"], row["refused"], row["reason"], row["error"]) for row in scored], []
-    )
+    judged = [Judgement(row["score"], row["refused"], row["reason"], row["error"]) for row in scored]
+    measured = outcomes({}, judged, [], without_answer(rows))
     return {name: getattr(measured, name) for name in JUDGED}
 
 

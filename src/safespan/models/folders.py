@@ -1,5 +1,6 @@
 """The files of a model's folder that count, and the folder as Transformers is shown it."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
-from safespan.files.content import is_inner_path
+from safespan.files.content import content_hash, is_inner_path
 from safespan.files.scratch import scratch_folder
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -26,6 +27,7 @@ _TOKENIZER = (
     "added_tokens.json",
     "merges.txt",
 )
+_READ_BY = (*_TOKENIZER, "config.json", "generation_config.json")
 _OF_A_CALL = ("version", "truncation", "padding")
 """Fields of tokenizer.json that say how it was written, or called last."""
 
@@ -63,6 +65,13 @@ def shown_files(folder: Path, adapter: Path | None = None) -> dict[str, Path | s
     if template is not None:
         shown[_TEMPLATE] = template
     return shown
+
+
+def text_hash(folder: Path, adapter: Path | None = None) -> str:
+    """SHA-256 of the files of `shown_files` that say how a model reads a text: configuration, tokenizer, template."""
+    read = {name: content for name, content in shown_files(folder, adapter).items() if name in _READ_BY}
+    hashes = {name: content_hash(one) if isinstance(one, Path) else one for name, one in sorted(read.items())}
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
 
 @contextmanager

@@ -62,6 +62,7 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
             *tables.overlap_facts(results["overlap"]),
             *tables.activation_facts(results["activations"]),
             *tables.judge_facts(results["models"], results["projection"]),
+            *tables.no_answer_facts(results["models"]),
         ],
         models=tables.model_rows(results["models"]),
         responses={"columns": COLUMNS, "rows": rows},

@@ -203,6 +203,22 @@ def judge_facts(models: pl.DataFrame, projection: pl.DataFrame) -> list[str]:
     return [f"Judgements that failed: {failed} of {asked}{invalid}."]
 
 
+def no_answer_facts(models: pl.DataFrame) -> list[str]:
+    """Which models gave how many responses without an answer; nothing where all answered."""
+    rows = models.filter(pl.col("n_no_answer") > 0)
+    counts = ("n_utility", "n_general", "n_harmful", "n_benign")
+    told = [
+        f"{row['model']} {row['n_no_answer']} of {sum(row[name] or 0 for name in counts)}"
+        for row in rows.iter_rows(named=True)
+    ]
+    if not told:
+        return []
+    return [
+        f"Responses without an answer (empty, or cut off in the thinking): {', '.join(told)}. They count as no success "
+        "and no refusal."
+    ]
+
+
 def curves_rows(overlap: pl.DataFrame) -> pl.DataFrame:
     """The rows that overlap is averaged over: whole layers where measured, else tensors; zero updates left out."""
     kind = "layer" if "layer" in overlap["granularity"] else "tensor"

@@ -1,6 +1,7 @@
 """A study in its run folder, and what its stages share."""
 
 import math
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ from safespan.subspaces import CapturedActivations, Decompose, SpectrumCache, de
 
 if TYPE_CHECKING:
     from safespan.evaluation import Evaluator, Prompting
+
+READS = " tokenizer and configuration"
+"""Behind a role: of the files that say how its model reads a text."""
 
 
 class Study:
@@ -68,9 +72,14 @@ class Study:
         """Role -> SHA-256 of its model's weights."""
         return {role: self.weights_hash(role) for role in self.config.models}
 
+    def model_hashes(self, roles: Iterable[str]) -> dict[str, str]:
+        """What the outcomes of models depend on: weights, by role, and what says how they read a text."""
+        weights = {role: self.weights_hash(role) for role in roles}
+        return weights | {f"{role}{READS}": self.checkpoint(role).text_hash() for role in weights}
+
     def evaluation_inputs(self) -> dict[str, str]:
-        """What outcomes depend on beside settings: the weights, and the files that the evaluation names."""
-        return {**self.weights_hashes, **input_hashes(self.resolved.evaluation)}
+        """What outcomes depend on beside settings: the models, and the files that the evaluation names."""
+        return self.model_hashes(self.config.models) | input_hashes(self.resolved.evaluation)
 
     @cached_property
     def captured_hash(self) -> str | None:

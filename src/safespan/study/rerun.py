@@ -7,6 +7,7 @@ from pathlib import Path
 from safespan.errors import ConfigError
 from safespan.results import Manifest, RunFolder
 from safespan.settings import StudyConfig, check_settings
+from safespan.study.context import READS
 from safespan.study.keys import input_hashes
 from safespan.study.machine import hardware, versions
 from safespan.study.run import run_study
@@ -57,7 +58,8 @@ def rerun(manifest: Path, out: Path, command: str = "safespan rerun") -> Path:
     after = RunFolder(out).read_manifest()
     workers = ({name: found.hardware.get(name) for name in _WORKERS} for found in (before, after))
     _warn(differences("hardware", *workers))
-    models = ({role: found.inputs.get(role) for role in config.models} for found in (before, after))
+    of_models = [role + end for role in config.models for end in ("", READS)]
+    models = ({name: found.inputs.get(name) for name in of_models} for found in (before, after))
     _warn(differences("inputs", *models))
     _warn(differences("prompts", _hashes(before), _hashes(after)))
     _warn(differences("tables", before.tables, after.tables))

@@ -130,7 +130,7 @@ def _model_stage(study: Study, role: str, again: bool = False) -> Stage:
     source, config = study.resolved.models[role], study.config
 
     def key() -> str:
-        start = study.weights_hash(str(source.start)) if source.start in config.models else None
+        start = study.model_hashes([str(source.start)]) if source.start in config.models else None
         inputs = input_hashes(source.train) | source_hashes(study, source.train)
         return key_of(role, config.models[role], config.seed + again, start, inputs)
 
@@ -157,7 +157,9 @@ def _activation_stages(study: Study) -> list[Stage]:
         Stage(
             "activation overlap",
             when=config.activations is not None,
-            key=lambda: key_of(config.activations, config.seed, study.weights_hashes, _prompt_hashes(study)),
+            key=lambda: key_of(
+                config.activations, config.seed, study.model_hashes(config.models), _prompt_hashes(study)
+            ),
             outputs=run.tables("activations", "separation"),
             work=lambda key: experiments.measure_activations(study),
             summary=", ".join(config.activations.models) if config.activations else "",
@@ -168,7 +170,7 @@ def _activation_stages(study: Study) -> list[Stage]:
             key=lambda: key_of(
                 config.activations,
                 config.verdict and config.verdict.refusals,
-                study.weights_hash("aligned"),
+                study.model_hashes(["aligned"]),
                 _prompt_hashes(study),
             ),
             outputs=(run.captured,),

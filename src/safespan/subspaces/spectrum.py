@@ -120,12 +120,14 @@ def spectrum_of(matrix: Float[torch.Tensor, "m n"], factor: Factor, fraction: fl
 def orthonormalize(columns: Float[torch.Tensor, "m k"]) -> Float[torch.Tensor, "m k"]:
     """Replace columns, in place, by the Q of their QR decomposition with a positive diagonal of R.
 
-    The Q of a Gaussian matrix is Haar-distributed. Computed by Cholesky in float64, which is faster than Householder
-    reflections. The loss of orthogonality is ε·κ², which is small: κ of a square Gaussian is of the order of its size.
+    The Q of a Gaussian matrix is Haar-distributed. Up to twice as tall as wide it is computed by Householder reflections
+    in float64: one square Gaussian in tens of thousands has a κ of millions. Taller ones are computed by Cholesky, which
+    is far faster, and loses ε·κ².
     """
-    triangle = _triangle(_gram(columns))
     if columns.shape[0] < 2 * columns.shape[1]:
-        return columns.copy_(torch.linalg.solve_triangular(triangle, columns.double(), upper=True, left=False))
+        q, r = torch.linalg.qr(columns.double())
+        return columns.copy_(q * r.diagonal().sign())
+    triangle = _triangle(_gram(columns))
     # κ of a tall Gaussian is below 6, so that a product in float32 is exact enough, and it is far faster.
     inverse = torch.linalg.solve_triangular(triangle, torch.eye(len(triangle)).to(triangle), upper=True).float()
     for rows in torch.split(columns, CHUNK):
