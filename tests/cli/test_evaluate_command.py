@@ -100,10 +100,10 @@ def test_a_judges_dead_server_is_said_before_a_model_answers(config, tiny_model_
 
 
 def test_what_of_the_models_own_folder_is_not_followed_is_said(
-    config, tiny_model_folder, tmp_path, monkeypatch, capsys
+    config, tiny_model_folder, tmp_path, monkeypatch, caplog
 ):
     folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
     path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"repetition_penalty": 1.05}))
     assert run(monkeypatch, "--model", folder, "--config", config, "--out", tmp_path / "out") == 0
-    assert "its generation_config.json asks for repetition_penalty" in capsys.readouterr().err
+    assert "its generation_config.json asks for repetition_penalty" in caplog.text

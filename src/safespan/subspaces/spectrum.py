@@ -120,9 +120,9 @@ def spectrum_of(matrix: Float[torch.Tensor, "m n"], factor: Factor, fraction: fl
 def orthonormalize(columns: Float[torch.Tensor, "m k"]) -> Float[torch.Tensor, "m k"]:
     """Replace columns, in place, by the Q of their QR decomposition with a positive diagonal of R.
 
-    The Q of a Gaussian matrix is Haar-distributed. Up to twice as tall as wide it is computed by Householder reflections
-    in float64: one square Gaussian in tens of thousands has a κ of millions. Taller ones are computed by Cholesky, which
-    is far faster, and loses ε·κ².
+    The Q of a Gaussian matrix is Haar-distributed. Up to twice as tall as wide it is computed by Householder
+    reflections in float64: one square Gaussian in tens of thousands has a κ of millions. Taller ones are computed by
+    Cholesky, which is far faster, and loses ε·κ².
     """
     if columns.shape[0] < 2 * columns.shape[1]:
         q, r = torch.linalg.qr(columns.double())
