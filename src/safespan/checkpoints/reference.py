@@ -52,6 +52,21 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
     return checkpoint
 
 
+def open_local(name: str) -> Checkpoint | None:
+    """Open a model without the network and without a conversion; None if its files are not on this disk.
+
+    Raises:
+        CheckpointError: its files are broken.
+    """
+    pair = split_adapter(name)
+    folders = [place for part in pair or (name,) if (place := local_place(part)) and place.is_dir()]
+    if len(folders) < (2 if pair else 1):
+        return None
+    checkpoint = AdaptedCheckpoint(*folders) if pair else Checkpoint(*folders)
+    checkpoint.name = name
+    return checkpoint
+
+
 @cache
 def _warn_once(remark: str) -> None:
     _log.warning(remark)

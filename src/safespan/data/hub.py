@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +41,25 @@ def from_this_disk_alone() -> Iterator[None]:
             _cache.reset(token)
             datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE, verbosity = before
             datasets.logging.set_verbosity(verbosity)
+
+
+def offline(source: RowSource) -> AbstractContextManager[None]:
+    """Inside, rows are read without the network."""
+    return from_this_disk_alone() if is_data_set(source) else nullcontext()
+
+
+@contextmanager
+def from_files_alone() -> Iterator[None]:
+    """As `from_this_disk_alone`, for what only reads files: data sets in the cache of the library are not found."""
+    import datasets
+
+    before = datasets.config.HF_DATASETS_CACHE
+    with from_this_disk_alone():
+        datasets.config.HF_DATASETS_CACHE = Path(str(_cache.get()))
+        try:
+            yield
+        finally:
+            datasets.config.HF_DATASETS_CACHE = before
 
 
 def load_data_set(source: RowSource) -> Any:

@@ -39,6 +39,11 @@ def task_files(task: str) -> list[Path]:
     return sorted(set(_read_by(Path(task), set())))
 
 
+def has_documents_here(task: str) -> bool:
+    """Whether the documents of a task are files on this disk."""
+    return any(path.suffix not in (".yaml", ".yml", ".py") for path in task_files(task))
+
+
 def _read_by(file: Path, seen: set[Path]) -> Iterator[Path]:
     if not os.path.isfile(file) or (path := file.resolve()) in seen:
         return

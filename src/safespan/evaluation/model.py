@@ -21,7 +21,6 @@ from safespan.evaluation.prompting import ChatFormat, Prompting
 from safespan.models.chat import in_template
 from safespan.models.loading import load_causal_lm
 from safespan.models.padding import fit_pad_token
-from safespan.models.prompt_ids import check_room, prompt_ids
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ class ModelUnderTest:
         Raises:
             DataError: names the first of them by its row.
         """
-        texts = [self.as_turn(prompt) for prompt in prompts] if chat_template else list(prompts)
-        check_room(prompt_ids(self.tokenizer, texts), self.lm.max_length, what)
+        self.chat_format.check_room(prompts, chat_template, self.lm.max_length, what)
 
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """log p(answer | context) of each (context, answer).

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from safespan.checkpoints import Checkpoint
 from safespan.data.conversations import Turn
 from safespan.errors import ConfigError
-from safespan.models.chat import fill_in
+from safespan.models.chat import fill_in, in_template
 from safespan.models.folders import view
-from safespan.models.loading import as_checkpoint_error, read_tokenizer
+from safespan.models.loading import PLAIN, as_checkpoint_error, read_tokenizer
+from safespan.models.prompt_ids import check_room, context_length, prompt_ids
 from safespan.settings.evaluation import EvaluationConfig
 
 
@@ -108,6 +109,22 @@ class ChatFormat:
         opened = prompt.rstrip().endswith(thinking.start) or said.lstrip().startswith(thinking.start)
         return "" if opened else said
 
+    def check_room(self, prompts: Sequence[str], chat_template: bool, context: int | None, what: str) -> None:
+        """Refuse prompts that leave no room for a response.
+
+        Args:
+            chat_template: format each prompt as a turn of the user.
+            context: tokens that the model has room for; None: not known.
+            what: the prompts, for messages.
+
+        Raises:
+            DataError: names the first of them by its row.
+            CheckpointError: the chat template fails.
+        """
+        name = self.tokenizer.name_or_path
+        texts = [in_template(prompt, self.text, name) for prompt in prompts] if chat_template else list(prompts)
+        check_room(prompt_ids(self.tokenizer, texts), context, what)
+
     @property
     def generation_config(self) -> GenerationConfig:
         """Greedy, without any penalty that a model's own folder may ask for."""
@@ -127,6 +144,12 @@ def tokenizer_of(model: Checkpoint) -> PreTrainedTokenizerBase:
         view(model.folder, model.adapter) as shown,
     ):
         return read_tokenizer(shown, model.name)
+
+
+def context_of(model: Checkpoint) -> int | None:
+    """Tokens that a model has room for; None where its configuration does not say."""
+    with as_checkpoint_error(f"{model.name}: its config.json cannot be read"), view(model.folder) as shown:
+        return context_length(AutoConfig.from_pretrained(shown, **PLAIN))
 
 
 _ASKS = (

@@ -14,6 +14,7 @@ from safespan.errors import ConfigError, DataError, first_line
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.judges import Exchange
 from safespan.evaluation.model import ModelUnderTest
+from safespan.evaluation.prompting import ChatFormat
 from safespan.settings.evaluation import UtilityConfig
 
 FEWSHOT_SEED = 1234
@@ -121,6 +122,22 @@ def evaluate_utility(
         fewshot_as_multiturn=chat_template,
     )
     return {kind: _answers(task, results["samples"][task.name]) for kind, task in tasks.items()}
+
+
+def prompts_of(task: UtilityTask, chat_format: ChatFormat | None) -> list[str]:
+    """The prompts that a model is given for the documents of a task, with worked examples.
+
+    Args:
+        chat_format: formats questions and worked examples as turns of a chat, if given.
+    """
+    task.task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    chat = chat_format is not None
+    options = {"apply_chat_template": chat, "fewshot_as_multiturn": chat}
+    task.task.build_all_requests(
+        samples=task.documents, chat_template=chat_format.text if chat_format else None, **options
+    )
+    prompts = {instance.doc_id: str(instance.args[0]) for instance in task.task.instances}
+    return [prompts[number] for number in sorted(prompts)]
 
 
 def _answers(task: UtilityTask, samples: list[dict[str, Any]]) -> list[Answer]:

@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from safespan.data import read_prompts
-from safespan.data.hub import NotCachedError, from_this_disk_alone, is_data_set
+from safespan.data.hub import NotCachedError, offline
 from safespan.errors import DataError
 from safespan.results import RunFolder
 from safespan.settings import PromptSource, StudyConfig
@@ -91,7 +90,7 @@ def _count(config: StudyConfig, named: Named, run: RunFolder) -> int | None:
     if config.data is not None and source.file and _is_in(Path(source.file), run.data):
         return None
     try:
-        with from_this_disk_alone() if is_data_set(source) else nullcontext():
+        with offline(source):
             if isinstance(source, TrainingData):
                 return len(read_examples(source))
             prompts = read_prompts(source)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from safespan.checkpoints import local_place
+from safespan.data.task_files import has_documents_here
 from safespan.models.folders import weight_files
 from safespan.settings import StudyConfig, TrainingConfig
 from safespan.settings.study import ModelSource
@@ -10,6 +11,7 @@ from safespan.study.context import Study
 from safespan.study.inputs import Named, check_data
 from safespan.study.needs import check_needs
 from safespan.study.stages import stages
+from safespan.study.texts import check_texts
 
 _STORED_BYTES, _TRAINED_BYTES = 2, 4
 """Of a weight: checkpoints on the hub hold 16 bits, what is trained here is written in 32."""
@@ -18,11 +20,12 @@ _STORED_BYTES, _TRAINED_BYTES = 2, 4
 def plan(config: StudyConfig, out: Path) -> list[str]:
     """The models, data, stages, points and prompts of a study, the bytes to read, and what is not on this disk.
 
-    Data that is on this disk is read and checked, weights are not.
+    Data, tokenizers and chat templates that are on this disk are read and checked, weights are not.
 
     Raises:
         ConfigError: a hypothesis needs what the study does not have.
         DataError: rows or prompts on this disk cannot be used.
+        CheckpointError: the folder, tokenizer or chat template of a model cannot be used.
     """
     check_needs(config)
     several = config.replicates > 1
@@ -34,9 +37,11 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
     data = check_data(resolved, study.run)
     missing = [source.model for source in resolved.models.values() if source.model and not local_place(source.model)]
     missing += [named.source.name for named, rows in data if rows is None and not _is_made(named)]
+    unread = check_texts(resolved, [named for named, rows in data if rows is not None])
     tasks = [task.task for task in (resolved.evaluation.utility, resolved.evaluation.general) if task]
     missing += [f"lm-eval task {task}" for task in tasks if not task.endswith((".yaml", ".yml"))]
-    unchecked = [named.source.name for named, rows in data if rows is None] + [f"lm-eval task {task}" for task in tasks]
+    unchecked = [named.source.name for named, rows in data if rows is None]
+    unchecked += [f"lm-eval task {task}" for task in tasks if not has_documents_here(task)]
     return [
         f"study: {config.name}",
         *([f"seeds: {seeds}"] if several else []),
@@ -45,6 +50,7 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
         *(f"{named.what}: {_rows(named, rows)}" for named, rows in data),
         *(f"stage {stage.name}{f': {stage.summary}' if stage.summary else ''}" for stage in stages(study)),
         f"data not checked: {', '.join(dict.fromkeys(unchecked)) or 'none'}",
+        f"tokenizers, templates and lengths not checked, of: {', '.join(unread) or 'none'}",
         f"downloads unless cached: {', '.join(dict.fromkeys(missing)) or 'nothing'}",
     ]
 

@@ -25,6 +25,7 @@ from safespan.study.needs import check_needs
 from safespan.study.roles import notes_of
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import batches, stages
+from safespan.study.texts import check_texts
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +83,8 @@ def check_study(config: StudyConfig, out: Path) -> None:
         raise ConfigError(f"{out} is a file: give a folder to run in")
     check_needs(config)
     study = Study(config, out)
-    check_data(study.resolved, study.run)
+    data = check_data(study.resolved, study.run)
+    check_texts(study.resolved, [named for named, rows in data if rows is not None])
 
 
 def _check_judge(study: Study) -> None:

@@ -36,12 +36,21 @@ def load_start(checkpoint: Checkpoint, config: TrainingConfig) -> tuple[PreTrain
     """
     # The trainer moves the model to its device, or a shard of it.
     model, tokenizer = load_causal_lm(checkpoint.folder.resolve(), torch.float32, checkpoint.adapter, device="cpu")
+    check_template(tokenizer, config)
+    return tokenizer, model
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> None:
+    """Refuse a tokenizer without the chat template that its training needs.
+
+    Raises:
+        CheckpointError: it has none.
+    """
     if tokenizer.chat_template is None and config.prompt_format == "chat":
         raise CheckpointError(
-            f"{checkpoint.folder}: the tokenizer has no chat template; start from a chat or instruct model, "
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template; start from a chat or instruct model, "
             "or set prompt_format to alpaca"
         )
-    return tokenizer, model
 
 
 def end_of_responses(tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> list[int]:
