@@ -181,9 +181,8 @@ def test_without_bases_vectors_are_frozen_and_matrices_trained_as_ever(
 
 
 def factors(folder: Path, adapter: Path) -> dict[str, np.ndarray]:
-    """Tensor of the base -> the adapter's update, in float64, from its matrices."""
+    """Tensor of the base -> the adapter's update, outputs × inputs, in float64, from its matrices."""
     checkpoint, stored = open_checkpoint(f"{folder}+{adapter}"), load_file(adapter / "adapter_model.safetensors")
-    transposed = json.loads((adapter / "adapter_config.json").read_text())["fan_in_fan_out"]
     updates = {}
     for name in checkpoint.changed:
         module = f"base_model.model.{name.removesuffix('.weight')}"
@@ -193,7 +192,7 @@ def factors(folder: Path, adapter: Path) -> dict[str, np.ndarray]:
             for x in "AB"
         )
         product = exact(b) @ exact(a)
-        updates[name] = product.T if embedding or transposed else product
+        updates[name] = product.T if embedding else product
         np.testing.assert_allclose(4 * updates[name], exact(checkpoint.update(name)), atol=1e-4)  # alpha / rank
     return updates
 
@@ -261,13 +260,19 @@ def test_a_lora_starts_where_it_is_kept(tmp_path: Path) -> None:
     assert np.abs(before - expected).max() > 1e-2
 
 
-def test_a_full_gpt2_is_projected_as_it_is_stored(tmp_path: Path, config: TrainingConfig) -> None:
+def by_outputs(name: str, change: np.ndarray) -> np.ndarray:
+    """A change of GPT-2 as outputs × inputs; its Conv1D stores the others."""
+    return change.T if ".c_" in name else change
+
+
+def test_a_full_gpt2_is_projected_on_the_inputs_of_its_matrices(tmp_path: Path, config: TrainingConfig) -> None:
     start = save_other_model(tmp_path / "start", "gpt2", 0)
     path = bases_of(start, tmp_path, side="input")
     fine_tune(start, tmp_path / "out", config, SEED, protection=Protection(path))
     before, after = (load_file(folder / "model.safetensors") for folder in (start, tmp_path / "out"))
     for name in ProtectedBases(path).tensors:
-        change, [basis] = exact(after[name]) - exact(before[name]), ProtectedBases(path).claims(name)
+        change = by_outputs(name, exact(after[name]) - exact(before[name]))
+        [basis] = ProtectedBases(path).claims(name)
         assert np.abs(change).max() > 1e-3
         assert np.abs(part(basis, change)).max() < 1e-6
 
@@ -283,7 +288,8 @@ def test_a_checkpoint_without_the_name_of_its_body_is_known(tmp_path: Path, conf
     before, after = (load_file(folder / "model.safetensors") for folder in (start, tmp_path / "out"))
     for name in ProtectedBases(path).tensors:
         [basis] = ProtectedBases(path).claims(name)
-        assert np.abs(part(basis, exact(after[f"transformer.{name}"]) - exact(before[name]))).max() < 1e-6
+        change = by_outputs(name, exact(after[f"transformer.{name}"]) - exact(before[name]))
+        assert np.abs(part(basis, change)).max() < 1e-6
 
 
 def test_a_lora_is_not_kept_outside_of_both_sides(

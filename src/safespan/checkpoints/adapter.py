@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 
-from safespan.checkpoints.reader import TIED, Checkpoint, read_shapes
+from safespan.checkpoints.reader import TIED, Checkpoint, read_header
 from safespan.errors import CheckpointError
 from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from safespan.settings.base import first_problem
@@ -82,7 +82,12 @@ class AdaptedCheckpoint(Checkpoint):
         self._settings = _read_settings(self.adapter)
         if not (self.adapter / ADAPTER_WEIGHTS).is_file():
             raise CheckpointError(f"{self.adapter} has no {ADAPTER_WEIGHTS}: only adapters in safetensors are read")
-        self._stored = read_shapes(self.adapter / ADAPTER_WEIGHTS)
+        self._stored = {name: one.shape for name, one in read_header(self.adapter / ADAPTER_WEIGHTS).items()}
+        if self._settings.fan_in_fan_out and not any(form.transposed for form in self._forms.values()):
+            raise CheckpointError(
+                f"{self.adapter} is made for weights that are stored inputs × outputs (fan_in_fan_out), and those of "
+                f"{self.folder} ({self.config.get('model_type')}) are not known to be: merge it, and give that folder"
+            )
         self._thin = dict(self._factors())
         self._whole = self._replaced()
         self._check_vocabulary()
@@ -95,7 +100,7 @@ class AdaptedCheckpoint(Checkpoint):
     def load(self, name: str, finite: bool = True) -> torch.Tensor:
         """Return one tensor: float32 where the adapter changes it, in the base's dtype elsewhere."""
         if name in self._whole:
-            return self._read(self._whole[name]).float()
+            return self._forms[name].read(self._of_adapter(self._whole[name])).float()
         delta = self.update(name)
         weight = super().load(name, finite)
         return weight if delta is None else weight.float() + delta
@@ -108,12 +113,12 @@ class AdaptedCheckpoint(Checkpoint):
         copy = module + _COPY
         # An fp16 copy of a bf16 embedding differs in its last digits.
         if copy in self._stored and not torch.allclose(
-            self._read(copy).float(), super().load(name).float(), 1e-2, 1e-5
+            self._of_adapter(copy).float(), super().load(name).float(), 1e-2, 1e-5
         ):
             raise CheckpointError(f"{self.adapter} is made for another base: its copy of {name} is not {self.folder}'s")
-        right, left = self._read(a_key).float(), self._read(b_key).float()
+        right, left = self._of_adapter(a_key).float(), self._of_adapter(b_key).float()
         left = left * self._scaling(module, right.shape[0])
-        # An embedding's matrices, and those of layers stored in × out, give the transposed weight.
+        # An embedding's matrices give the transposed weight.
         delta = right.T @ left.T if self._transposed(a_key) else left @ right
         if not bool(torch.isfinite(delta).all()):
             raise CheckpointError(f"{self.adapter}: the update B·A of {name} is too large for float32")
@@ -122,12 +127,12 @@ class AdaptedCheckpoint(Checkpoint):
     def factors(self, name: str) -> Factors | None:
         """Two matrices [m, r] and [r, n] in float32 whose product is the update; None where it is not of that form.
 
-        They are B and A, or Aᵀ and Bᵀ where the base stores the transposed weight, each times the root of the scaling.
+        They are B and A, or Aᵀ and Bᵀ of an embedding, each times the root of the scaling.
         """
         if name not in self._thin:
             return None
         module, a_key, b_key = self._thin[name]
-        right, left = self._read(a_key).float(), self._read(b_key).float()
+        right, left = self._of_adapter(a_key).float(), self._of_adapter(b_key).float()
         scaling = self._scaling(module, right.shape[0])
         root = abs(scaling) ** 0.5
         left, right = root * left, math.copysign(root, scaling) * right
@@ -190,7 +195,7 @@ class AdaptedCheckpoint(Checkpoint):
         """
         if not self.config.get("tie_word_embeddings"):
             return
-        whole = [self._read(key) for name, key in self._whole.items() if name.endswith(TIED)]
+        whole = [self._of_adapter(key) for name, key in self._whole.items() if name.endswith(TIED)]
         as_one = self._settings.ensure_weight_tying or (len(whole) == 2 and torch.equal(*whole))
         for name in sorted(self.changed):
             if name.endswith(TIED) and (name in self._thin or not as_one):
@@ -215,9 +220,10 @@ class AdaptedCheckpoint(Checkpoint):
             )
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        """The shape of what the adapter stores or changes of a tensor."""
+        """The shape of what the adapter stores or changes of a tensor, as the base's is seen."""
         if name in self._whole:
-            return self._stored[self._whole[name]]
+            stored, form = self._stored[self._whole[name]], self._forms[name]
+            return form.seen if stored == form.stored else stored
         _, a_key, b_key = self._thin[name]
         right, left = self._stored[a_key], self._stored[b_key]
         if len(right) != 2 or len(left) != 2 or not right[0] == left[1] > 0:
@@ -227,7 +233,7 @@ class AdaptedCheckpoint(Checkpoint):
         return (right[1], left[0]) if self._transposed(a_key) else (left[0], right[1])
 
     def _transposed(self, key: str) -> bool:
-        return "embedding" in key.rpartition(".")[2] or self._settings.fan_in_fan_out
+        return "embedding" in key.rpartition(".")[2]
 
     def _scaling(self, module: str, rank: int) -> float:
         # The first pattern that matches counts. Ranks are read from the shapes of the matrices.
@@ -237,7 +243,7 @@ class AdaptedCheckpoint(Checkpoint):
         alpha = next(matching, self._settings.lora_alpha)
         return alpha / (rank**0.5 if self._settings.use_rslora else rank)
 
-    def _read(self, key: str) -> torch.Tensor:
+    def _of_adapter(self, key: str) -> torch.Tensor:
         with safe_open(self.adapter / ADAPTER_WEIGHTS, framework="pt") as file:
             tensor: torch.Tensor = file.get_tensor(key)
         if not bool(torch.isfinite(tensor).all()):

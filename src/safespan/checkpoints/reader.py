@@ -4,13 +4,15 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from safespan.checkpoints.forms import form_of, is_constant
 from safespan.errors import CheckpointError
 from safespan.files.content import is_inner_path
 from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks, text_hash
@@ -19,15 +21,33 @@ _FORMULA = re.compile(r"[=+\-@]|.*[\x00-\x1f]", re.DOTALL)
 """Names of tensors go into tables: no spreadsheet formulas and no control characters."""
 TIED = ("lm_head.weight", "embed_tokens.weight")
 """Suffixes of the names of an output head, and of the embedding that it may be tied to."""
+_INTEGERS = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
+_CODES = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
+_WEIGHT = re.compile(r"weight|_blocks$|_scales$|zeros$")
+"""Dtypes of safetensors whose numbers need a scale or a table beside them, and names that weights have."""
+_SHOWN = 2
+"""Names of tensors in a message."""
+
+
+class Stored(NamedTuple):
+    """A tensor in a file: its shape, and its dtype as safetensors names it."""
+
+    shape: tuple[int, ...]
+    dtype: str
 
 
 class Checkpoint:
-    """The weights of one model folder, read one tensor at a time.
+    """The weights of one model folder, read one tensor at a time, as matrices of outputs × inputs (`forms.Form`).
 
-    A tied output head that is stored beside its embedding is left out, so that weights count once (METHODS §1).
+    A tied output head that is stored beside its embedding is left out, so that weights count once (METHODS §1). So are
+    constants, and weights of more than three dimensions.
 
     Args:
         folder: a Hugging Face model folder with `model.safetensors` or its sharded form.
+
+    Attributes:
+        shapes: name -> shape of every tensor, as it is seen.
+        left_out: name -> shape of the tensors that are passed over.
 
     Raises:
         CheckpointError: the folder, a shard or the index is missing or broken.
@@ -44,14 +64,13 @@ class Checkpoint:
             raise CheckpointError(f"no checkpoint at {self.folder}: expected a folder with {SINGLE} or {INDEX}")
         self._file_of = self._locate()
         self._seen = {shard: self._state(shard) for shard in sorted(set(self._file_of.values()))}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        for shard in self._seen:
-            self._read_header(shard)
-        absent = sorted(set(self._file_of) - set(self.shapes))
+        stored = {name: one for shard in self._seen for name, one in self._header(shard).items()}
+        absent = sorted(set(self._file_of) - set(stored))
         if absent:
             raise CheckpointError(
                 f"{self.folder / INDEX} names tensor {absent[0]}, but {self._file_of[absent[0]]} has none"
             )
+        self._read_forms(stored)
         self._drop_tied_head()
 
     @property
@@ -66,7 +85,7 @@ class Checkpoint:
         return _read_json(path) if path.is_file() else {}
 
     def load(self, name: str, finite: bool = True) -> torch.Tensor:
-        """Return one tensor in its stored dtype.
+        """Return one tensor in its stored dtype, in the shape of `shapes`.
 
         Args:
             name: of the tensor.
@@ -77,6 +96,14 @@ class Checkpoint:
         """
         if name not in self.shapes:
             raise CheckpointError(f"{self.folder} has no tensor {name}")
+        self.check_numbers()
+        tensor = self._read(name)
+        if finite and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            path = self.folder / self._file_of[name]
+            raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
+        return self._forms[name].read(tensor)
+
+    def _read(self, name: str) -> torch.Tensor:
         shard = self._file_of[name]
         path = self.folder / shard
         if self._state(shard) != self._seen[shard]:
@@ -86,14 +113,38 @@ class Checkpoint:
                 tensor: torch.Tensor = file.get_tensor(name)
         except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: of torch, which maps the file
             raise CheckpointError(f"cannot read {name} from {path}: {error}; copy the checkpoint again") from None
-        if finite and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
         return tensor
+
+    def check_numbers(self) -> None:
+        """Refuse weights that are stored as codes, whose differences and energies mean nothing.
+
+        Raises:
+            CheckpointError: the model is quantised.
+        """
+        if self._quantised:
+            raise CheckpointError(
+                f"{self.folder} holds quantised weights ({self._quantised}), whose numbers are codes: give the model "
+                "that it was made from, or a copy with its weights in bfloat16"
+            )
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The dtype that a tensor is stored in."""
+        return self._read(name).dtype
+
+    def as_stored(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor in the shape of `shapes`, in that of the file."""
+        return self._forms[name].write(tensor)
+
+    def whole(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+        """These tensors as files hold them, and behind them those that are left out, as they are here."""
+        for name, tensor in tensors:
+            yield name, self.as_stored(name, tensor)
+        yield from ((name, self._read(name)) for name in self.left_out)
 
     @property
     def remarks(self) -> list[str]:
         """What users should know of how this model is read, one line each."""
-        return remarks(self.folder, self.adapter)
+        return [*remarks(self.folder, self.adapter), *self._of_other_forms()]
 
     def sha256(self) -> str:
         """Hash of the weight files' bytes and names."""
@@ -113,7 +164,7 @@ class Checkpoint:
 
     def _locate(self) -> dict[str, str]:
         if (self.folder / SINGLE).is_file():
-            return dict.fromkeys(read_shapes(self.folder / SINGLE), SINGLE)
+            return dict.fromkeys(read_header(self.folder / SINGLE), SINGLE)
         if not (self.folder / INDEX).is_file():
             if (self.folder / ADAPTER_CONFIG).is_file():
                 base = _read_json(self.folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "BASE"
@@ -139,15 +190,39 @@ class Checkpoint:
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns
 
-    def _read_header(self, shard: str) -> None:
+    def _header(self, shard: str) -> dict[str, Stored]:
         path = self.folder / shard
         if not os.path.isfile(path):  # opening a pipe or a device would block
             raise CheckpointError(f"{path} is missing, though {INDEX} names it; copy the checkpoint again")
-        for name, shape in read_shapes(path).items():
-            if _FORMULA.match(name):
-                raise CheckpointError(f"{path}: {name!r} is no name of a tensor; copy the checkpoint again")
-            if self._file_of.get(name) == shard:
-                self.shapes[name] = shape
+        header = read_header(path)
+        if bad := [name for name in header if _FORMULA.match(name)]:
+            raise CheckpointError(f"{path}: {bad[0]!r} is no name of a tensor; copy the checkpoint again")
+        return {name: stored for name, stored in header.items() if self._file_of.get(name) == shard}
+
+    def _read_forms(self, stored: Mapping[str, Stored]) -> None:
+        """Set what is seen of the stored tensors."""
+        model_type = str(self.config.get("model_type"))
+        numbers = {name: one.shape for name, one in stored.items() if one.dtype not in _INTEGERS}
+        forms = {name: form_of(model_type, name, shape) for name, shape in numbers.items()}
+        self._forms = {name: form for name, form in forms.items() if form}
+        self.shapes = {name: form.seen for name, form in self._forms.items()}
+        self.left_out = {name: one.shape for name, one in stored.items() if name not in self._forms}
+        codes = [name for name, one in stored.items() if one.dtype in (*_INTEGERS, *_CODES) and _WEIGHT.search(name)]
+        method = self.config.get("quantization_config")
+        told = method.get("quant_method", "quantization_config") if isinstance(method, dict) else None
+        self._quantised = told or (f"{codes[0]} of dtype {stored[codes[0]].dtype}" if codes else None)
+
+    def _of_other_forms(self) -> Iterator[str]:
+        """Remarks on weights that are left out, or are vectors against their shape."""
+        shaped = [name for name, shape in self.left_out.items() if len(shape) > 3 and not is_constant(name, shape)]
+        as_vectors = [name for name, form in self._forms.items() if len(form.stored) == 3 and len(form.seen) == 1]
+        for names, what in (
+            (shaped, "with more than three dimensions are left out, as if no model changed them"),
+            (as_vectors, "with three dimensions that are no stack of experts count as vectors"),
+        ):
+            if names:
+                shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+                yield f"{self.folder}: {len(names)} weights {what} ({shown})"
 
     def _drop_tied_head(self) -> None:
         head = [name for name in self.shapes if name.endswith(TIED[0])]
@@ -156,11 +231,12 @@ class Checkpoint:
             del self.shapes[head[0]]
 
 
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor in a safetensors file."""
+def read_header(path: Path) -> dict[str, Stored]:
+    """Name -> shape and dtype of every tensor in a safetensors file."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            return {name: Stored(tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); copy it again") from None
 

@@ -23,6 +23,8 @@ def check_same_layout(*checkpoints: Checkpoint) -> list[str]:
         CheckpointError: a tensor is missing from one of them or has another shape.
     """
     first = checkpoints[0]
+    for checkpoint in checkpoints:
+        checkpoint.check_numbers()
     for other in checkpoints[1:]:
         missing = sorted(set(first.names) ^ set(other.names))
         if missing:

@@ -76,7 +76,8 @@ class SwitchedModel:
 
         if self._engine.name == "memory":
             model, switch = self._loaded
-            yield Switched(switch.set(weights()), sum(energies), lambda: model)
+            stored = ((name, self._aligned.as_stored(name, tensor)) for name, tensor in weights())
+            yield Switched(switch.set(stored), sum(energies), lambda: model)
             return
         with _written(self._aligned, weights(), self._scratch) as (folder, sha256):
             yield Switched(sha256, sum(energies), lambda: _open(self._prompting, self._aligned, folder))
@@ -107,8 +108,8 @@ def _written(like: Checkpoint, weights: Weights, scratch: Path) -> Iterator[tupl
     digest = hashlib.sha256()
 
     def stored() -> Weights:
-        for name, tensor in weights:
-            cast = rounded(name, tensor, base.load(name).dtype).cpu()
+        for name, tensor in base.whole(weights):
+            cast = rounded(name, tensor, base.dtype(name)).cpu()
             add_to_hash(digest, name, cast)
             yield name, cast
 

@@ -58,7 +58,7 @@ def write_projected(
         projection = TensorProjection(delta, directions(family.tensor(name, grid.side, seed, leading), subspace))
         change = applied(method, delta, projection.parallel(fraction))
         exact = change + family.aligned.load(name, finite=False).to(change)
-        kept = rounded(name, exact, stored.load(name, finite=False).dtype)
+        kept = rounded(name, exact, stored.dtype(name))
         return kept.cpu(), squared_norm(exact - kept), squared_norm(change)
 
     def stream() -> Iterator[tuple[str, torch.Tensor]]:
@@ -69,5 +69,5 @@ def write_projected(
             yield name, kept
         provenance["rounding_error"] = (rounding / whole) ** 0.5 if whole else float("nan")
 
-    write_checkpoint(out, stream(), family.aligned.folder, provenance, adapter=family.aligned.adapter)
+    write_checkpoint(out, stored.whole(stream()), family.aligned.folder, provenance, adapter=family.aligned.adapter)
     return float(provenance["rounding_error"])

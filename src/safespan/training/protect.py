@@ -13,6 +13,7 @@ from peft.tuners import lora
 from transformers import TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 
+from safespan.checkpoints.forms import stored_transposed
 from safespan.checkpoints.updates import matrices
 from safespan.errors import CheckpointError, ConfigError
 from safespan.progress import note
@@ -112,7 +113,7 @@ class _Trained:
 
     Attributes:
         tensor: its name in the checkpoint.
-        read: the weight, if it is trained whole.
+        read: the weight, outputs × inputs.
         layer: its layer, if a LoRA is trained.
     """
 
@@ -143,16 +144,16 @@ class _Trained:
 
 
 def _factor(layer: Any, side: str) -> torch.Tensor:
-    """The factor of a LoRA's update on one side of the stored weight, [m, r] of its outputs or [r, n] of its inputs.
+    """The factor of a LoRA's update on one side of the weight, [m, r] of its outputs or [r, n] of its inputs.
 
-    The update of an embedding, and of a layer stored in × out (GPT-2's), is AᵀBᵀ.
+    The update of an embedding is AᵀBᵀ.
     """
     [adapter] = layer.active_adapters
     if isinstance(layer, lora.Embedding):
         a, b = layer.lora_embedding_A[adapter].data, layer.lora_embedding_B[adapter].data
     else:
         a, b = layer.lora_A[adapter].weight.data, layer.lora_B[adapter].weight.data
-    if isinstance(layer, lora.Embedding) or layer.fan_in_fan_out:
+    if isinstance(layer, lora.Embedding):
         a, b = b.T, a.T
     return b if side == "outputs" else a
 
@@ -164,7 +165,7 @@ def _trained(model: torch.nn.Module, bases: ProtectedBases) -> Iterator[_Trained
         CheckpointError: the model lacks one that is claimed, or it has another shape.
     """
     body: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    claimed, found = set(bases.tensors), dict[str, None]()
+    claimed, found, config = set(bases.tensors), dict[str, None](), getattr(body, "config", None)
     seen: set[int] = set()
     for name, parameter in body.named_parameters(remove_duplicate=False):
         tensor = _in_checkpoint(_OF_PEFT.sub("", name), claimed)
@@ -172,10 +173,11 @@ def _trained(model: torch.nn.Module, bases: ProtectedBases) -> Iterator[_Trained
             continue
         seen.add(id(parameter))
         found[tensor] = None
-        bases.check_fits(tensor, tuple(parameter.shape))
+        flipped = stored_transposed(str(getattr(config, "model_type", "")), tensor)
+        bases.check_fits(tensor, tuple(parameter.mT.shape if flipped else parameter.shape))
         layer = body.get_submodule(name.rpartition(".base_layer.")[0]) if ".base_layer." in name else None
         if parameter.requires_grad or isinstance(layer, lora.LoraLayer):
-            yield _Trained(tensor, partial(_data, body, name), None if parameter.requires_grad else layer)
+            yield _Trained(tensor, partial(_data, body, name, flipped), None if parameter.requires_grad else layer)
     if missing := sorted(claimed - found.keys()):
         raise CheckpointError(
             f"{bases.path} has bases of {missing[0]}, and the model no weight of that name: Transformers has other "
@@ -189,5 +191,7 @@ def _in_checkpoint(name: str, claimed: set[str]) -> str | None:
     return next((other for other in known if other in claimed), None)
 
 
-def _data(model: torch.nn.Module, name: str) -> torch.Tensor:
-    return model.get_parameter(name).data
+def _data(model: torch.nn.Module, name: str, flipped: bool) -> torch.Tensor:
+    """A weight as outputs × inputs; what is written into it is written into the model."""
+    stored = model.get_parameter(name).data
+    return stored.mT if flipped else stored
