@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from safespan.checkpoints import layer_of, module_of, natural_order, writes_residual_stream
-from safespan.checkpoints.updates import matrix_names
+from safespan.linalg.stacks import matrix_names
 
 SIZE = {
     "vocab_size": 20,

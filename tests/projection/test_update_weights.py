@@ -10,8 +10,8 @@ import torch
 from claims import captured, gaussian
 from oracle import exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint
-from safespan.checkpoints.updates import matrix_names
 from safespan.errors import ConfigError
+from safespan.linalg.stacks import matrix_names
 from safespan.projection import Family, PointWeights, UpdateWeights, update_points
 from safespan.results.claim_tables import UpdatePoint
 from safespan.results.tables import GridPoint

@@ -3,17 +3,16 @@
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from safespan.activations.capture import at_last_token, decoder_blocks, encode, last_token_states, pad
+from safespan.activations.capture import decoder_blocks, encode, last_token_states, pad
 from safespan.activations.refusal import refusal_candidates, refusal_tokens
+from safespan.activations.weight_inputs import WeightInputs
 from safespan.checkpoints import Checkpoint
 from safespan.files.atomic import atomic_path
 from safespan.models.loading import load_causal_lm
@@ -37,8 +36,8 @@ def capture_for_hypotheses(
 ) -> None:
     """Capture the activations of a model on prompts, and write them for `CapturedActivations`.
 
-    For a class of N prompts and a weight of n columns, the file holds N × n numbers in float32. A warning is logged
-    where no layer has a refusal direction.
+    For a class of N prompts and a weight of n columns, the file holds N × n numbers in float32; for an expert of a
+    mixture, a row for each prompt whose last token it gets. A warning is logged where no layer has a refusal direction.
 
     Args:
         checkpoint: the aligned model.
@@ -75,24 +74,13 @@ def _captured(
     """Name of a weight -> its inputs, and layer -> the residual stream behind it, a row a prompt."""
     blocks = decoder_blocks(model)
     layers = range(1, len(blocks) + 1)
-    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    kept: dict[str, list[torch.Tensor]] = defaultdict(list)
+    inputs = WeightInputs(model)
     streams: dict[int, list[torch.Tensor]] = defaultdict(list)
-
-    def keep(name: str, mask: torch.Tensor, _module: object, inputs: tuple[torch.Tensor, ...]) -> None:
-        if inputs[0].ndim == 3:  # the inputs of routed experts are tokens without the dimension of prompts
-            kept[f"{name}.weight"].append(at_last_token(inputs[0], mask))
-
     starts = range(0, len(encoded), batch_size)
     for start in track("batches", starts, len(starts)):
         ids, mask = pad(encoded[start : start + batch_size], padding_side)
-        with ExitStack() as hooks:
-            for name, module in linear:
-                hooks.enter_context(module.register_forward_pre_hook(partial(keep, name, mask)))
+        with inputs.of_batch(mask):
             states = last_token_states(model, blocks, layers, ids, mask)
         for layer, vectors in states.items():
             streams[layer].append(vectors)
-    return (
-        {name: torch.cat(rows).contiguous() for name, rows in kept.items()},
-        {layer: torch.cat(rows).contiguous() for layer, rows in streams.items()},
-    )
+    return inputs.joined(), {layer: torch.cat(rows).contiguous() for layer, rows in streams.items()}

@@ -1,11 +1,10 @@
 """Updates Δ between two checkpoints, one matrix at a time, in float32 (METHODS §1)."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import psutil
 import torch
-from jaxtyping import Float
 
 from safespan.checkpoints import AdaptedCheckpoint, Checkpoint
 from safespan.checkpoints.adapter import Factors
@@ -115,24 +114,3 @@ def rounded(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
     if dtype == torch.float16 != tensor.dtype and not bool(torch.isfinite(stored).all()):
         raise CheckpointError(f"{name} does not fit into float16: a number is beyond 65504; store bfloat16 or float32")
     return stored
-
-
-def matrices(tensor: torch.Tensor) -> Iterator[Float[torch.Tensor, "m n"]]:
-    """The m × n matrices of a weight tensor: itself if 2-D, one per expert if 3-D; none if 1-D.
-
-    Raises:
-        CheckpointError: more than three dimensions, which no supported layer has.
-    """
-    if tensor.ndim == 2:
-        yield tensor
-    elif tensor.ndim == 3:
-        yield from tensor
-    elif tensor.ndim > 3:
-        raise CheckpointError(f"a weight tensor of shape {list(tensor.shape)} is neither a matrix nor a stack of them")
-
-
-def matrix_names(name: str, shape: tuple[int, ...]) -> list[str]:
-    """Names of the matrices of a tensor, in the order of `matrices`: `name`, or `name[expert]`; none if it is 1-D."""
-    if len(shape) == 3:
-        return [f"{name}[{expert}]" for expert in range(shape[0])]
-    return [name] if len(shape) > 1 else []

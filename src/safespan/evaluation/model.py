@@ -21,6 +21,7 @@ from safespan.evaluation.prompting import ChatFormat, Prompting
 from safespan.models.chat import in_template
 from safespan.models.loading import load_causal_lm
 from safespan.models.padding import fit_pad_token
+from safespan.models.stored_names import stored_views
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,11 @@ class WeightSwitch(AbstractContextManager["WeightSwitch"]):
     """Replaces the weights of a model in place, tensor by tensor, and restores them.
 
     As a context manager it restores the model's own weights on leaving. It keeps copies only of tensors that were
-    replaced. Tied tensors count once, under the name in the checkpoint.
+    replaced. Tied tensors count once. Names and shapes are those of the files.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._tensors = model.state_dict()  # shares its storage with the model
+        self._tensors = stored_views(model)
         self._own: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()

@@ -8,10 +8,11 @@ from itertools import combinations
 import torch
 
 from safespan.checkpoints import Checkpoint, layer_of, module_of, natural_order
-from safespan.checkpoints.updates import check_memory, check_same_layout, matrices, matrix_names, update
+from safespan.checkpoints.updates import check_memory, check_same_layout, update
 from safespan.errors import ConfigError
 from safespan.linalg.kernels import squared_norm
 from safespan.linalg.parallel import ParallelMap, parallel_map
+from safespan.linalg.stacks import matrices, matrix_names
 from safespan.overlap.curve import overlap_curve
 from safespan.progress import track
 from safespan.results.tables import OverlapRow, SpectrumRow

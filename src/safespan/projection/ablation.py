@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-from safespan.checkpoints.updates import matrices
 from safespan.linalg.kernels import squared_norm
+from safespan.linalg.stacks import matrices
 from safespan.projection.family import Family
 from safespan.projection.points import Change, PointWeights
 from safespan.results.claim_tables import AblationPoint

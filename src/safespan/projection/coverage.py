@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from safespan.checkpoints.updates import matrices
 from safespan.linalg.kernels import squared_norm
 from safespan.linalg.parallel import parallel_map
+from safespan.linalg.stacks import matrices
 from safespan.projection.family import Family
 from safespan.settings.names import Side
 from safespan.subspaces import Basis, Decompose, Hypothesis, rank_of_fraction

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 
-from safespan.checkpoints.updates import matrices
 from safespan.linalg.device import device
 from safespan.linalg.parallel import parallel_map
+from safespan.linalg.stacks import matrices
 from safespan.projection.family import Family
 from safespan.projection.tensor import TensorProjection, applied, directions
 from safespan.results.tables import GridPoint

@@ -11,10 +11,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from safespan.checkpoints.updates import check_memory, matrix_names
+from safespan.checkpoints.updates import check_memory
 from safespan.errors import CheckpointError, ConfigError
 from safespan.files.atomic import atomic_path
 from safespan.linalg.parallel import parallel_map
+from safespan.linalg.stacks import matrix_names
 from safespan.progress import track
 from safespan.projection.family import Family
 from safespan.settings.names import Keep, Side

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from safespan.checkpoints.updates import matrices
 from safespan.linalg.device import device
 from safespan.linalg.kernels import inner_product, squared_norm
+from safespan.linalg.stacks import matrices
 from safespan.subspaces import Basis, WeightTensor, find_hypothesis, rank_of_fraction
 
 Coefficients = dict[tuple[int, ...], list[torch.Tensor]]

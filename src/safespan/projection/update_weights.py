@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from safespan.checkpoints.updates import matrices, matrix_names
 from safespan.linalg.kernels import squared_norm
 from safespan.linalg.parallel import parallel_map
+from safespan.linalg.stacks import matrices, matrix_names
 from safespan.projection.family import Family
 from safespan.projection.points import Change, PointWeights
 from safespan.results.claim_tables import UpdatePoint

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 
 from safespan.checkpoints.adapter import Factors
-from safespan.checkpoints.updates import matrices, matrix_names
 from safespan.errors import ConfigError, HypothesisError
+from safespan.linalg.stacks import matrices, matrix_names
 from safespan.settings.names import TESTS, Side, Test, check_choices
 from safespan.subspaces.captured import CapturedActivations, RefusalCandidate
 from safespan.subspaces.sides import Basis
@@ -110,7 +110,8 @@ class WeightMatrix:
     def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
         """Inputs of this matrix at the last token of each `useful` or `harmful` prompt (needs prompts).
 
-        None for an embedding, which has no inputs, and for a stack of experts, whose inputs are not captured.
+        None for an embedding, which has no inputs, and for an expert that is given none of these tokens. Of other
+        experts, the inputs are those of the prompts whose last token they are given.
         """
         return self._captured.inputs(prompts, self.name)
 

@@ -14,8 +14,8 @@ from transformers import TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 
 from safespan.checkpoints.forms import stored_transposed
-from safespan.checkpoints.updates import matrices
 from safespan.errors import CheckpointError, ConfigError
+from safespan.linalg.stacks import matrices
 from safespan.progress import note
 from safespan.projection.protection import ProtectedBases, Protection, check_free_memory
 from safespan.settings.names import Keep

@@ -1,0 +1,21 @@
+"""The matrices of a weight: one, or one per expert of a mixture."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+
+
+def matrices(tensor: torch.Tensor) -> Iterator[Float[torch.Tensor, "m n"]]:
+    """The m × n matrices of a weight tensor: itself if 2-D, one per expert if 3-D; none if 1-D."""
+    if tensor.ndim == 2:
+        yield tensor
+    elif tensor.ndim == 3:
+        yield from tensor
+
+
+def matrix_names(name: str, shape: tuple[int, ...]) -> list[str]:
+    """Names of the matrices of a tensor, in the order of `matrices`: `name`, or `name[expert]`; none if it is 1-D."""
+    if len(shape) == 3:
+        return [f"{name}[{expert}]" for expert in range(shape[0])]
+    return [name] if len(shape) > 1 else []

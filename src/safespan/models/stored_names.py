@@ -1,0 +1,65 @@
+"""The weights of a model in memory under the names and shapes that its files have.
+
+Transformers renames some weights when it reads them, and fuses those of a mixture's experts. Its own reversal of that is
+used; every result is a view, so that what is written into it is written into the model.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
+
+from safespan.errors import CheckpointError
+from safespan.linalg.stacks import matrix_names
+
+
+class _AsViews(TorchFunctionMode):
+    """Inside, tensors are not copied."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.Tensor.contiguous, torch.Tensor.clone):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def stored_views(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Name in the files -> view of the weight in memory, of every weight and buffer that is stored.
+
+    Raises:
+        CheckpointError: a weight is stored in a form that is no part of one in memory.
+    """
+    known = model.state_dict()
+    if not isinstance(model, PreTrainedModel):
+        return known
+    with torch.no_grad(), _AsViews():
+        views: dict[str, torch.Tensor] = revert_weight_conversion(model, known)
+    own = {tensor.untyped_storage().data_ptr() for tensor in known.values()}
+    copied = [name for name, view in views.items() if view.untyped_storage().data_ptr() not in own]
+    if copied:
+        raise CheckpointError(
+            f"{model.name_or_path}: {copied[0]} is stored in another form than {type(model).__name__} has it in memory: "
+            "such weights cannot be changed in place; use another engine than memory"
+        )
+    return views
+
+
+def names_within(weight: torch.Tensor, views: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names of the stored matrices that are a weight in memory, or lie within it; `name[expert]` of a stack."""
+    start, stop = _span(weight)
+    return [name for name, (first, last) in _matrices(views) if start <= first and last <= stop]
+
+
+def _matrices(views: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for name, view in views.items():
+        labels = matrix_names(name, tuple(view.shape))
+        for label, matrix in zip(labels, view if view.ndim == 3 else [view], strict=False):
+            yield label, _span(matrix)
+
+
+def _span(tensor: torch.Tensor) -> tuple[int, int]:
+    """The first byte of a tensor, and the one behind its last."""
+    steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (steps + 1) * tensor.element_size()
