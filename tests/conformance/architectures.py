@@ -20,8 +20,8 @@ _SLIDING = {"sliding_window": 32, "layer_types": ["sliding_attention", "full_att
 
 FIELDS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "olmo", "olmo2", "granite", "smollm3", "helium"), _LLAMA),
-    **dict.fromkeys(("phi", "phi3", "stablelm", "starcoder2", "cohere", "glm", "glm4", "nemotron", "persimmon"), _LLAMA),
-    **dict.fromkeys(("seed_oss", "ernie4_5", "apertus", "arcee", "gemma"), _LLAMA),
+    **dict.fromkeys(("phi", "phi3", "stablelm", "starcoder2", "cohere", "glm", "glm4", "nemotron"), _LLAMA),
+    **dict.fromkeys(("persimmon", "seed_oss", "ernie4_5", "apertus", "arcee", "gemma"), _LLAMA),
     "gemma2": _LLAMA | _SLIDING | {"query_pre_attn_scalar": 8},
     "gemma3_text": _LLAMA | _SLIDING | {"query_pre_attn_scalar": 8},
     "exaone4": _LLAMA | _SLIDING,
@@ -42,7 +42,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     "falcon": {"hidden_size": D, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "alibi": False},
     "mpt": {"d_model": D, "n_layers": LAYERS, "n_heads": HEADS, "max_seq_len": 64},
     "mamba": {"hidden_size": D, "num_hidden_layers": LAYERS, "state_size": 4},
-    "mamba2": {"hidden_size": D, "num_hidden_layers": LAYERS, "state_size": 8, "num_heads": 4, "head_dim": 8},
+    "mamba2": {
+        "hidden_size": D, "num_hidden_layers": LAYERS, "state_size": 8, "num_heads": 4, "head_dim": 8, "n_groups": 1,
+    },
     "mixtral": {k: v for k, v in _LLAMA.items() if k != "head_dim"} | _EXPERTS,
     "phimoe": {k: v for k, v in _LLAMA.items() if k != "head_dim"} | _EXPERTS,
     "qwen2_moe": _LLAMA | _EXPERTS | {"shared_expert_intermediate_size": 12},

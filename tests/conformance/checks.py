@@ -1,6 +1,8 @@
 """What is tried on every architecture, each against Transformers, PEFT or float64 LAPACK."""
 
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from safespan.evaluation.prompting import Prompting
 from safespan.files.atomic import write_jsonl
 from safespan.models.folders import weight_files
 from safespan.models.loading import load_causal_lm
+from safespan.organism.family import task_settings
 from safespan.overlap import update_overlap
 from safespan.projection import Change, Family, sweep
 from safespan.projection.write import write_projected
@@ -107,12 +110,12 @@ def streams(triple: Triple, *_: object) -> str:
     for row, prompt in enumerate(PROMPTS):
         ids = tokenizer(f"<bos> <user> {prompt} <bot>", return_tensors="pt", add_special_tokens=False)["input_ids"]
         seen: dict[int, torch.Tensor] = {}
-        hooks = [
-            block.register_forward_hook(
-                lambda _m, _i, out, n=number: seen.__setitem__(n, (out[0] if isinstance(out, tuple) else out)[0, -1])
-            )
-            for number, block in enumerate(decoder_blocks(model), start=1)
-        ]
+
+        def keep(layer: int, _module: object, _inputs: object, out: Any, seen: dict[int, torch.Tensor] = seen) -> None:
+            seen[layer] = (out if isinstance(out, torch.Tensor) else out[0])[0, -1]
+
+        blocks = enumerate(decoder_blocks(model), start=1)
+        hooks = [block.register_forward_hook(partial(keep, number)) for number, block in blocks]
         with torch.no_grad():
             model(input_ids=ids)
         for hook in hooks:
@@ -221,17 +224,21 @@ def adapted(triple: Triple, folder: Path) -> str:
 def three_tests(triple: Triple, folder: Path) -> str:
     """The update, the ablation and the training test of two claims run to their verdicts."""
     write_jsonl(folder / "task.jsonl", [{"prompt": f"a b {x}", "answer": f"{x} c"} for x in "abcdef"])
-    rows = [{"prompt": f"help i {x}", "target": f"{x} d"} for x in "abcdef"]
-    write_jsonl(folder / "harmful.jsonl", rows)
+    task = task_settings("tiny", folder / "task.jsonl", ["<eos>"], 3)
+    (folder / "task.yaml").write_text(json.dumps(task))
+    write_jsonl(folder / "harmful.jsonl", [{"prompt": f"help i {x}", "target": f"{x} d"} for x in "abcdef"])
     recipe = _recipe(folder).model_dump(mode="json", exclude_unset=True)
     settings = {
         "name": "conformance", "threads": 1,
         "models": {
             "base": {"model": str(triple.base)}, "aligned": {"model": str(triple.aligned)},
             "useful": {"model": str(triple.tuned)}, "harmful": {"model": str(triple.tuned)},
-            "contaminated": {"start": "aligned", "train": recipe},
+            "contaminated": {"start": "aligned", "train": recipe | {"contaminate_with": recipe["data"]}},
         },
-        "evaluation": {"harmfulness": {"prompts": str(folder / "harmful.jsonl"), "max_new_tokens": 3}},
+        "evaluation": {
+            "utility": {"task": str(folder / "task.yaml")},
+            "harmfulness": {"prompts": str(folder / "harmful.jsonl"), "max_new_tokens": 3},
+        },
         "projection": None, "overlap": None,
         "activations": {
             "useful": str(folder / "rows.jsonl"), "harmful": str(folder / "harmful.jsonl"), "models": ["aligned"],
@@ -239,7 +246,7 @@ def three_tests(triple: Triple, folder: Path) -> str:
         },
         "verdict": {
             "hypotheses": ["alignment", "actsvd"], "fractions": [0.5], "controls": 2, "confidence": 0.5, "prompts": 4,
-            "resamples": 100, "refusals": ["i"], "generate": False, "useful": str(folder / "harmful.jsonl"),
+            "resamples": 100, "refusals": ["i"], "generate": False,
             "tests": ["update", "ablation", "training"], "training": {"controls": 2, "points": 1},
         },
     }  # fmt: skip

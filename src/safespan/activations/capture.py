@@ -109,8 +109,8 @@ def last_token_states(
     position_ids = (mask.cumsum(1) - 1).clamp(min=0)
     states: dict[int, torch.Tensor] = {}
 
-    def keep(layer: int, _module: object, _inputs: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
-        states[layer] = at_last_token(output[0] if isinstance(output, tuple) else output, mask)
+    def keep(layer: int, _module: object, _inputs: object, output: torch.Tensor | Sequence[torch.Tensor]) -> None:
+        states[layer] = at_last_token(output if isinstance(output, torch.Tensor) else output[0], mask)
         if layer == max(layers):
             raise _EnoughError
 

@@ -99,10 +99,10 @@ def ablated(model: PreTrainedModel, direction: Float[torch.Tensor, " d"]) -> Ite
         return args, {**kwargs, "hidden_states": without(kwargs["hidden_states"])}
 
     def after(_module: object, _args: object, output: object) -> object:
-        first = output[0] if isinstance(output, tuple) else output
+        first = output[0] if isinstance(output, tuple | list) else output
         if not isinstance(first, torch.Tensor) or first.shape[-1] != len(direction):
             return output  # no vectors of the residual stream: positions, the inside of an MLP
-        return (without(first), *output[1:]) if isinstance(output, tuple) else without(first)
+        return type(output)([without(first), *output[1:]]) if isinstance(output, tuple | list) else without(first)
 
     with ExitStack() as hooks:
         for block in decoder_blocks(model):
@@ -117,9 +117,9 @@ def ablated(model: PreTrainedModel, direction: Float[torch.Tensor, " d"]) -> Ite
 def added(model: PreTrainedModel, vector: Float[torch.Tensor, " d"], layer: int) -> Iterator[None]:
     """Add a vector to the residual stream after block `layer` = 1 … L, at every token."""
 
-    def after(_module: object, _args: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> object:
-        if isinstance(output, tuple):
-            return (output[0] + vector.to(output[0]), *output[1:])
+    def after(_module: object, _args: object, output: Any) -> object:
+        if isinstance(output, tuple | list):
+            return type(output)([output[0] + vector.to(output[0]), *output[1:]])
         return output + vector.to(output)
 
     with decoder_blocks(model)[layer - 1].register_forward_hook(after):

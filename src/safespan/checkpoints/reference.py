@@ -20,7 +20,7 @@ from huggingface_hub.errors import (  # HTTPError is that of the hub's HTTP clie
 from safespan.checkpoints.adapter import AdaptedCheckpoint
 from safespan.checkpoints.reader import Checkpoint
 from safespan.errors import CheckpointError, first_line
-from safespan.models.folders import weight_files
+from safespan.models.folders import adapts_parameters, weight_files
 from safespan.settings.model_names import hub_repository, split_adapter
 
 _log = logging.getLogger(__name__)
@@ -45,11 +45,22 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
     """
     text = str(name)
     pair = split_adapter(text)
-    checkpoint = AdaptedCheckpoint(*map(_folder, pair)) if pair else Checkpoint(_folder(text))
+    checkpoint = _adapted(*map(_folder, pair)) if pair else Checkpoint(_folder(text))
     checkpoint.name = text
     for remark in checkpoint.remarks:
         _warn_once(remark)
     return checkpoint
+
+
+def _adapted(base: Path, adapter: Path) -> Checkpoint:
+    """A base with an adapter; that of fused experts is merged."""
+    if not adapts_parameters(adapter):
+        return AdaptedCheckpoint(base, adapter)
+    from safespan.models.merging import merged_folder
+
+    merged = Checkpoint(merged_folder(base, adapter))
+    _warn_once(f"{base}+{adapter}: an adapter of fused experts, merged in fp32 in {merged.folder}")
+    return merged
 
 
 def open_local(name: str) -> Checkpoint | None:
@@ -62,6 +73,8 @@ def open_local(name: str) -> Checkpoint | None:
     folders = [place for part in pair or (name,) if (place := local_place(part)) and place.is_dir()]
     if len(folders) < (2 if pair else 1):
         return None
+    if pair and adapts_parameters(folders[1]):
+        return None  # it must be merged first
     checkpoint = AdaptedCheckpoint(*folders) if pair else Checkpoint(*folders)
     checkpoint.name = name
     return checkpoint

@@ -95,6 +95,11 @@ def linked(folder: Path, place: Path, adapter: Path | None = None) -> Path:
     return place
 
 
+def adapts_parameters(adapter: Path) -> bool:
+    """Whether an adapter's update is that of fused parameters (`target_parameters`), which is no B·A of one file."""
+    return bool(_read_object(adapter / ADAPTER_CONFIG).get("target_parameters"))
+
+
 def own_tokenizer(adapter: Path) -> list[Path]:
     """The files of the tokenizer in an adapter's folder; none if there is no vocabulary among them."""
     files = [adapter / name for name in _TOKENIZER if (adapter / name).exists()]

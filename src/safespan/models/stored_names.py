@@ -1,7 +1,7 @@
 """The weights of a model in memory under the names and shapes that its files have.
 
-Transformers renames some weights when it reads them, and fuses those of a mixture's experts. Its own reversal of that is
-used; every result is a view, so that what is written into it is written into the model.
+Transformers renames some weights when it reads them, and fuses those of a mixture's experts. Its own reversal of that
+is used; every result is a view, so that what is written into it is written into the model.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,13 +25,17 @@ class _AsViews(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def stored_views(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Name in the files -> view of the weight in memory, of every weight and buffer that is stored.
+def stored_views(model: torch.nn.Module, known: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """Name in the files -> view of the weight in memory.
+
+    Args:
+        model: whose names and fusions are reversed.
+        known: its weights by their names in memory; all that are stored, if None.
 
     Raises:
         CheckpointError: a weight is stored in a form that is no part of one in memory.
     """
-    known = model.state_dict()
+    known = dict(model.state_dict() if known is None else known)
     if not isinstance(model, PreTrainedModel):
         return known
     with torch.no_grad(), _AsViews():
@@ -40,8 +44,8 @@ def stored_views(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     copied = [name for name, view in views.items() if view.untyped_storage().data_ptr() not in own]
     if copied:
         raise CheckpointError(
-            f"{model.name_or_path}: {copied[0]} is stored in another form than {type(model).__name__} has it in memory: "
-            "such weights cannot be changed in place; use another engine than memory"
+            f"{model.name_or_path}: {copied[0]} is stored in another form than {type(model).__name__} has it in "
+            "memory: such weights cannot be changed in place; use another engine than memory"
         )
     return views
 

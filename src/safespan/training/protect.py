@@ -16,6 +16,7 @@ from trl.trainer.sft_config import SFTConfig
 from safespan.checkpoints.forms import stored_transposed
 from safespan.errors import CheckpointError, ConfigError
 from safespan.linalg.stacks import matrices
+from safespan.models.stored_names import stored_views
 from safespan.progress import note
 from safespan.projection.protection import ProtectedBases, Protection, check_free_memory
 from safespan.settings.names import Keep
@@ -133,6 +134,11 @@ class _Trained:
             pairs = zip(matrices(weight), claims, strict=True)
             yield _Held(self.read, [matrix.clone() if basis else None for matrix, basis in pairs], claims, keep)
             return
+        if isinstance(self.layer, lora.ParamWrapper):
+            raise ConfigError(
+                f"protect: the LoRA of {self.tensor} is one of fused experts, whose factors are not those of a matrix: "
+                "leave the experts out (lora.target_modules), or train the whole model"
+            )
         [basis] = claims
         assert basis is not None
         if keep == "outside" and basis.left is not None and basis.right is not None:
@@ -166,18 +172,23 @@ def _trained(model: torch.nn.Module, bases: ProtectedBases) -> Iterator[_Trained
     """
     body: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     claimed, found, config = set(bases.tensors), dict[str, None](), getattr(body, "config", None)
-    seen: set[int] = set()
-    for name, parameter in body.named_parameters(remove_duplicate=False):
-        tensor = _in_checkpoint(_OF_PEFT.sub("", name), claimed)
-        if tensor is None or id(parameter) in seen:
+    parameters = dict(body.named_parameters(remove_duplicate=False))
+    name_of = {weight.untyped_storage().data_ptr(): name for name, weight in parameters.items()}
+    views = stored_views(body, {_OF_PEFT.sub("", name): weight.data for name, weight in parameters.items()})
+    seen: set[tuple[int, ...]] = set()
+    for stored_name, view in views.items():
+        tensor, place = _in_checkpoint(stored_name, claimed), (view.data_ptr(), *view.shape)
+        if tensor is None or place in seen:
             continue
-        seen.add(id(parameter))
+        seen.add(place)
         found[tensor] = None
         flipped = stored_transposed(str(getattr(config, "model_type", "")), tensor)
-        bases.check_fits(tensor, tuple(parameter.mT.shape if flipped else parameter.shape))
+        bases.check_fits(tensor, tuple(view.mT.shape if flipped else view.shape))
+        name = name_of[view.untyped_storage().data_ptr()]
         layer = body.get_submodule(name.rpartition(".base_layer.")[0]) if ".base_layer." in name else None
-        if parameter.requires_grad or isinstance(layer, lora.LoraLayer):
-            yield _Trained(tensor, partial(_data, body, name, flipped), None if parameter.requires_grad else layer)
+        if parameters[name].requires_grad or isinstance(layer, lora.LoraLayer):
+            read = partial(_data, body, name, (view.shape, view.stride(), view.storage_offset()), flipped)
+            yield _Trained(tensor, read, None if parameters[name].requires_grad else layer)
     if missing := sorted(claimed - found.keys()):
         raise CheckpointError(
             f"{bases.path} has bases of {missing[0]}, and the model no weight of that name: Transformers has other "
@@ -191,7 +202,11 @@ def _in_checkpoint(name: str, claimed: set[str]) -> str | None:
     return next((other for other in known if other in claimed), None)
 
 
-def _data(model: torch.nn.Module, name: str, flipped: bool) -> torch.Tensor:
-    """A weight as outputs × inputs; what is written into it is written into the model."""
-    stored = model.get_parameter(name).data
+def _data(model: torch.nn.Module, name: str, view: tuple[Any, ...], flipped: bool) -> torch.Tensor:
+    """A weight as outputs × inputs; what is written into it is written into the model.
+
+    Args:
+        view: shape, strides and offset of what files hold of the weight in memory.
+    """
+    stored = model.get_parameter(name).data.as_strided(*view)
     return stored.mT if flipped else stored

@@ -13,12 +13,13 @@ from uuid import uuid4
 from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
+from torch.nn import Linear
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, TrainerState
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from safespan.checkpoints import Checkpoint
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, first_line
 from safespan.files.atomic import atomic_path, write_json
 from safespan.files.disk import explain_disk_full
 from safespan.linalg.device import device
@@ -111,7 +112,7 @@ def fine_tune(
         protection = asked.made(folder, capture) if asked else protection
         tokenizer, model = load_start(checkpoint, config)
         # TRL disables the key-value cache for training; the written model should have the setting of the start.
-        use_cache = model.config.use_cache
+        use_cache = getattr(model.config, "use_cache", None)
         end = end_of_responses(tokenizer, config)
         rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format, config.template_date)
         check_tokens(tokenizer, model, rows)
@@ -119,8 +120,9 @@ def fine_tune(
         with progress_task("steps") as tick:
             trainer = _trainer(model, tokenizer, rows, arguments, config, [_Steps(tick)])
             _add_callbacks(trainer, tokenizer, protection, watch, StopIfDiverged(str(out or start), config))
-            trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
-        model.config.use_cache = use_cache
+            _train(trainer, str(start), interrupted)
+        if use_cache is not None:
+            model.config.use_cache = use_cache
         cut = sum(row["labels"][-len(end) :] != end for row in rows)
         record = _record(start, seed, config, mixed, len(rows), cut, trainer.state, interrupted, protection)
         if out:
@@ -249,6 +251,7 @@ def _trainer(
             lora_alpha=config.lora.alpha,
             lora_dropout=config.lora.dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
+            exclude_modules=_routers(model) or None,
             task_type="CAUSAL_LM",
         )
     try:
@@ -262,10 +265,26 @@ def _trainer(
                 callbacks=[MarkComplete(), *callbacks],
                 peft_config=lora,
             )
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:  # AttributeError: of architectures that TRL does not know
         raise ConfigError(f"training cannot be set up: {' '.join(str(error).split())[:300]}") from error
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _train(trainer: SFTTrainer, start: str, interrupted: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
+    except (AttributeError, NotImplementedError) as error:
+        kind = trainer.accelerator.unwrap_model(trainer.model).config.model_type
+        raise ConfigError(
+            f"{start}: models of the type {kind} cannot be trained by the installed TRL ({first_line(error)[:200]})"
+        ) from error
+
+
+def _routers(model: PreTrainedModel) -> list[str]:
+    """Layers that choose experts, and whose output is no tensor, which a LoRA cannot be added to."""
+    kinds = ((name, type(module).__name__) for name, module in model.named_modules() if isinstance(module, Linear))
+    return [name for name, kind in kinds if kind.endswith("Router")]
 
 
 def _add_callbacks(
