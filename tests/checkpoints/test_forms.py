@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.checkpoints.forms import Form, form_of, stored_transposed
+from safespan.checkpoints.names import common_names
 from safespan.errors import CheckpointError
 from safespan.projection import Family
 from safespan.projection.tensor import TensorProjection, directions
@@ -245,3 +246,46 @@ def test_the_table_says_what_transformers_modules_do(model_type):
             form = form_of(model_type, f"{module_name}.{name}", tuple(weight.shape))
             if weight.ndim > 1 and form and len(form.seen) > 1:
                 assert form.transposed == transposed, (module_name, name, weight.shape)
+
+
+def renamed(folder: Path, rename) -> Path:
+    file = folder / "model.safetensors"
+    save_file({rename(name): tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_oss", "mamba2"])
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: name if name.startswith("lm_head") else name.partition(".")[2],
+    ],
+)
+def test_a_model_has_the_same_names_whoever_saved_it(kind, rename, tmp_path):
+    plain, other = make(kind, tmp_path / "plain"), renamed(make(kind, tmp_path / "other"), rename)
+    assert Checkpoint(other).shapes == Checkpoint(plain).shapes
+    for name in Checkpoint(plain).names:
+        assert torch.equal(Checkpoint(other).load(name), Checkpoint(plain).load(name))
+
+
+def test_names_that_two_wrappers_would_make_one_are_left_as_they_are():
+    both = ["module.layers.0.weight", "layers.0.weight"]
+    assert common_names(both, "some") == {name: name for name in both}
+
+
+@pytest.mark.parametrize(
+    ("says", "equal", "tied"),
+    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+)
+def test_a_head_that_is_the_embedding_counts_once_whatever_the_configuration_leaves_out(says, equal, tied, tmp_path):
+    folder = make("gpt2", tmp_path / "model")
+    table = load_file(folder / "model.safetensors")["transformer.wte.weight"]
+    add(folder, {"lm_head.weight": table.clone() if equal else table + 1})
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("tie_word_embeddings", None)
+    (folder / "config.json").write_text(json.dumps(config | ({} if says is None else {"tie_word_embeddings": says})))
+    checkpoint = Checkpoint(folder)
+    assert checkpoint.tied == tied
+    assert ("lm_head.weight" in checkpoint.shapes) == (not tied)

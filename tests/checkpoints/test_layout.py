@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from safespan.checkpoints import layer_of, module_of, natural_order, writes_residual_stream
+from safespan.checkpoints import in_block, layer_of, module_of, natural_order, writes_residual_stream
 from safespan.linalg.stacks import matrix_names
 
 SIZE = {
@@ -122,3 +122,17 @@ def test_layers_by_name():
     assert layer_of("transformer.h.3.attn.c_attn.weight") == "layer 3"
     assert layer_of("lm_head.weight") == "lm_head"
     assert sorted(["layer 10", "layer 2", "lm_head"], key=natural_order) == ["layer 2", "layer 10", "lm_head"]
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "of_text"),
+    [
+        ("model.language_model.layers.3.mlp.up_proj.weight", "layer 3", True),
+        ("model.vision_tower.encoder.layers.3.mlp.fc1.weight", "vision layer 3", False),
+        ("visual.blocks.3.attn.qkv.weight", "vision layer 3", False),
+        ("model.audio_tower.layers.3.fc1.weight", "audio layer 3", False),
+        ("mtp.layers.0.mlp.up_proj.weight", "mtp layer 0", False),
+    ],
+)
+def test_towers_and_the_language_model_do_not_share_layers(name: str, layer: str, of_text: bool) -> None:
+    assert (layer_of(name), in_block(name)) == (layer, of_text)

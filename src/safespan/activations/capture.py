@@ -123,6 +123,10 @@ def last_token_states(
             position_ids=position_ids.to(model.device),
             use_cache=False,
         )
+    if missing := sorted(set(layers) - states.keys()):
+        raise CheckpointError(
+            f"{type(model).__name__}: no text runs through block {missing[0]} of those that were found"
+        )
     for layer, vectors in states.items():
         if not bool(torch.isfinite(vectors).all()):
             raise CheckpointError(
@@ -139,13 +143,15 @@ def at_last_token(hidden: Float[torch.Tensor, "B T d"], mask: Int[torch.Tensor, 
 
 
 def decoder_blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
-    """The list of the model's decoder blocks.
+    """The list of the decoder blocks of the language model.
 
     Raises:
         CheckpointError: no list of `num_hidden_layers` modules under a usual name.
     """
     count = model.config.get_text_config().num_hidden_layers
-    for name, module in model.named_modules():
+    # A vision tower may have as many blocks, and come first.
+    decoder: torch.nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+    for name, module in [*decoder.named_modules(), *model.named_modules()]:
         is_named = name.rpartition(".")[2] in _BLOCK_LISTS
         if is_named and isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return module

@@ -4,22 +4,35 @@ import re
 from typing import Literal
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.")
+_TOWERS = {
+    "vision": re.compile(r"vis(?:ion|ual)|image|patch|siglip|clip"),
+    "audio": re.compile(r"audio|speech"),
+    "mtp": re.compile(r"(?:^|\.)mtp"),
+}
+"""What else than the language model has blocks, by the names before them."""
 
 
 def layer_of(name: str) -> str:
     """Return `layer N` for a tensor of transformer block N, else the tensor's own module (`lm_head`, `model.norm`).
 
-    Blocks are numbered as in the names, from 0.
+    Blocks are numbered as in the names, from 0. Those of a vision or audio tower, and of multi-token prediction, are
+    `vision layer N`, `audio layer N` and `mtp layer N`.
     """
     block = _BLOCK.search(name)
     if block:
-        return f"layer {int(block.group(1))}"
+        tower = _tower(name[: block.start()])
+        return f"{tower} layer {int(block.group(1))}" if tower else f"layer {int(block.group(1))}"
     return name.rpartition(".")[0] or name
 
 
 def in_block(name: str) -> bool:
-    """Whether a tensor is of a transformer block, and not of the embedding, the final norm or the output head."""
-    return _BLOCK.search(name) is not None
+    """Whether a tensor is of a block of the language model, and not of its embedding, final norm or output head."""
+    block = _BLOCK.search(name)
+    return block is not None and _tower(name[: block.start()]) is None
+
+
+def _tower(path: str) -> str | None:
+    return next((tower for tower, pattern in _TOWERS.items() if pattern.search(path)), None)
 
 
 _PARENTS = re.compile(

@@ -13,14 +13,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from safespan.checkpoints.forms import form_of, is_constant
+from safespan.checkpoints.names import common_names, is_head, is_token_embedding
 from safespan.errors import CheckpointError
 from safespan.files.content import is_inner_path
 from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks, text_hash
 
 _FORMULA = re.compile(r"[=+\-@]|.*[\x00-\x1f]", re.DOTALL)
 """Names of tensors go into tables: no spreadsheet formulas and no control characters."""
-TIED = ("lm_head.weight", "embed_tokens.weight")
-"""Suffixes of the names of an output head, and of the embedding that it may be tied to."""
 _INTEGERS = ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
 _CODES = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
 _WEIGHT = re.compile(r"weight|_blocks$|_scales$|zeros$")
@@ -48,6 +47,7 @@ class Checkpoint:
     Attributes:
         shapes: name -> shape of every tensor, as it is seen.
         left_out: name -> shape of the tensors that are passed over.
+        tied: whether the output head is the embedding.
 
     Raises:
         CheckpointError: the folder, a shard or the index is missing or broken.
@@ -64,14 +64,15 @@ class Checkpoint:
             raise CheckpointError(f"no checkpoint at {self.folder}: expected a folder with {SINGLE} or {INDEX}")
         self._file_of = self._locate()
         self._seen = {shard: self._state(shard) for shard in sorted(set(self._file_of.values()))}
-        stored = {name: one for shard in self._seen for name, one in self._header(shard).items()}
-        absent = sorted(set(self._file_of) - set(stored))
+        found = {name: one for shard in self._seen for name, one in self._header(shard).items()}
+        absent = sorted(set(self._file_of) - set(found))
         if absent:
             raise CheckpointError(
                 f"{self.folder / INDEX} names tensor {absent[0]}, but {self._file_of[absent[0]]} has none"
             )
-        self._read_forms(stored)
-        self._drop_tied_head()
+        self._name_in_file = common_names(found, str(self.config.get("model_type")))
+        self._read_forms({name: found[there] for name, there in self._name_in_file.items()})
+        self.tied = self._drop_tied_head()
 
     @property
     def names(self) -> list[str]:
@@ -99,18 +100,19 @@ class Checkpoint:
         self.check_numbers()
         tensor = self._read(name)
         if finite and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            path = self.folder / self._file_of[name]
+            path = self.folder / self._file_of[self._name_in_file[name]]
             raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
         return self._forms[name].read(tensor)
 
     def _read(self, name: str) -> torch.Tensor:
-        shard = self._file_of[name]
+        there = self._name_in_file[name]
+        shard = self._file_of[there]
         path = self.folder / shard
         if self._state(shard) != self._seen[shard]:
             raise CheckpointError(f"{path} changed while it was read; wait until it is written, then start again")
         try:
             with safe_open(path, framework="pt") as file:
-                tensor: torch.Tensor = file.get_tensor(name)
+                tensor: torch.Tensor = file.get_tensor(there)
         except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: of torch, which maps the file
             raise CheckpointError(f"cannot read {name} from {path}: {error}; copy the checkpoint again") from None
         return tensor
@@ -224,11 +226,27 @@ class Checkpoint:
                 shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
                 yield f"{self.folder}: {len(names)} weights {what} ({shown})"
 
-    def _drop_tied_head(self) -> None:
-        head = [name for name in self.shapes if name.endswith(TIED[0])]
-        embedding = [name for name in self.shapes if name.endswith(TIED[1])]
-        if self.config.get("tie_word_embeddings") and head and embedding:
-            del self.shapes[head[0]]
+    def _drop_tied_head(self) -> bool:
+        """Leave out an output head that is the embedding, as the configuration says, or else its numbers."""
+        heads = [name for name in self.shapes if is_head(name)]
+        tables = [name for name in self.shapes if is_token_embedding(name)]
+        inner = self.config.get("text_config")
+        configs = (self.config, inner if isinstance(inner, dict) else {})
+        says = next((one["tie_word_embeddings"] for one in configs if "tie_word_embeddings" in one), None)
+        if not heads or not tables:
+            return bool(says if says is not None else not heads)
+        head, table = max(heads, key=lambda name: len(self.shapes[name])), tables[0]
+        tied = bool(says) if says is not None else self._equal(head, table)
+        if tied:
+            del self.shapes[head]
+        return tied
+
+    def _equal(self, one: str, other: str) -> bool:
+        """Whether two tensors are equal: their first rows, and then all."""
+        if self._forms[one].stored != self._forms[other].stored:
+            return False
+        first, second = self._read(one), self._read(other)
+        return torch.equal(first[:_SHOWN], second[:_SHOWN]) and torch.equal(first, second)
 
 
 def read_header(path: Path) -> dict[str, Stored]:
