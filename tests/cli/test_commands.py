@@ -151,8 +151,11 @@ def bad_words(kind, models, tmp_path):
         weights.write_bytes(weights.read_bytes()[:-10])
         return words, out, "harmful/model.safetensors"
     if kind == "resized":
+        save_checkpoint(models["harmful"], odd_weights(5) | {"model.layers.0.mlp.up_proj.weight": torch.ones(41, 12)})
+        return words, out, "model.layers.0.mlp.up_proj.weight has shape"
+    if kind == "vocabulary":
         save_checkpoint(models["harmful"], odd_weights(5) | {"model.embed_tokens.weight": torch.ones(51, 12)})
-        return words, out, "model.embed_tokens.weight has shape"
+        return [*words, "--vocabulary", "refuse"], out, "other numbers of tokens"
     if kind == "nan":
         save_checkpoint(models["harmful"], odd_weights(5) | {"model.norm.weight": torch.full((12,), torch.nan)})
         return words, out, "model.norm.weight holds NaN"
@@ -198,6 +201,7 @@ def bad_words(kind, models, tmp_path):
         "missing",
         "truncated",
         "resized",
+        "vocabulary",
         "nan",
         "one model",
         "one model, overlap",

@@ -101,7 +101,8 @@ class AdaptedCheckpoint(Checkpoint):
     def load(self, name: str, finite: bool = True) -> torch.Tensor:
         """Return one tensor: float32 where the adapter changes it, in the base's dtype elsewhere."""
         if name in self._whole:
-            return self._forms[name].read(self._of_adapter(self._whole[name])).float()
+            whole = self._forms[name].read(self._of_adapter(self._whole[name])).float()
+            return whole[: self.shapes[name][0]]
         delta = self.update(name)
         weight = super().load(name, finite)
         return weight if delta is None else weight.float() + delta
@@ -123,7 +124,7 @@ class AdaptedCheckpoint(Checkpoint):
         delta = right.T @ left.T if self._transposed(a_key) else left @ right
         if not bool(torch.isfinite(delta).all()):
             raise CheckpointError(f"{self.adapter}: the update B·A of {name} is too large for float32")
-        return delta
+        return delta[: self.shapes[name][0]]
 
     def factors(self, name: str) -> Factors | None:
         """Two matrices [m, r] and [r, n] in float32 whose product is the update; None where it is not of that form.

@@ -1,7 +1,8 @@
 """Names of weights, whatever wrote them: without those of wrappers, and with that of the model's body."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 _WRAPPERS = re.compile(r"^(?:(?:_orig_mod|module)\.)+")
 """What torch.compile and data-parallel training put before every name."""
@@ -20,6 +21,9 @@ _TOKENS = re.compile(
     r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|tokens_embed|backbone\.embeddings)\.weight$"
 )
 
+_PREDICTOR = re.compile(r"(?:^|\.)mtp\.")
+_BLOCK = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+
 
 def common_names(stored: Collection[str], model_type: str) -> dict[str, str]:
     """Name -> the name that a file has, of every tensor.
@@ -33,6 +37,19 @@ def common_names(stored: Collection[str], model_type: str) -> dict[str, str]:
     if body is None or any(name.startswith(f"{body}.") for name in plain):
         return plain
     return {name if is_head(name) else f"{body}.{name}": found for name, found in plain.items()}
+
+
+def predictors(names: Collection[str], config: Mapping[str, Any]) -> set[str]:
+    """The weights of multi-token prediction, which Transformers does not load: blocks of their own, or behind the last.
+
+    Args:
+        config: the model's config.json.
+    """
+    found = {name for name in names if _PREDICTOR.search(name)}
+    blocks, behind = config.get("num_hidden_layers"), config.get("num_nextn_predict_layers")
+    if isinstance(blocks, int) and behind:
+        found |= {name for name in names if (number := _BLOCK.search(name)) and int(number[1]) >= blocks}
+    return found
 
 
 def is_head(name: str) -> bool:

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from safespan.checkpoints.forms import form_of, is_constant
-from safespan.checkpoints.names import common_names, is_head, is_token_embedding
+from safespan.checkpoints.names import common_names, is_head, is_token_embedding, predictors
 from safespan.errors import CheckpointError
 from safespan.files.content import is_inner_path
 from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks, text_hash
@@ -60,6 +60,8 @@ class Checkpoint:
         self.folder = Path(folder)
         self.name = str(folder)
         """Name of the checkpoint in messages and records."""
+        self.notes: list[str] = []
+        """What is to be known of it beside others."""
         if not self.folder.is_dir():
             raise CheckpointError(f"no checkpoint at {self.folder}: expected a folder with {SINGLE} or {INDEX}")
         self._file_of = self._locate()
@@ -73,6 +75,7 @@ class Checkpoint:
         self._name_in_file = common_names(found, str(self.config.get("model_type")))
         self._read_forms({name: found[there] for name, there in self._name_in_file.items()})
         self.tied = self._drop_tied_head()
+        self._rows: int | None = None
 
     @property
     def names(self) -> list[str]:
@@ -102,7 +105,26 @@ class Checkpoint:
         if finite and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             path = self.folder / self._file_of[self._name_in_file[name]]
             raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
-        return self._forms[name].read(tensor)
+        seen = self._forms[name].read(tensor)
+        return seen[: self._rows] if self._rows and _is_of_tokens(name) else seen
+
+    @property
+    def tokens(self) -> int | None:
+        """Number of rows of the embedding; None if there is none of a usual name."""
+        return next((form.stored[0] for name, form in self._forms.items() if is_token_embedding(name)), None)
+
+    def share_rows(self, rows: int) -> None:
+        """From now on, see only the first rows of what has a row per token."""
+        self._rows = rows
+        for name, shape in self.shapes.items():
+            if _is_of_tokens(name):
+                self.shapes[name] = (min(rows, shape[0]), *shape[1:])
+
+    def untie(self, head: str) -> None:
+        """From now on, have the embedding as a head of that name too."""
+        table = next(name for name in self._forms if is_token_embedding(name))
+        self._name_in_file[head], self._forms[head] = self._name_in_file[table], self._forms[table]
+        self.shapes[head] = self.shapes[table]
 
     def _read(self, name: str) -> torch.Tensor:
         there = self._name_in_file[name]
@@ -134,8 +156,11 @@ class Checkpoint:
         return self._read(name).dtype
 
     def as_stored(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor in the shape of `shapes`, in that of the file."""
-        return self._forms[name].write(tensor)
+        """A tensor in the shape of `shapes`, in that of the file; rows that are not seen are those of the file."""
+        form = self._forms[name]
+        if _is_of_tokens(name) and len(tensor) < form.seen[0]:
+            tensor = torch.cat([tensor, form.read(self._read(name))[len(tensor) :].to(tensor)])
+        return form.write(tensor)
 
     def whole(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
         """These tensors as files hold them, and behind them those that are left out, as they are here."""
@@ -146,7 +171,7 @@ class Checkpoint:
     @property
     def remarks(self) -> list[str]:
         """What users should know of how this model is read, one line each."""
-        return [*remarks(self.folder, self.adapter), *self._of_other_forms()]
+        return [*remarks(self.folder, self.adapter), *self._of_other_forms(), *self.notes]
 
     def sha256(self) -> str:
         """Hash of the weight files' bytes and names."""
@@ -204,9 +229,10 @@ class Checkpoint:
     def _read_forms(self, stored: Mapping[str, Stored]) -> None:
         """Set what is seen of the stored tensors."""
         model_type = str(self.config.get("model_type"))
-        numbers = {name: one.shape for name, one in stored.items() if one.dtype not in _INTEGERS}
+        extra = predictors(stored, self.config)
+        numbers = {name: one.shape for name, one in stored.items() if one.dtype not in _INTEGERS and name not in extra}
         forms = {name: form_of(model_type, name, shape) for name, shape in numbers.items()}
-        self._forms = {name: form for name, form in forms.items() if form}
+        self._forms, self._predictors = {name: form for name, form in forms.items() if form}, extra
         self.shapes = {name: form.seen for name, form in self._forms.items()}
         self.left_out = {name: one.shape for name, one in stored.items() if name not in self._forms}
         codes = [name for name, one in stored.items() if one.dtype in (*_INTEGERS, *_CODES) and _WEIGHT.search(name)]
@@ -219,6 +245,7 @@ class Checkpoint:
         shaped = [name for name, shape in self.left_out.items() if len(shape) > 3 and not is_constant(name, shape)]
         as_vectors = [name for name, form in self._forms.items() if len(form.stored) == 3 and len(form.seen) == 1]
         for names, what in (
+            (sorted(self._predictors), "of multi-token prediction are left out"),
             (shaped, "with more than three dimensions are left out, as if no model changed them"),
             (as_vectors, "with three dimensions that are no stack of experts count as vectors"),
         ):
@@ -247,6 +274,11 @@ class Checkpoint:
             return False
         first, second = self._read(one), self._read(other)
         return torch.equal(first[:_SHOWN], second[:_SHOWN]) and torch.equal(first, second)
+
+
+def _is_of_tokens(name: str) -> bool:
+    """Whether a tensor has a row per token."""
+    return is_head(name) or is_token_embedding(name)
 
 
 def read_header(path: Path) -> dict[str, Stored]:

@@ -33,7 +33,7 @@ def check_same_layout(*checkpoints: Checkpoint) -> list[str]:
             if first.shapes[name] != other.shapes[name]:
                 raise CheckpointError(
                     f"tensor {name} has shape {list(first.shapes[name])} in {first.name} but "
-                    f"{list(other.shapes[name])} in {other.name}; a resized vocabulary must be undone first"
+                    f"{list(other.shapes[name])} in {other.name}"
                 )
     return first.names
 

@@ -22,7 +22,16 @@ from safespan.progress import step
 from safespan.settings import ExecutionConfig, ProjectionGrid, PromptSource
 from safespan.settings.analysis import ACTIVATION_ENERGIES, UPDATE_ENERGIES
 from safespan.settings.data import FILES
-from safespan.settings.names import GRANULARITIES, METHODS, SIDES, check_choices, check_shares, hypothesis_names
+from safespan.settings.names import (
+    GRANULARITIES,
+    METHODS,
+    SIDES,
+    VOCABULARIES,
+    Vocabulary,
+    check_choices,
+    check_shares,
+    hypothesis_names,
+)
 
 if TYPE_CHECKING:
     from safespan.linalg.parallel import ParallelMap
@@ -35,6 +44,9 @@ Fractions = Annotated[
 ]
 Energies = Annotated[list[float] | None, typer.Option("--energy", help="η in (0, 1], repeatable", show_default="all")]
 SideOption = Annotated[str, typer.Option(help="project outputs (as in the paper), inputs, or both")]
+VocabularyOption = Annotated[
+    str, typer.Option(help="models with other numbers of tokens: compare the rows that all have (shared), or refuse")
+]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the random subspaces")]
 Table = Annotated[Path, file_option("CSV file to write")]
 
@@ -57,6 +69,7 @@ def sweep(
     fraction: Fractions = None,
     side: SideOption = "output",
     seed: Seed = 0,
+    vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
     """Energies and cosines of the whole projection grid, with no evaluation."""
     grid = _grid(subspace, method, fraction, side)
@@ -64,7 +77,7 @@ def sweep(
     from safespan import projection
     from safespan.results.tables import EnergyRow
 
-    family, mapper = _family(base, aligned, safe, members), _mapper(execution)
+    family, mapper = _family(base, aligned, safe, members, vocabulary), _mapper(execution)
     _check_roles(family, grid)
     with step("sweep"):
         rows, _ = projection.sweep(family, grid, seed, _decompose(execution.cache), mapper)
@@ -84,6 +97,7 @@ def project(
     side: SideOption = "output",
     seed: Seed = 0,
     no_cache: NoCache = False,
+    vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
     """Write one projected checkpoint that transformers loads, with tokenizer and provenance."""
     grid = _grid([subspace], [method], [fraction], side)
@@ -91,7 +105,7 @@ def project(
         raise ConfigError(f"{out} exists and is no projected checkpoint: give a new folder")
     from safespan.projection import write_projected
 
-    family = _family(base, aligned, safe, {"finetuned": finetuned})
+    family = _family(base, aligned, safe, {"finetuned": finetuned}, vocabulary)
     _check_roles(family, grid)
     with step("projection"):
         error = write_projected(family, grid, seed, out, _decompose(not no_cache))
@@ -108,18 +122,21 @@ def overlap(
     base: Annotated[str | None, model_option("base model; adds the alignment update")] = None,
     granularity: Annotated[str, typer.Option(help="tensor or layer")] = "tensor",
     energy: Energies = None,
+    vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
     """Mode subspace overlap of every pair of updates, at each share of energy."""
     check_choices("granularity", [granularity], GRANULARITIES)
     check_shares("energy fraction", energy or [])
     members = model_pairs(update, "--update")
-    from safespan.checkpoints import open_checkpoint
+    shared = _vocabulary(vocabulary)
+    from safespan.checkpoints import open_checkpoint, pair_up
     from safespan.checkpoints.roles import check_roles
     from safespan.overlap.updates import update_overlap
     from safespan.results.tables import OverlapRow
 
     start, first = open_checkpoint(aligned), open_checkpoint(base) if base else None
     ends = {name: open_checkpoint(folder) for name, folder in members.items()}
+    pair_up(start, *([first] if first else []), *ends.values(), vocabulary=shared)
     updates = {"alignment": (first, start)} if first else {}
     updates |= {name: (start, end) for name, end in ends.items()}
     energies, mapper = energy or UPDATE_ENERGIES, _mapper(execution)
@@ -187,12 +204,20 @@ def _grid(
     return ProjectionGrid.model_validate({name: value for name, value in fields.items() if value})
 
 
-def _family(base: str, aligned: str, safe: str | None, finetuned: dict[str, str]) -> "Family":
-    from safespan.checkpoints import open_checkpoint
+def _family(base: str, aligned: str, safe: str | None, finetuned: dict[str, str], vocabulary: str) -> "Family":
+    from safespan.checkpoints import open_checkpoint, pair_up
     from safespan.projection import Family
 
     members = {name: open_checkpoint(model) for name, model in finetuned.items()}
-    return Family(open_checkpoint(base), open_checkpoint(aligned), members, open_checkpoint(safe) if safe else None)
+    first, start, safer = open_checkpoint(base), open_checkpoint(aligned), open_checkpoint(safe) if safe else None
+    others = (first, *members.values(), *([safer] if safer else []))
+    pair_up(start, *others, vocabulary=_vocabulary(vocabulary))
+    return Family(first, start, members, safer)
+
+
+def _vocabulary(given: str) -> Vocabulary:
+    check_choices("vocabulary", [given], VOCABULARIES)
+    return "refuse" if given == "refuse" else "shared"
 
 
 def _check_roles(family: "Family", grid: ProjectionGrid) -> None:

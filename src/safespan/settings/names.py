@@ -46,6 +46,10 @@ Side = Literal["output", "input", "both"]
 Keep = Literal["outside", "inside"]
 """Where a training keeps its update, of a protected subspace."""
 
+Vocabulary = Literal["shared", "refuse"]
+VOCABULARIES = ("shared", "refuse")
+"""What is done with models that have other numbers of tokens: the rows that all have are compared, or it is refused."""
+
 Test = Literal["update", "ablation", "training"]
 
 TESTS: tuple[Test, ...] = ("update", "ablation", "training")

@@ -16,6 +16,7 @@ from safespan.settings.names import (
     GRANULARITIES,
     METHODS,
     ROLES,
+    Vocabulary,
     check_shares,
     hypothesis_names,
 )
@@ -65,6 +66,9 @@ class StudyConfig(Settings):
     overlap: OverlapConfig | None = Field(OverlapConfig(), description="experiment 3; null: left out")
     activations: ActivationsConfig | None = Field(None, description="experiment 4; unset: left out")
     verdict: VerdictConfig | None = Field(None, description="test of claimed safety subspaces; unset: left out")
+    vocabulary: Vocabulary = Field(
+        "shared", description="models with other numbers of tokens: compare the rows that all have, or refuse them"
+    )
     execution: ExecutionConfig = Field(ExecutionConfig(), description="where decompositions and points run")
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safespan.checkpoints import Checkpoint, open_checkpoint
+from safespan.checkpoints import Checkpoint, open_checkpoint, pair_up
 from safespan.execution import execution
 from safespan.execution.local import Execution
 from safespan.files.content import content_hash
@@ -54,6 +54,9 @@ class Study:
         """The model of a role."""
         if (role, again) not in self._checkpoints:
             self._checkpoints[role, again] = open_checkpoint(self.model_name(role, again))
+            if aligned := self._checkpoints.get(("aligned", False)):
+                others = (one for one in self._checkpoints.values() if one is not aligned)
+                pair_up(aligned, *others, vocabulary=self.config.vocabulary)
         return self._checkpoints[role, again]
 
     def weights_hash(self, role: str, again: bool = False) -> str:
