@@ -208,3 +208,59 @@ def test_what_has_no_answer_is_counted_and_is_neither_success_nor_refusal(study)
     measured = scores.outcomes
     assert (measured.n_no_answer, measured.n_harmful, measured.n_judge_failed) == (2, 3, 0)
     assert (measured.attack_success_rate, measured.refusal_rate) == (0, pytest.approx(1 / 3))
+
+
+def task_with(study, folder: Path, **fields) -> UtilityConfig:
+    path = write_task(folder, "tiny_changed", study.responses)
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | fields))
+    return UtilityConfig(task=str(path))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"doc_to_text": "{{prmpt.x}}"}, "it fails .*prmpt"),
+        ({"doc_to_target": "{{ answer"}, "it fails"),
+        ({"test_split": "other"}, "it fails|cannot be loaded"),
+        ({"metric_list": [{"metric": "bleu"}], "doc_to_target": "a b"}, "choose one that is 0 or 1|no metric"),
+    ],
+)
+def test_a_faulty_task_is_one_line_before_a_model_answers(fields, says, study, tmp_path: Path) -> None:
+    config = task_with(study, tmp_path, **fields)
+    if "metric_list" in fields:
+        config = config.model_copy(update={"metric": "bleu"})
+    with pytest.raises((ConfigError, DataError), match=says):
+        build_tasks({"utility": config})
+
+
+def test_what_a_task_says_as_the_system_is_not_dropped(study, tiny_model_folder: Path, tmp_path: Path) -> None:
+    drops = load_model(Checkpoint(tiny_model_folder))
+    drops.tokenizer.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %} <bot> "
+    refuses = load_model(Checkpoint(tiny_model_folder))
+    refuses.tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    )
+    refuses.tokenizer.chat_template += "{{ messages[0].content }} <bot> "
+    config = EvaluationConfig(utility=task_with(study, tmp_path, description="k l m"))
+    for model, says in ((drops, "leaves out what the system says"), (refuses, r"fails \(no system\)")):
+        with pytest.raises(CheckpointError, match=says):
+            Evaluator(config, tmp_path).ask(model)
+
+
+def test_a_long_question_is_named_by_its_number(study, model: ModelUnderTest, tmp_path: Path) -> None:
+    config = task_with(study, tmp_path)
+    data = tmp_path / "tiny_changed.jsonl"
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    rows[2]["prompt"] = "a " * 70
+    write_jsonl(data, rows)
+    with pytest.raises(DataError, match="questions of the utility task: document 3 has 7. tokens"):
+        Evaluator(EvaluationConfig(utility=config), tmp_path).ask(model)
+
+
+def test_the_choice_that_is_most_likely_is_the_response(study, model: ModelUnderTest, tmp_path: Path) -> None:
+    fields = {"output_type": "multiple_choice", "doc_to_choice": ["a", "b"], "doc_to_target": 0}
+    config = task_with(study, tmp_path, **fields, metric_list=[{"metric": "acc"}]).model_copy(update={"metric": "acc"})
+    scores, rows = Evaluator(EvaluationConfig(utility=config), tmp_path).evaluate(model)
+    assert [row["score"] for row in rows] == [int(row["response"] == "a") for row in rows]
+    assert {row["response"] for row in rows} <= {"a", "b"}
+    assert scores.outcomes.n_no_answer == 0

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
-from safespan.errors import ConfigError, DataError
+from safespan.errors import CheckpointError, ConfigError, DataError
 from safespan.evaluation import Evaluator, Prompting, SwitchedModel, load_model, model_of
 from safespan.evaluation.prompting import ChatFormat, end_ids
 from safespan.projection import Change
@@ -214,7 +215,9 @@ def test_a_prompt_that_leaves_no_room_is_named_before_any_is_asked(tiny_model_fo
     (tmp_path / "harmful.txt").write_text("a b\n" + "c " * 60 + "\n" + "c " * 61 + "\n" + "c " * 80 + "\n")
     config = EvaluationConfig(harmfulness={"prompts": str(tmp_path / "harmful.txt"), "max_new_tokens": 4})
     model = load_model(Checkpoint(tiny_model_folder), Prompting(config))
-    with pytest.raises(DataError, match=r"harmful prompts: row 3 \(and 1 more\) has 64 tokens, .* context is 64"):
+    with pytest.raises(
+        DataError, match=r"harmful prompts: .*harmful.txt: row 3 \(and 1 more\) has 64 tokens, .* context is 64"
+    ):
         Evaluator(config, tmp_path).ask(model)
 
 
@@ -238,3 +241,53 @@ def test_a_model_whose_answers_never_end_is_one_error(tmp_path: Path):
 def test_arguments_that_memory_cannot_use_are_refused():
     with pytest.raises(ValueError, match="model_args are those of an lm-eval model"):
         EvaluationConfig(engine={"model_args": {"pretrained": "{checkpoint}", "dtype": "float16"}})
+
+
+@pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.parametrize(
+    ("said", "stopped", "answer"),
+    [
+        ("<think> Q: c </think> a b Q: d", "<think>", "a b"),  # the task's end stands inside the thinking
+        ("<think> c </think> a b Q: d", "<think> c </think> a b", "a b"),
+        ("<think> c Q:", "<think> c", ""),
+    ],
+)
+def test_the_end_that_a_task_names_counts_in_the_answer_alone(
+    knows, said, stopped, answer, tiny_model_folder, monkeypatch
+):
+    """Of a model that thinks, whether or not its template says so."""
+    model = load_model(Checkpoint(tiny_model_folder))
+    if knows:
+        model.tokenizer.chat_template += "{# <think></think> #}"
+
+    def generate(_self, requests, disable_tqdm=False):
+        return [stopped if request.args[1]["until"] else said for request in requests]
+
+    monkeypatch.setattr("lm_eval.models.huggingface.HFLM.generate_until", generate)
+    request = Instance("generate_until", {}, ("a", {"until": ["Q:"], "max_gen_toks": 9}), 0)
+    assert model.lm.generate_until([request]) == [answer]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "is not readable JSON"),
+        ("[]", "should hold a JSON object"),
+        ('{"eos_token_id": "<eos>"}', "eos_token_id is '<eos>', expected the number of a token"),
+    ],
+)
+def test_a_broken_generation_config_is_one_line(content, says, tiny_model_folder, tmp_path):
+    folder = folder_with(tiny_model_folder, tmp_path / "model")
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=says):
+        Prompting(EvaluationConfig()).departures(Checkpoint(folder))
+
+
+def test_an_aligned_model_without_a_template_and_a_switch_that_does_nothing_are_told(tiny_model_folder, tmp_path):
+    bare = folder_with(tiny_model_folder, tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    config = EvaluationConfig(thinking={"enable": False})
+    [line] = Prompting(EvaluationConfig(), Checkpoint(bare)).departures(Checkpoint(tiny_model_folder))
+    assert line == "its chat template is not used, as the aligned model has none: it gets bare prompts"
+    [line] = Prompting(config).departures(Checkpoint(tiny_model_folder))
+    assert "knows no enable_thinking" in line

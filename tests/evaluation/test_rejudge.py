@@ -61,6 +61,23 @@ def test_a_row_at_fault_is_named_by_its_number_in_the_file(run, tmp_path):
         assert says in printed.err
 
 
+@pytest.mark.parametrize(
+    ("kinds", "code", "says"),
+    [
+        (["harmful", "harmfull"], 2, "row 2 is of the kind 'harmfull', expected one of harmful, benign"),
+        (["benign", "utility"], 2, "none of its 2 rows is of the kind harmful"),
+        ([None, ""], 0, ""),
+    ],
+)
+def test_rows_of_unknown_kinds_are_refused_and_rows_without_one_judged(kinds, code, says, run, tmp_path):
+    rows = [{"kind": kind, "prompt": "grindle", "response": "I cannot help."} for kind in kinds]
+    (tmp_path / "kinds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ended, printed = run(rows="kinds.jsonl")
+    assert ended == code
+    assert says in printed.err
+    assert code or "n_harmful             2" in printed.out
+
+
 def test_a_judge_from_a_file_and_a_setting(run, tmp_path, server):
     path = tmp_path / "judge.yaml"
     path.write_text(yaml.safe_dump({"kind": "llm", "model": "m", "base_url": server.url}))

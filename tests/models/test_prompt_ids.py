@@ -61,5 +61,13 @@ def test_the_date_in_a_template_is_the_one_that_is_set():
 
 
 def test_a_date_with_a_computed_format_is_refused():
-    with pytest.raises(ConfigError, match="that is computed"):
+    with pytest.raises(ConfigError, match="in another way than strftime_now"):
         with_fixed_date("{{ strftime_now(form) }}", DAY)
+    with pytest.raises(ConfigError, match="in another way than strftime_now"):
+        with_fixed_date("{% set now = strftime_now %}{{ now('%Y') }}", DAY)
+
+
+def test_a_date_with_a_space_and_a_question_whether_there_is_one():
+    template = "{% if strftime_now is defined %}{{ strftime_now ('%Y') }}{% endif %}"
+    assert f'"{DAY.year}"' in with_fixed_date(template, DAY)
+    assert "strftime_now is defined" in with_fixed_date(template, DAY)

@@ -69,9 +69,9 @@ def with_long(file: Path, row: int, field: str = "prompt") -> None:
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        ("harmful.jsonl", "harmful prompts: row 3 has 67 tokens, and the model's context is 64"),
-        ("task.jsonl", "questions of the utility task: row 3 has 67 tokens, and the model's context is 64"),
-        ("rows.jsonl", "useful prompts for activations: row 3 has 67 tokens, and the model's context is 64"),
+        ("harmful.jsonl", "harmful.jsonl: row 3 has 67 tokens, and the model's context is 64"),
+        ("task.jsonl", "questions of the utility task: document 3 has 67 tokens, and the model's context is 64"),
+        ("rows.jsonl", "rows.jsonl: row 3 has 67 tokens, and the model's context is 64"),
     ],
 )
 def test_a_prompt_that_does_not_fit_is_named_by_its_row(file, says, fields, tmp_path):
@@ -133,5 +133,5 @@ def test_a_dry_run_at_the_command_line_has_one_line_and_writes_nothing(fields, t
         main()
     printed = capsys.readouterr()
     assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
-    assert "harmful prompts: row 2 has 67 tokens" in printed.err
+    assert "harmful.jsonl: row 2 has 67 tokens" in printed.err
     assert not (tmp_path / "run").exists()

@@ -16,6 +16,7 @@ from safespan.settings.training import TrainingConfig
 from safespan.training.encoding import encode
 from safespan.training.mixture import Example
 from safespan.training.sft import fine_tune
+from safespan.training.start import longest_row
 
 ENDS = (
     "{% for m in messages %}<user> {{ m['content'] }} <unk>\n{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}"
@@ -114,3 +115,9 @@ def test_a_template_that_fails_is_said_before_the_training(
     start = variant(tmp_path / "start", tiny_model_folder, "{{ tools[0].name }}")
     with pytest.raises(CheckpointError, match=rf"{start}: its chat template fails \(None has no element 0\)"):
         fine_tune(start, tmp_path / "out", config, 0)
+
+
+def test_rows_are_no_longer_than_the_context(tiny_model_folder):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    config = TrainingConfig.model_validate({"data": "rows.jsonl", "max_length": 63})
+    assert [longest_row(model, config.model_copy(update={"max_length": n})) for n in (63, 64, 65)] == [63, 64, 64]

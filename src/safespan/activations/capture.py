@@ -59,7 +59,7 @@ def capture(
     if outside := [layer for layer in wanted if not 1 <= layer <= len(blocks)]:
         raise ConfigError(f"layer {outside[0]} does not exist: this model's layers are 1 to {len(blocks)}")
     encoded = encode(tokenizer, prompts, chat_template, day)
-    check_room(encoded, context_length(model.config), "prompts for activations")
+    check_room(encoded, context_length(model.config), "prompts for activations", answered=False)
     order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     width = model.config.get_text_config().hidden_size
     result = {layer: torch.empty(len(encoded), width) for layer in wanted}

@@ -55,7 +55,7 @@ def capture_for_hypotheses(
     tensors: dict[str, torch.Tensor] = {}
     encoded = {kind: encode(tokenizer, prompts[kind], chat_template=True, day=day) for kind in ("useful", "harmful")}
     for kind, rows in encoded.items():
-        check_room(rows, context_length(model.config), f"{kind} prompts for activations")
+        check_room(rows, context_length(model.config), f"{kind} prompts for activations", answered=False)
     streams: dict[str, dict[int, torch.Tensor]] = {}
     for kind, sequences in encoded.items():
         inputs, streams[kind] = _captured(model, sequences, tokenizer.padding_side, batch_size)

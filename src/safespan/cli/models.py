@@ -94,7 +94,11 @@ def train(
         record = fine_tune(model, out, config, seed, capture=capture_for_hypotheses)
     resumed = f", resumed at step {record.resumed_from_step}" if record.resumed_from_step else ""
     dropped = f", {record.dropped} left out: prompts over max_length" if record.dropped else ""
-    cut = f", {record.cut} cut: responses over max_length, which do not teach where they end" if record.cut else ""
+    cut = (
+        f", {record.cut} cut: responses over max_length or the context, which do not teach where they end"
+        if record.cut
+        else ""
+    )
     held = record.protection
     protected = f"{held['hypothesis']}, kept {held['keep']} in {held['matrices']} matrices" if held else ""
     lines = [

@@ -33,7 +33,9 @@ def read_file(path: Path) -> list[Row]:
     try:
         rows = readers[kind](path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a UTF-8 {kind} file ({error})") from error
+        what = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read as a {kind} file"
+        hint = "; a quote that is opened must be closed, and doubled inside" if isinstance(error, csv.Error) else ""
+        raise DataError(f"{path}: {what} ({error}){hint}") from error
     if not rows:
         raise DataError(f"{path}: holds no rows; give {FILES}")
     return rows

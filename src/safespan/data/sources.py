@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from safespan.settings.data import PromptSource, RowSource
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, and its target answer where it is known."""
+    """A prompt, its target answer where it is known, and its file and row, for messages."""
 
     prompt: str
     target: str | None = None
+    place: str = field(default="", compare=False)
 
 
 def read_rows(source: RowSource) -> list[Row]:
@@ -63,17 +64,20 @@ def read_prompts(source: PromptSource) -> list[Prompt]:
         prompt, answer = prompt_of(source, row, number)
         if source.target_field:
             check_text(source, row, number, source.target_field, "target_field")
-        prompts.append(Prompt(prompt, target_of(source, row, number) or answer or None))
+        place = f"{source.name}: row {number}"
+        prompts.append(Prompt(prompt, target_of(source, row, number) or answer or None, place))
     return prompts
 
 
 def target_of(source: PromptSource, row: Row, number: int) -> str | None:
-    """The target of a row; None or empty: it has none.
+    """The target of a row; None where it has none, or white space.
 
     Raises:
         DataError: it is no text.
     """
     target = row.get(source.target_field or "target")
+    if isinstance(target, str) and not target.strip():
+        return None
     if not isinstance(target, str | None):
         raise DataError(
             f"{source.name}: row {number} has {str(target)[:40]} in the field 'target', expected text; write it as "

@@ -7,5 +7,5 @@ from safespan.evaluation.model import ModelUnderTest, WeightSwitch, load_model
 from safespan.evaluation.outcomes import Evaluator, Responses, Scores
 from safespan.evaluation.prompting import Prompting, context_of, tokenizer_of
 from safespan.evaluation.rejudge import judged_outcomes, rejudge
-from safespan.evaluation.utility import build_tasks, prompts_of
+from safespan.evaluation.utility import build_tasks, check_questions
 from safespan.evaluation.workers import Answered, ModelJob, ModelWorker, PointWorker, Repeat

@@ -52,7 +52,8 @@ class _UnderTest:
         on_server = isinstance(self, TemplateAPI) and not self.tokenized_requests
         if on_server or not self._encodes:
             return super().apply_chat_template(chat_history, add_generation_prompt)  # type: ignore[misc]
-        return self.chat_format.text(chat_history, add_generation_prompt)
+
+        return self.chat_format.chat(chat_history, add_generation_prompt)
 
     def tok_encode(self, string: Any, *given: Any, **options: Any) -> Any:
         """Token ids of a text, or of each of several, that a prompt begins with."""
@@ -70,18 +71,29 @@ class _UnderTest:
             DataError: a prompt fills the model's context.
         """
         settings = [self._settings(request) for request in requests]
+        prompts, chat_format = [str(request.args[0]) for request in requests], self.chat_format
         # What ends an answer may stand in the thinking before it, so it is looked for in the answer alone.
-        later: dict[str, list[str]] = {"until": []} if self.chat_format.may_think else {}
-        asked = [
-            replace(request, arguments=(request.args[0], given | later))
-            for request, given in zip(requests, settings, strict=True)
-        ]
-        said: list[str] = super().generate_until(asked, disable_tqdm=disable_tqdm)  # type: ignore[misc]
-        answers = [self.chat_format.answer(str(r.args[0]), text) for r, text in zip(requests, said, strict=True)]
-        if not later:
-            return answers
-        pairs = zip(answers, settings, strict=True)
-        return [postprocess_generated_text(answer, given["until"], None) for answer, given in pairs]
+        said = self._said(requests, settings, chat_format.may_think, disable_tqdm)
+        thinks = [n for n in range(len(requests)) if chat_format.may_think]
+        if not thinks:  # of a model that thinks though its template does not say so, such an end was taken for one
+            cut = zip(range(len(requests)), prompts, said, strict=True)
+            thinks = [n for n, prompt, text in cut if settings[n]["until"] and chat_format.is_thinking(prompt, text)]
+            again = self._said([requests[n] for n in thinks], [settings[n] for n in thinks], True, disable_tqdm)
+            for n, text in zip(thinks, again, strict=True):
+                said[n] = text
+        answers = [chat_format.answer(prompt, text) for prompt, text in zip(prompts, said, strict=True)]
+        for n in thinks:
+            answers[n] = postprocess_generated_text(answers[n], settings[n]["until"], None).strip()
+        return answers
+
+    def _said(
+        self, requests: list[Instance], settings: list[dict[str, Any]], whole: bool, disable_tqdm: bool
+    ) -> list[str]:
+        """What the model says; `whole`: to the end of its turn, whatever the task takes for an end."""
+        later: dict[str, list[str]] = {"until": []} if whole else {}
+        pairs = zip(requests, settings, strict=True)
+        asked = [replace(request, arguments=(request.args[0], given | later)) for request, given in pairs]
+        return list(super().generate_until(asked, disable_tqdm=disable_tqdm)) if asked else []  # type: ignore[misc]
 
     def _settings(self, request: Instance) -> dict[str, Any]:
         """Of one request: greedy, whatever the task says, and no longer than the context allows."""

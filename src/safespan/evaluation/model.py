@@ -67,13 +67,13 @@ class ModelUnderTest:
         )
         return [response.strip() for response in self.lm.generate_until(requests)]
 
-    def check_room(self, prompts: Sequence[str], chat_template: bool, what: str) -> None:
+    def check_room(self, prompts: Sequence[str], chat_template: bool, what: str, places: Sequence[str] = ()) -> None:
         """Refuse prompts that leave no room for a response, before any is asked.
 
         Raises:
             DataError: names the first of them by its row.
         """
-        self.chat_format.check_room(prompts, chat_template, self.lm.max_length, what)
+        self.chat_format.check_room(prompts, chat_template, self.lm.max_length, what, places)
 
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """log p(answer | context) of each (context, answer).

@@ -2,15 +2,24 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from safespan.data.sources import Prompt, read_prompts
-from safespan.evaluation.judges import Exchange, Judge, Judgement, has_answer, is_refusal, judge_answers, make_judge
+from safespan.evaluation.judges import (
+    NO_ANSWER,
+    Exchange,
+    Judge,
+    Judgement,
+    has_answer,
+    is_refusal,
+    judge_answers,
+    make_judge,
+)
 from safespan.evaluation.model import ModelUnderTest
-from safespan.evaluation.utility import Answer, UtilityTask, build_tasks, evaluate_utility
+from safespan.evaluation.utility import Answer, UtilityTask, build_tasks, check_questions, evaluate_utility
 from safespan.results.tables import Outcomes
 from safespan.settings.evaluation import EvaluationConfig, HarmfulnessConfig, OverRefusalConfig
 from safespan.statistics.intervals import wilson
@@ -111,7 +120,10 @@ class Evaluator:
         if chat:
             model.as_turn("a question")  # what is wrong with a template is said in one line, not by lm-eval's tasks
         for kind, prompts in self.prompts.items():
-            model.check_room([prompt.prompt for prompt in prompts], chat, f"{kind} prompts")
+            places = [prompt.place for prompt in prompts]
+            model.check_room([prompt.prompt for prompt in prompts], chat, f"{kind} prompts", places)
+        for kind, task in self.tasks.items():
+            check_questions(task, model.chat_format, chat, model.lm.max_length, f"questions of the {kind} task")
 
         def responses(kind: str, config: HarmfulnessConfig | OverRefusalConfig | None) -> list[str]:
             texts = [prompt.prompt for prompt in self.prompts.get(kind, [])]
@@ -142,7 +154,8 @@ class Evaluator:
             rows += [_row("harmful", e, j, self.judge.name) for e, j in zip(exchanges, judged, strict=True)]
         refused = [is_refusal(r, p.prompt) for p, r in zip(benign, responses.benign, strict=True)]
         for prompt, response, refuses in zip(benign, responses.benign, refused, strict=True):
-            rows.append(_row("benign", Exchange(prompt.prompt, response), Judgement(None, refuses, ""), "rules"))
+            judgement = Judgement(None, refuses, "") if has_answer(response) else replace(NO_ANSWER, score=None)
+            rows.append(_row("benign", Exchange(prompt.prompt, response), judgement, "rules"))
         utility = responses.answers.get("utility", [])
         names = utility[0].by_filter if utility else ()
         by_filter = {name: _mean([answer.by_filter[name] for answer in utility]) for name in names}

@@ -4,12 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from safespan.checkpoints import Checkpoint
-from safespan.data.conversations import Turn
-from safespan.errors import ConfigError
+from safespan.data.conversations import Conversation, Turn
+from safespan.errors import CheckpointError, ConfigError, first_line
 from safespan.models.chat import fill_in, in_template
 from safespan.models.folders import view
 from safespan.models.loading import PLAIN, as_checkpoint_error, read_tokenizer
@@ -56,14 +57,19 @@ class Prompting:
         asks = own_generation(model.folder)
         if asks:
             told.append(f"its generation_config.json asks for {', '.join(asks)}, which is not done: answers are greedy")
+        switch, template = self.config.thinking.enable, str(_default(chat_format.tokenizer) or "")
+        if switch is not None and "enable_thinking" not in template:
+            told.append("its chat template knows no enable_thinking: evaluation.thinking.enable does nothing")
         if self._is_reference(model):
             return told
         assert self.reference is not None
-        theirs = tokenizer_of(self.reference).chat_template
-        if own.chat_template == theirs:
+        theirs = tokenizer_of(self.reference)
+        if _default(own) == _default(theirs):
             return told
+        if theirs.chat_template is None and chat_format.tokenizer.chat_template is None:
+            return [*told, "its chat template is not used, as the aligned model has none: it gets bare prompts"]
         what = "its chat template is not that of the aligned model" if own.chat_template else "it has no chat template"
-        if chat_format.tokenizer.chat_template == theirs:
+        if _default(chat_format.tokenizer) == _default(theirs):
             return [*told, f"{what}; the aligned model's is used (evaluation.chat_template: own would not)"]
         why = "as asked" if self.config.chat_template == "own" else "as its vocabulary is another"
         return [*told, f"{what}; {'its own is used' if own.chat_template else 'it gets bare prompts'}, {why}"]
@@ -89,11 +95,27 @@ class ChatFormat:
         options = {} if enable is None else {"enable_thinking": enable}
         return fill_in(self.tokenizer, turns, self.config.template_date, add_generation_prompt, **options)
 
+    def chat(self, turns: Sequence[Turn], add_generation_prompt: bool = True) -> str:
+        """The same, checked.
+
+        Raises:
+            CheckpointError: the template fails, or leaves out what the user or the system says.
+        """
+        return in_template(
+            Conversation(turns), lambda some: self.text(some, add_generation_prompt), self.tokenizer.name_or_path
+        )
+
     @property
     def may_think(self) -> bool:
         """Whether the chat template knows of thinking, so that texts that end an answer can stand inside of it."""
         template = str(self.tokenizer.chat_template or "")
         return self.config.thinking.end in template or self.config.thinking.start in template
+
+    def is_thinking(self, prompt: str, said: str) -> bool:
+        """Whether what was said ends inside the thinking."""
+        thinking = self.config.thinking
+        opened = prompt.rstrip().endswith(thinking.start) or said.lstrip().startswith(thinking.start)
+        return opened and thinking.end not in said
 
     def answer(self, prompt: str, said: str) -> str:
         """What stands behind the thinking; empty where the model was cut off while it thought.
@@ -102,20 +124,28 @@ class ChatFormat:
             prompt: the text that the model was given: some templates open the thinking themselves.
             said: what the model said.
         """
-        thinking = self.config.thinking
-        _, ended, answer = said.rpartition(thinking.end)
+        _, ended, answer = said.rpartition(self.config.thinking.end)
         if ended:
             return answer.strip()
-        opened = prompt.rstrip().endswith(thinking.start) or said.lstrip().startswith(thinking.start)
-        return "" if opened else said
+        return "" if self.is_thinking(prompt, said) else said
 
-    def check_room(self, prompts: Sequence[str], chat_template: bool, context: int | None, what: str) -> None:
+    def check_room(
+        self,
+        prompts: Sequence[str],
+        chat_template: bool,
+        context: int | None,
+        what: str,
+        places: Sequence[str] = (),
+        answers: Sequence[str] = (),
+    ) -> None:
         """Refuse prompts that leave no room for a response.
 
         Args:
             chat_template: format each prompt as a turn of the user.
             context: tokens that the model has room for; None: not known.
             what: the prompts, for messages.
+            places: file and row of each.
+            answers: what is given behind each, for a likelihood; none: a response is generated.
 
         Raises:
             DataError: names the first of them by its row.
@@ -123,7 +153,11 @@ class ChatFormat:
         """
         name = self.tokenizer.name_or_path
         texts = [in_template(prompt, self.text, name) for prompt in prompts] if chat_template else list(prompts)
-        check_room(prompt_ids(self.tokenizer, texts), context, what)
+        rows = prompt_ids(self.tokenizer, texts)
+        behind = self.tokenizer(list(answers), add_special_tokens=False)["input_ids"] if answers else [[]] * len(rows)
+        whole = [[*row, *answer] for row, answer in zip(rows, behind, strict=True)]
+        # The last token of an answer is predicted, and not read.
+        check_room(whole, context + 1 if answers and context else context, what, places, answered=not answers)
 
     @property
     def generation_config(self) -> GenerationConfig:
@@ -135,6 +169,12 @@ class ChatFormat:
             pad_token_id=self.ends[0] if pad is None else pad,
             bos_token_id=self.tokenizer.bos_token_id,
         )
+
+
+def _default(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The template that counts: of several by name, the default one."""
+    template: Any = tokenizer.chat_template
+    return template.get("default") if isinstance(template, dict) else template
 
 
 def tokenizer_of(model: Checkpoint) -> PreTrainedTokenizerBase:
@@ -152,6 +192,17 @@ def context_of(model: Checkpoint) -> int | None:
         return context_length(AutoConfig.from_pretrained(shown, **PLAIN))
 
 
+def _fields(file: Path) -> dict[str, Any]:
+    """A JSON object in a file; empty if there is no file."""
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is not readable JSON ({first_line(error)}); mend it or copy it again") from None
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{file} should hold a JSON object; mend it or copy it again")
+    return fields
+
+
 _ASKS = (
     *("repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size"),
     *("num_beams", "num_beam_groups", "diversity_penalty", "penalty_alpha", "dola_layers", "guidance_scale"),
@@ -164,8 +215,7 @@ _ASKS = (
 
 def own_generation(folder: Path) -> list[str]:
     """What a folder's generation_config.json asks for that would change greedy answers: `field value`."""
-    file = folder / "generation_config.json"
-    fields = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    fields = _fields(folder / "generation_config.json")
     return [f"{name} {fields[name]}" for name in _ASKS if fields.get(name) not in (None, 0, 1, [], {})]
 
 
@@ -178,8 +228,10 @@ def end_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     found = [tokenizer.eos_token_id]
     for name in ("generation_config.json", "config.json"):
         if (folder / name).is_file():
-            ids = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+            ids = _fields(folder / name).get("eos_token_id")
             found += ids if isinstance(ids, list) else [ids]
+            if wrong := [one for one in found if not isinstance(one, int | None)]:
+                raise CheckpointError(f"{folder / name}: eos_token_id is {wrong[0]!r}, expected the number of a token")
             break
     ends = [int(one) for one in dict.fromkeys(found) if one is not None]
     if not ends:

@@ -6,6 +6,7 @@ from typing import Any
 
 from safespan.data.row_files import Row
 from safespan.data.sources import check_text, target_of
+from safespan.errors import DataError
 from safespan.evaluation.judges import Exchange, Judge, Judgement, judge_answers
 from safespan.evaluation.outcomes import outcomes, without_answer
 from safespan.settings.data import PromptSource
@@ -23,6 +24,9 @@ JUDGED = (
 )
 """The outcomes that rows of responses and their judgements give."""
 
+KINDS = ("harmful", "benign", "utility", "general")
+"""What a response answers. Those to harmful prompts are judged."""
+
 
 def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], dict[str, Any]]:
     """Score existing responses.
@@ -39,7 +43,15 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
         DataError: a row to be scored has no prompt or no response, or a target that is no text.
         ConfigError: the judge cannot be reached.
     """
+    for number, row in enumerate(rows, start=1):
+        if (row.get("kind") or "harmful") not in KINDS:
+            raise DataError(
+                f"{where}: row {number} is of the kind {row['kind']!r}, expected one of {', '.join(KINDS)}; without a "
+                "kind a row is judged as harmful"
+            )
     harmful = [(number, row) for number, row in enumerate(rows, start=1) if _is_harmful(row)]
+    if not harmful:
+        raise DataError(f"{where}: none of its {len(rows)} rows is of the kind harmful: there is nothing to judge")
     source = PromptSource(file=where)
     for number, row in harmful:
         check_text(source, row, number, "prompt")
@@ -60,4 +72,4 @@ def judged_outcomes(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _is_harmful(row: Row) -> bool:
-    return bool(row.get("kind", "harmful") == "harmful")
+    return (row.get("kind") or "harmful") == "harmful"

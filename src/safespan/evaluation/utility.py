@@ -1,6 +1,7 @@
 """Utility: lm-eval tasks, built once per study and run for every model and point."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from datasets.exceptions import DatasetsError
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from safespan.errors import ConfigError, DataError, first_line
+from safespan.errors import ConfigError, DataError, SafespanError, first_line
 from safespan.evaluation.harness import prepare_harness
 from safespan.evaluation.judges import Exchange
 from safespan.evaluation.model import ModelUnderTest
@@ -78,9 +79,14 @@ def _build(manager: TaskManager, config: UtilityConfig) -> UtilityTask:
     if not Path(config.task).is_file() and config.task not in manager.all_tasks:
         raise ConfigError(f"task {config.task!r}: neither a task of lm-eval nor a YAML file")
     try:
-        loaded = manager.load([config.task])["tasks"]
-    except (OSError, ValueError, DatasetsError) as error:
-        raise DataError(f"task {config.task!r}: its documents cannot be loaded ({first_line(error)})") from error
+        with _as_task_error(config.task):
+            loaded = manager.load([config.task])["tasks"]
+    except DataError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError | ValueError | DatasetsError):
+            message = f"task {config.task!r}: its documents cannot be loaded ({first_line(cause)})"
+            raise DataError(message) from cause
+        raise
     if len(loaded) != 1:
         raise ConfigError(f"task {config.task!r} is a group of {len(loaded)} tasks; name one of them")
     name, task = next(iter(loaded.items()))
@@ -92,8 +98,24 @@ def _build(manager: TaskManager, config: UtilityConfig) -> UtilityTask:
         if name_of_kind not in known:
             raise ConfigError(f"task {config.task!r} has no {kind} {name_of_kind!r}; it has {', '.join(known)}")
     total = len(task.eval_docs)
+    _check_first(config.task, task, config.metric)
     documents = list(range(config.limit)) if config.limit and config.limit < total else None
     return UtilityTask(name, task, documents, config.metric, chosen)
+
+
+def _check_first(name: str, task: Task, metric: str) -> None:
+    """Refuse a task that fails on its first document, or whose metric is no 0 or 1 there, before a model answers."""
+    with _as_task_error(name):
+        document = next(iter(task.eval_docs), None)
+        if document is None:
+            raise DataError(f"task {name!r}: it has no documents")
+        task.doc_to_text(document)
+        task.doc_to_target(document)
+        if task.OUTPUT_TYPE != "generate_until":
+            return
+        score = task.process_results(document, ["an answer"]).get(metric)
+    if not isinstance(score, bool | int | float) or float(score) not in (0.0, 1.0):
+        raise ConfigError(f"metric {metric!r} of task {name!r} is {score!r}: choose one that is 0 or 1")
 
 
 def evaluate_utility(
@@ -124,20 +146,45 @@ def evaluate_utility(
     return {kind: _answers(task, results["samples"][task.name]) for kind, task in tasks.items()}
 
 
-def prompts_of(task: UtilityTask, chat_format: ChatFormat | None) -> list[str]:
-    """The prompts that a model is given for the documents of a task, with worked examples.
+def check_questions(task: UtilityTask, chat_format: ChatFormat, chat_template: bool, context: int, what: str) -> None:
+    """Refuse questions of a task that leave no room in a model's context, with their worked examples or choices.
 
     Args:
-        chat_format: formats questions and worked examples as turns of a chat, if given.
+        chat_template: format questions and worked examples as turns of a chat.
+        context: tokens that the model has room for.
+        what: the questions, for messages.
+
+    Raises:
+        DataError: names the first of them by its number.
     """
     task.task.set_fewshot_seed(seed=FEWSHOT_SEED)
-    chat = chat_format is not None
-    options = {"apply_chat_template": chat, "fewshot_as_multiturn": chat}
-    task.task.build_all_requests(
-        samples=task.documents, chat_template=chat_format.text if chat_format else None, **options
-    )
-    prompts = {instance.doc_id: str(instance.args[0]) for instance in task.task.instances}
-    return [prompts[number] for number in sorted(prompts)]
+    options = {"apply_chat_template": chat_template, "fewshot_as_multiturn": chat_template}
+    with _as_task_error(task.name):
+        task.task.build_all_requests(
+            samples=task.documents, chat_template=chat_format.chat if chat_template else None, **options
+        )
+    prompts: dict[int, tuple[str, str]] = {}
+    for instance in task.task.instances:
+        text, answer = (*map(str, instance.args[:1]), "")[:2]
+        if instance.request_type == "loglikelihood":
+            answer = str(instance.args[1])
+        known = prompts.get(instance.doc_id, ("", ""))
+        prompts[instance.doc_id] = max(known, (text, answer), key=lambda pair: len("".join(pair)))
+    numbers = sorted(prompts)
+    texts, answers = ([prompts[number][part] for number in numbers] for part in (0, 1))
+    places = [f"document {number + 1}" for number in numbers]
+    chat_format.check_room(texts, False, context, what, places, answers if any(answers) else ())
+
+
+@contextmanager
+def _as_task_error(name: str) -> Iterator[None]:
+    """Turn an error of a task's file, templates or functions into one line; they raise errors of every type."""
+    try:
+        yield
+    except SafespanError:
+        raise
+    except Exception as error:
+        raise DataError(f"task {name!r}: it fails ({type(error).__name__}: {first_line(error)[:200]})") from error
 
 
 def _answers(task: UtilityTask, samples: list[dict[str, Any]]) -> list[Answer]:
@@ -150,9 +197,16 @@ def _answers(task: UtilityTask, samples: list[dict[str, Any]]) -> list[Answer]:
         score = float(sample[task.metric])
         if score not in (0.0, 1.0):
             raise ConfigError(f"metric {task.metric!r} of task {task.name!r} is {score:g}: choose one that is 0 or 1")
-        exchange = Exchange(
-            str(task.task.doc_to_text(sample["doc"])), str(sample["resps"][0][0]).strip(), str(sample["target"])
-        )
+        exchange = Exchange(str(task.task.doc_to_text(sample["doc"])), _said(task.task, sample), str(sample["target"]))
         by_filter = {name: float(filtered[task.metric]) for name, filtered in filters.items()}
         answers.append(Answer(exchange, int(score), by_filter))
     return answers
+
+
+def _said(task: Task, sample: dict[str, Any]) -> str:
+    """The response, or of a choice the most likely one."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return str(sample["resps"][0][0]).strip()
+    likelihoods = [float(given[0][0]) for given in sample["resps"]]
+    choices = task.doc_to_choice(sample["doc"])
+    return str(choices[max(range(len(choices)), key=likelihoods.__getitem__)])

@@ -8,14 +8,15 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from safespan.data import Conversation, Turn, turns_of
-from safespan.errors import CheckpointError, ConfigError, first_line
+from safespan.errors import CheckpointError, ConfigError, SafespanError, first_line
 from safespan.settings.base import TEMPLATE_DATE
 
 _REMEDY = "mend chat_template.jinja, or do without it (evaluation.apply_chat_template, prompt_format)"
 
 
-_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""", re.DOTALL)
-"""How a chat template asks for the date of today."""
+_TODAY = re.compile(r"""strftime_now\s*\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""", re.DOTALL)
+_TODAY_OTHERWISE = re.compile(r"strftime_now(?!\s+is\b)")
+"""How a chat template asks for the date of today, and whether it does so in another way."""
 
 
 def chat_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], day: date = TEMPLATE_DATE) -> list[str]:
@@ -75,9 +76,10 @@ def with_fixed_date(template: str, day: date) -> str:
         return f'"{day.strftime(found["format"])}"'
 
     replaced = _TODAY.sub(fixed, template)
-    if "strftime_now(" in replaced:
+    if _TODAY_OTHERWISE.search(replaced):
         raise ConfigError(
-            "the chat template asks for the date with a format that is computed: write the format as a text"
+            "the chat template asks for the date of today in another way than strftime_now('FORMAT'), so that it "
+            "cannot be fixed: write it in that way"
         )
     return replaced
 
@@ -110,6 +112,8 @@ def in_template(prompt: str, render: Callable[[list[Turn]], Any], name: str) -> 
     try:
         text = str(render(turns))
         dropped = _left_out(turns, text, render)
+    except SafespanError:
+        raise
     except Exception as error:  # templates raise errors of every type
         raise CheckpointError(f"{name}: its chat template fails ({first_line(error)[:200]}); {_REMEDY}") from error
     if dropped is not None:

@@ -72,9 +72,13 @@ def read_whole(
     with view(folder, adapter) as shown:
         config = AutoConfig.from_pretrained(shown, **source, **PLAIN)
         _check_sizes(config, tensors, weights, where)
+        text = config.get_text_config()
+        pad, rows = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
+        if isinstance(pad, int) and isinstance(rows, int) and not 0 <= pad < rows:
+            text.pad_token_id = None  # an embedding cannot be made with it, and nothing else needs it
         tokenizer = read_tokenizer(shown, f"{where}+{adapter}" if adapter else str(where), config, **source)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            shown, dtype=dtype, use_safetensors=True, output_loading_info=True, **source, **PLAIN
+            shown, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **source, **PLAIN
         )
     model, loading = loaded
     model.name_or_path = model.config.name_or_path = str(folder)

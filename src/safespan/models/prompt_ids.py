@@ -44,21 +44,31 @@ def context_length(config: PreTrainedConfig) -> int | None:
     return next((int(value) for value in found if value is not None), None)
 
 
-def check_room(rows: Sequence[Sequence[int]], context: int | None, what: str) -> None:
+def check_room(
+    rows: Sequence[Sequence[int]],
+    context: int | None,
+    what: str,
+    places: Sequence[str] = (),
+    answered: bool = True,
+) -> None:
     """Refuse prompts that leave no room in a model's context, before any is asked.
 
     Args:
         rows: token ids of each prompt.
         context: tokens that the model has room for; None: not known.
         what: the prompts, for messages.
+        places: file and row of each; its number, if there are none.
+        answered: whether room for an answer is needed.
 
     Raises:
         DataError: the first row that is too long, and how many are.
     """
-    long = [number for number, ids in enumerate(rows, start=1) if context is not None and len(ids) >= context]
+    most = None if context is None else context - answered
+    long = [number for number, ids in enumerate(rows) if most is not None and len(ids) > most]
     if long:
+        place = (places[long[0]] if places else "") or f"row {long[0] + 1}"
         more = f" (and {len(long) - 1} more)" if len(long) > 1 else ""
         raise DataError(
-            f"{what}: row {long[0]}{more} has {len(rows[long[0] - 1])} tokens, and the model's context is {context}: "
+            f"{what}: {place}{more} has {len(rows[long[0]])} tokens, and the model's context is {context}: "
             "shorten it or leave it out"
         )

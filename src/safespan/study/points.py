@@ -170,7 +170,7 @@ def record_prompts(run: RunFolder, prompts: Mapping[str, Sequence[Prompt]]) -> N
     """Note how many prompts of each kind were asked, and their hash, for the manifest."""
     known = json.loads(run.prompts.read_text(encoding="utf-8")) if run.prompts.exists() else {}
     asked = {
-        kind: {"rows": len(given), "sha256": rows_hash([asdict(prompt) for prompt in given])}
+        kind: {"rows": len(given), "sha256": rows_hash([{"prompt": one.prompt, "target": one.target} for one in given])}
         for kind, given in prompts.items()
     }
     write_json(run.prompts, {**known, **asked})

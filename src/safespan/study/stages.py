@@ -158,7 +158,10 @@ def _activation_stages(study: Study) -> list[Stage]:
             "activation overlap",
             when=config.activations is not None,
             key=lambda: key_of(
-                config.activations, config.seed, study.model_hashes(config.models), _prompt_hashes(study)
+                config.activations,
+                config.seed,
+                study.model_hashes(config.activations.models if config.activations else ()),
+                _prompt_hashes(study),
             ),
             outputs=run.tables("activations", "separation"),
             work=lambda key: experiments.measure_activations(study),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from safespan.checkpoints import Checkpoint, open_local
-from safespan.data import read_prompts
+from safespan.data import Prompt, read_prompts
 from safespan.data.hub import from_files_alone, offline
 from safespan.data.task_files import has_documents_here
 from safespan.settings import PromptSource, StudyConfig
@@ -39,7 +39,7 @@ def check_texts(config: StudyConfig, named: Sequence[Named]) -> list[str]:
 
     prompting = Prompting(config.evaluation, models["aligned"])
     for model in {model.name: model for model in models.values()}.values():
-        _check_prompts(config.evaluation, named, prompting, model)
+        _check_prompts(config.evaluation, named, prompting, model, config.verdict.prompts if config.verdict else 0)
     _check_activations(config, named, models)
     _check_trainings(config, models)
     return [role for role in config.models if role not in models]
@@ -53,8 +53,11 @@ def _origin(config: StudyConfig, role: str) -> Checkpoint | None:
     return open_local(source.model) if source.model else _origin(config, str(source.start))
 
 
-def _check_prompts(config: EvaluationConfig, named: Sequence[Named], prompting: "Prompting", model: Checkpoint) -> None:
-    from safespan.evaluation import build_tasks, context_of, prompts_of, tokenizer_of
+def _check_prompts(
+    config: EvaluationConfig, named: Sequence[Named], prompting: "Prompting", model: Checkpoint, measured: int
+) -> None:
+    """Of one model; `measured`: how many of the first harmful prompts are given with their targets."""
+    from safespan.evaluation import build_tasks, check_questions, context_of, tokenizer_of
 
     chat_format, context = prompting.format_of(model, tokenizer_of(model)), context_of(model)
     chat = config.apply_chat_template and chat_format.tokenizer.chat_template is not None
@@ -62,14 +65,20 @@ def _check_prompts(config: EvaluationConfig, named: Sequence[Named], prompting: 
     limits = {_ASKED[0]: config.harmfulness, _ASKED[1]: config.over_refusal}
     for field, what, prompts in _read(named, _ASKED):
         limit = limits[field]
-        chat_format.check_room(prompts[: limit.limit if limit else None], chat, context, f"{model.name}: {what}")
+        asked = prompts[: limit.limit if limit else None]
+        texts, places = [one.prompt for one in asked], [one.place for one in asked]
+        chat_format.check_room(texts, chat, context, f"{model.name}: {what}", places)
+        answers = [str(one.target) for one in asked[:measured] if one.target] if field == _ASKED[0] else []
+        if len(answers) == len(asked[:measured]) > 0:
+            kinds = f"{model.name}: {what} with their targets"
+            chat_format.check_room(texts[:measured], chat, context, kinds, places, answers)
     tasks = {kind: task for kind, task in (("utility", config.utility), ("general", config.general)) if task}
     here = {kind: task for kind, task in tasks.items() if has_documents_here(task.task)}
     if here:
         with from_files_alone():
             for kind, task in build_tasks(here).items():
-                texts = prompts_of(task, chat_format if chat else None)
-                chat_format.check_room(texts, False, context, f"{model.name}: questions of the {kind} task")
+                if context is not None:
+                    check_questions(task, chat_format, chat, context, f"{model.name}: questions of the {kind} task")
 
 
 def _check_activations(config: StudyConfig, named: Sequence[Named], models: Mapping[str, Checkpoint]) -> None:
@@ -82,8 +91,9 @@ def _check_activations(config: StudyConfig, named: Sequence[Named], models: Mapp
     roles = [*config.activations.models, *(["aligned"] if config.verdict else [])]
     for model in {models[role].name: models[role] for role in roles if role in models}.values():
         for _, what, prompts in _read(named, ("activations.useful", "activations.harmful")):
-            rows = encode(tokenizer_of(model), prompts, chat_template=True, day=config.activations.template_date)
-            check_room(rows, context_of(model), f"{model.name}: {what}")
+            texts, places = [one.prompt for one in prompts], [one.place for one in prompts]
+            rows = encode(tokenizer_of(model), texts, chat_template=True, day=config.activations.template_date)
+            check_room(rows, context_of(model), f"{model.name}: {what}", places, answered=False)
 
 
 def _check_trainings(config: StudyConfig, models: Mapping[str, Checkpoint]) -> None:
@@ -98,9 +108,9 @@ def _check_trainings(config: StudyConfig, models: Mapping[str, Checkpoint]) -> N
             end_ids(tokenizer, source.train.prompt_format)
 
 
-def _read(named: Sequence[Named], fields: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """Field, name for messages and texts of each of some prompts."""
+def _read(named: Sequence[Named], fields: Sequence[str]) -> Iterator[tuple[str, str, list[Prompt]]]:
+    """Field, name for messages and prompts of some sources."""
     for one in named:
         if one.field in fields and isinstance(one.source, PromptSource):
             with offline(one.source):
-                yield one.field, one.what, [prompt.prompt for prompt in read_prompts(one.source)]
+                yield one.field, one.what, read_prompts(one.source)

@@ -33,7 +33,7 @@ from safespan.training.encoding import encode
 from safespan.training.mixture import Mixture, mixture
 from safespan.training.protect import ProtectedTraining, check_not_sharded
 from safespan.training.resume import MarkComplete, step_of, work_folder
-from safespan.training.start import check_tokens, end_of_responses, load_start, open_start
+from safespan.training.start import check_tokens, end_of_responses, load_start, longest_row, open_start
 from safespan.training.watch import Watch, Watching
 
 RECORD = "training.json"
@@ -114,7 +114,8 @@ def fine_tune(
         # TRL disables the key-value cache for training; the written model should have the setting of the start.
         use_cache = getattr(model.config, "use_cache", None)
         end = end_of_responses(tokenizer, config)
-        rows = encode(tokenizer, mixed.examples, config.max_length, config.prompt_format, config.template_date)
+        longest = longest_row(model, config)
+        rows = encode(tokenizer, mixed.examples, longest, config.prompt_format, config.template_date)
         check_tokens(tokenizer, model, rows)
         fit_pad_token(tokenizer, model)
         with progress_task("steps") as tick:

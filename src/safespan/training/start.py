@@ -10,6 +10,7 @@ from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError, ConfigError
 from safespan.models.loading import load_causal_lm
 from safespan.models.padding import embeddings
+from safespan.models.prompt_ids import context_length
 from safespan.settings.training import TrainingConfig
 from safespan.training.encoding import end_ids
 
@@ -62,6 +63,12 @@ def end_of_responses(tokenizer: PreTrainedTokenizerBase, config: TrainingConfig)
             "as in its chat template; for generation to end there, set eos_token in its tokenizer_config.json"
         )
     return end
+
+
+def longest_row(model: PreTrainedModel, config: TrainingConfig) -> int:
+    """Tokens of the longest row: `max_length`, but no more than the model's context."""
+    room = context_length(model.config)
+    return config.max_length if room is None else min(config.max_length, room)
 
 
 def check_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, rows: list[dict[str, list[int]]]) -> None:

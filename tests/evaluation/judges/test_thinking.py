@@ -14,6 +14,8 @@ from safespan.evaluation.judges.thinking import answer_of
         ("[THINK]thoughts[/THINK]an answer", "an answer"),
         ("◁think▷thoughts◁/think▷an answer", "an answer"),
         ("<reasoning>thoughts</reasoning>an answer", "an answer"),
+        ("<|START_THINKING|>thoughts<|END_THINKING|>an answer", "an answer"),
+        ("<unused94>thought\nthoughts<unused95>an answer", "an answer"),
         ("<|begin_of_thought|>thoughts<|end_of_thought|>an answer", "an answer"),
         (
             "<|channel|>analysis<|message|>thoughts<|end|><|start|>assistant<|channel|>final<|message|>an answer",

@@ -187,6 +187,10 @@ class LLMJudge:
 
     def _redacted(self, text: str) -> str:
         """An error message without the request before it and without the key, which some servers repeat."""
+        if "AttemptTimeoutError" in text:
+            return f"no answer within {self._config.timeout} s"
+        if text.startswith("TypeError"):
+            return "the server's reply holds no choice"
         text = re.split(r"\n\n|\\n\\n", text)[-1].replace("\\", "").strip("()'\" ")  # of the error, or of its repr
         return " ".join(self._without_key(text).split())[:300]
 

@@ -51,6 +51,9 @@ _SCRIPTS = {
 _LEAST = 0.15
 """Share of a text's letters from which its script counts."""
 
+_LABEL = re.compile(r"^\s*[^\W\d]{1,20}:\s*(?=[\"“«„「\x1e ]|$)")
+"""Who speaks, before what is all quoted."""
+
 _QUOTATION = "\x1e"
 """Stands for a long quotation."""
 
@@ -94,13 +97,17 @@ def sentences_of(text: str, opens_letter: Callable[[str], object], quoted: bool 
     Args:
         quoted: whether what is all quoted counts as said; not if it is a text that was asked for.
     """
+    lines = [line for line in text.split("\n") if line.strip()]
+    if lines and quoted and all(line.lstrip().startswith(">") for line in lines):
+        text = "\n".join(line.lstrip("> ") for line in lines)
     prose = _FENCE.sub("\n", text)
     if not re.search(r"\w", prose):
         prose = text
     prose = _BULLET.sub("", _MARKUP.sub(lambda match: match[1] or "", _BULLET.sub("", prose)))
     said = _without_scenes(prose, opens_letter)
     unquoted = _QUOTED.sub(lambda match: f" {_QUOTATION} " if _is_long(match[0]) else " ", said)
-    whole = prose if quoted and said == prose and not re.search(r"\w", unquoted) else unquoted
+    beside = _LABEL.sub("", unquoted).replace(_QUOTATION, " ")
+    whole = _LABEL.sub("", prose) if quoted and said == prose and not re.search(r"\w", beside) else unquoted
     parts = [
         (" ".join(part.replace(_QUOTATION, " ").split()), part.count(_QUOTATION)) for part in _SENTENCE_END.split(whole)
     ]

@@ -4,9 +4,9 @@ import re
 
 _TAG = re.compile(
     r"(?<![`'\"])(?P<open><(?:\w+:)?(?:think(?:ing)?|thoughts?|reasoning|reflection)>|\[THINK\]|◁think▷"
-    r"|<\|begin_of_thought\|>)"
+    r"|<\|begin_of_thought\|>|<\|START_THINKING\|>|<unused94>(?:thought\b)?)"
     r"|(?<![`'\"])(?:</(?:\w+:)?(?:think(?:ing)?|thoughts?|reasoning|reflection)>|\[/THINK\]|◁/think▷"
-    r"|<\|end_of_thought\|>)",
+    r"|<\|end_of_thought\|>|<\|END_THINKING\|>|<unused95>)",
     re.IGNORECASE,
 )
 """Tags before and after thinking, as the templates of common models have them; in quotes they are spoken of."""
