@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM := false
 # A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo study-smollm2 study-smollm2-tests core test fuzz audit wheel docs format seeds verdict-rates three-tests faults bench bench-large clean
+.PHONY: install demo study-smollm2 study-smollm2-tests core test fuzz audit wheel docs format seeds verdict-rates three-tests conformance faults bench bench-large clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -70,6 +70,9 @@ verdict-rates: install  ## how often the test of safety subspaces is right: docs
 three-tests: install  ## claim × test on five seeds of the embedded family: docs/three-tests.md, about an hour on two cores
 	$(BIN)/python benchmarks/verdict/three_tests.py
 	$(BIN)/python docs/pages/three_tests_page.py
+
+conformance: install  ## every architecture through every kind of work: the table of docs/architectures.md, about 15 minutes
+	$(BIN)/python -m tests.conformance --write
 
 faults: install  ## a small study disturbed 250 times: the table of docs/reliability.md; about 20 minutes, as root
 	$(BIN)/python -m tests.faults --write

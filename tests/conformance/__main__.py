@@ -1,7 +1,8 @@
-"""Try every architecture, and write docs/architectures.md: `python -m tests.conformance [--only KIND …] [--write]`."""
+"""Try every architecture: `python -m tests.conformance [--only KIND …] [--write]`."""
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 import traceback
@@ -13,20 +14,41 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conformance.architectures import FIELDS, Triple, make
 from conformance.checks import CHECKS
 from safespan.errors import SafespanError
+from safespan.files.atomic import write_text
+
+PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+START, END = "<!-- made by python -m tests.conformance --write -->", "<!-- end -->"
 
 
-def cell(check: str, triple: Triple, folder: Path, verbose: bool) -> str:
-    """What one check says."""
+def cell(check: str, triple: Triple, folder: Path, verbose: bool = False) -> str:
+    """What one check says: yes, or a share; `refused` with the reason; `wrong` and `fails` are faults."""
     folder.mkdir()
     try:
         return CHECKS[check](triple, folder) or "yes"
     except SafespanError as error:
-        return f"refused: {error}"
+        return f"refused: {str(error).replace(str(folder.parent), '…')}"
     except Exception as error:
         if verbose:
             traceback.print_exc()
         kind = "wrong" if isinstance(error, AssertionError) else "fails"
-        return f"**{kind}**: {type(error).__name__} {str(error).strip()[:90]}"
+        return f"**{kind}**: {type(error).__name__} {' '.join(str(error).split())[:120]}"
+
+
+def row(kind: str, checks: list[str], verbose: bool) -> list[str]:
+    """The cells of one architecture."""
+    with tempfile.TemporaryDirectory() as place:
+        triple = make(kind, Path(place))
+        return [cell(check, triple, Path(place) / check.replace(" ", "-"), verbose) for check in checks]
+
+
+def table(checks: list[str], rows: dict[str, list[str]]) -> str:
+    """The rows, with the reasons of refusals below them."""
+    reasons = dict.fromkeys(one for cells in rows.values() for one in cells if one.startswith("refused"))
+    numbers = {reason: f"refused [{number}]" for number, reason in enumerate(reasons, start=1)}
+    lines = [f"| model type | {' | '.join(checks)} |", f"|---|{'---|' * len(checks)}"]
+    lines += [f"| `{kind}` | {' | '.join(numbers.get(one, one) for one in cells)} |" for kind, cells in rows.items()]
+    notes = [f"{number}. {reason.removeprefix('refused: ')}" for number, reason in enumerate(reasons, start=1)]
+    return "\n".join([*lines, "", *notes])
 
 
 def main() -> None:
@@ -35,21 +57,20 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(FIELDS))
     parser.add_argument("--checks", nargs="*", default=list(CHECKS))
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    for kind in asked.only:
-        with tempfile.TemporaryDirectory() as place:
-            try:
-                triple = make(kind, Path(place))
-            except Exception as error:
-                print(f"{kind}: cannot be made: {error}", flush=True)
-                continue
-            for check in asked.checks:
-                told = cell(check, triple, Path(place) / check.replace(" ", "-"), asked.verbose)
-                if told != "yes":
-                    print(f"{kind} | {check} | {told}", flush=True)
-        print(f"{kind} done", flush=True)
+    rows = {}
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["SAFESPAN_CACHE"] = cache
+        for kind in asked.only:
+            rows[kind] = row(kind, asked.checks, asked.verbose)
+            print(f"{kind}: {'; '.join(rows[kind])}", flush=True)
+    if asked.write:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+        after = rest.partition(END)[2]
+        write_text(PAGE, f"{before}{START}\n\n{table(asked.checks, rows)}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

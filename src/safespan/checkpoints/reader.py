@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,7 @@ class Checkpoint:
         shapes: name -> shape of every tensor, as it is seen.
         left_out: name -> shape of the tensors that are passed over.
         tied: whether the output head is the embedding.
+        dtypes: dtype, as safetensors names it -> number of tensors in the files.
 
     Raises:
         CheckpointError: the folder, a shard or the index is missing or broken.
@@ -73,6 +75,7 @@ class Checkpoint:
                 f"{self.folder / INDEX} names tensor {absent[0]}, but {self._file_of[absent[0]]} has none"
             )
         self._name_in_file = common_names(found, str(self.config.get("model_type")))
+        self.dtypes = dict(Counter(one.dtype for one in found.values()))
         self._read_forms({name: found[there] for name, there in self._name_in_file.items()})
         self.tied = self._drop_tied_head()
         self._rows: int | None = None
@@ -107,6 +110,11 @@ class Checkpoint:
             raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
         seen = self._forms[name].read(tensor)
         return seen[: self._rows] if self._rows and _is_of_tokens(name) else seen
+
+    @property
+    def transposed(self) -> int:
+        """Number of matrices and stacks that files store inputs × outputs."""
+        return sum(self._forms[name].transposed for name in self.shapes)
 
     @property
     def tokens(self) -> int | None:

@@ -1,6 +1,7 @@
 """Commands that evaluate or fine-tune one model, and judge responses that exist."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,27 @@ def evaluate(
         written = out / "outcomes.json"
         write_json(written, {"model": model, **outcomes, "evaluation": evaluation.model_dump(mode="json")})
     return CommandOutput({"model": model, **outcomes, "written": written}, outcome_lines(outcomes), [written])
+
+
+@command()
+def inspect(
+    models: Annotated[
+        list[str], typer.Argument(help="a folder, a hub id, BASE+ADAPTER; of several the first is aligned")
+    ],
+) -> CommandOutput:
+    """Say what safespan sees of a model, and of several what differs and is done about it; no weights are loaded."""
+    from safespan.checkpoints import open_checkpoint
+    from safespan.checkpoints.inspection import compare, inspect, lines_of
+
+    opened = [open_checkpoint(model) for model in models]
+    seen = [inspect(checkpoint) for checkpoint in opened]
+    differs = compare(*opened) if len(opened) > 1 else []
+    lines = [line for one in seen for line in lines_of(one)]
+    return CommandOutput(
+        {"models": [asdict(one) for one in seen], "together": differs},
+        [*lines, *(f"together: {one}" for one in differs)],
+        [],
+    )
 
 
 @command()

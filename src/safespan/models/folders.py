@@ -95,6 +95,11 @@ def linked(folder: Path, place: Path, adapter: Path | None = None) -> Path:
     return place
 
 
+def has_template(folder: Path, adapter: Path | None = None) -> bool:
+    """Whether a model has a chat template: of its own folder, or of its adapter's."""
+    return any(_template(place) for place in (adapter, folder) if place)
+
+
 def adapts_parameters(adapter: Path) -> bool:
     """Whether an adapter's update is that of fused parameters (`target_parameters`), which is no B·A of one file."""
     return bool(_read_object(adapter / ADAPTER_CONFIG).get("target_parameters"))
