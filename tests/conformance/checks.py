@@ -22,6 +22,7 @@ from safespan.evaluation.prompting import Prompting
 from safespan.files.atomic import write_jsonl
 from safespan.models.folders import weight_files
 from safespan.models.loading import load_causal_lm
+from safespan.models.stored_names import check_in_memory
 from safespan.organism.family import task_settings
 from safespan.overlap import update_overlap
 from safespan.projection import Change, Family, sweep
@@ -167,6 +168,7 @@ def answers(triple: Triple, *_: object) -> str:
 def points(triple: Triple, folder: Path) -> str:
     """The aligned model with the whole update in place has the fine-tune's logits, and is itself again after it."""
     models = family(triple)
+    check_in_memory(triple.aligned, "aligned", models.aligned.stored_shapes)
     changes = [Change(name, models.task_update(name, "useful"), (False, False)) for name in models.names()]
     switched = SwitchedModel(Prompting(), models.aligned, folder)
     ids = torch.tensor([[5, 6, 7, 8, 9]])

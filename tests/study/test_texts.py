@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from datasets import config as datasets_config
+from safetensors.torch import load_file, save_file
 
 from faults.study import LETTERS, write_study
 from safespan.cli import main
@@ -135,3 +137,14 @@ def test_a_dry_run_at_the_command_line_has_one_line_and_writes_nothing(fields, t
     assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
     assert "harmful.jsonl: row 2 has 67 tokens" in printed.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_weight_that_transformers_does_not_make_is_named_before_any_answer(fields, tmp_path):
+    file = tmp_path / "aligned" / "model.safetensors"
+    for role in ("base", "aligned"):
+        file = tmp_path / role / "model.safetensors"
+        save_file(load_file(file) | {"model.layers.0.extra.weight": torch.ones(2, 2)}, file, {"format": "pt"})
+    said = fault(fields, tmp_path / "run")
+    assert "model.layers.0.extra.weight (1 in all) is in its files, and not in the LlamaForCausalLM" in said
+    fields["evaluation"]["engine"] = {"name": "hf"}
+    plan(StudyConfig.model_validate(fields), tmp_path / "run")

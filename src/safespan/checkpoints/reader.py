@@ -159,6 +159,11 @@ class Checkpoint:
                 "that it was made from, or a copy with its weights in bfloat16"
             )
 
+    @property
+    def stored_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape in the files of every tensor that is seen, each stored one once."""
+        return {name: self._forms[name].stored for name in self.shapes}
+
     def dtype(self, name: str) -> torch.dtype:
         """The dtype that a tensor is stored in."""
         return self._read(name).dtype

@@ -5,15 +5,18 @@ is used; every result is a view, so that what is written into it is written into
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel
-from transformers.core_model_loading import revert_weight_conversion
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import PrefixChange, revert_weight_conversion
 
 from safespan.errors import CheckpointError
 from safespan.linalg.stacks import matrix_names
+from safespan.models.loading import PLAIN
 
 
 class _AsViews(TorchFunctionMode):
@@ -48,6 +51,37 @@ def stored_views(model: torch.nn.Module, known: Mapping[str, torch.Tensor] | Non
             "memory: such weights cannot be changed in place; use another engine than memory"
         )
     return views
+
+
+def check_in_memory(folder: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a model some of whose stored weights Transformers does not make, before its weights are loaded.
+
+    Args:
+        folder: with the configuration; nothing is checked if Transformers makes no model of it.
+        name: of the model, for messages.
+        shapes: name -> shape of each stored weight that may be changed.
+
+    Raises:
+        CheckpointError: names the first one.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, **PLAIN)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    except Exception:  # of every type; what loads the model says more of it
+        return
+    legacy = [one for one in get_model_conversion_mapping(model) if not isinstance(one, PrefixChange)]
+    for conversions in (None, legacy):  # files of older versions of Transformers have other names
+        if conversions is not None:
+            model._weight_conversions = conversions
+        made = stored_views(model)
+        lost = [one for one, shape in shapes.items() if one not in made or tuple(made[one].shape) != shape]
+        if not lost:
+            return
+    raise CheckpointError(
+        f"{name}: {lost[0]} ({len(lost)} in all) is in its files, and not in the {type(model).__name__} that "
+        "Transformers makes of it: its weights cannot be changed in memory; use another engine (evaluation.engine)"
+    )
 
 
 def names_within(weight: torch.Tensor, views: Mapping[str, torch.Tensor]) -> list[str]:

@@ -36,10 +36,13 @@ def check_texts(config: StudyConfig, named: Sequence[Named]) -> list[str]:
     if "aligned" not in models:  # all are prompted as it is
         return list(config.models)
     from safespan.evaluation import Prompting
+    from safespan.models.stored_names import check_in_memory
 
     prompting = Prompting(config.evaluation, models["aligned"])
     for model in {model.name: model for model in models.values()}.values():
         _check_prompts(config.evaluation, named, prompting, model, config.verdict.prompts if config.verdict else 0)
+    if config.evaluation.engine.name == "memory" and (config.projection or config.verdict):
+        check_in_memory(models["aligned"].folder, models["aligned"].name, models["aligned"].stored_shapes)
     _check_activations(config, named, models)
     _check_trainings(config, models)
     return [role for role in config.models if role not in models]
