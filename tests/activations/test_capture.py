@@ -2,11 +2,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3Config
 
 from safespan.activations import capture, layers_in_depth_range
+from safespan.checkpoints import Checkpoint, layer_of
 from safespan.data import Conversation
 from safespan.errors import ConfigError, DataError
+from safespan.models.stored_names import check_in_memory
+from tiny_model import build_tiny_tokenizer
 
 PROMPTS = ["a b c d e f", "g", "h i", "a b c", "z y x w v u t", "q"]
 
@@ -89,3 +92,28 @@ def test_blocks_after_the_last_layer_asked_for_do_not_run(model, tokenizer) -> N
 def test_a_prompt_longer_than_the_context_is_named(model, tokenizer) -> None:
     with pytest.raises(DataError, match="row 2 has 83 tokens, and the model's context is 64"):
         capture(model, tokenizer, ["a", "b " * 80])
+
+
+def test_the_language_model_of_a_wrapper_is_read_and_not_its_vision_tower(tmp_path):
+    """Both have two blocks, and the tower comes first."""
+    tokenizer = build_tiny_tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"vocab_size": len(tokenizer), "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}
+    config = Gemma3Config(
+        text_config=sizes | text | {"pad_token_id": 0},
+        vision_config=sizes | {"image_size": 8, "patch_size": 4},
+        mm_tokens_per_image=4,
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    states = capture(model, tokenizer, ["a b", "c"], chat_template=True)
+    for row, prompt in enumerate(["a b", "c"]):
+        ids = tokenizer(f"<bos> <user> {prompt} <bot>", return_tensors="pt")["input_ids"]
+        hidden = model(input_ids=ids, output_hidden_states=True).hidden_states
+        torch.testing.assert_close(states[1][row], hidden[1][0, -1].float(), atol=1e-4, rtol=1e-4)
+    model.save_pretrained(tmp_path / "model")
+    checkpoint = Checkpoint(tmp_path / "model")
+    layers = {layer_of(name) for name in checkpoint.names if "layers." in name}
+    assert layers == {"layer 0", "layer 1", "vision layer 0", "vision layer 1"}
+    assert checkpoint.tied
+    check_in_memory(checkpoint.folder, "it", checkpoint.stored_shapes)

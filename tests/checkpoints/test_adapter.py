@@ -1,6 +1,7 @@
 """LoRA adapters against peft's own merge."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,21 @@ def test_a_tensor_stored_whole_and_as_low_rank_update(tiny_model_folder, tmp_pat
     save_file({**stored, f"base_model.model.{name}": whole}, path)
     with pytest.raises(CheckpointError, match=rf"holds {name} whole and as B·A"):
         AdaptedCheckpoint(tiny_model_folder, adapter)
+
+
+@pytest.mark.parametrize("place", ["language_model.model.", "model.language_model."])
+def test_an_adapter_of_the_language_model_fits_the_wrapper_that_holds_it(place, tmp_path):
+    """The adapter was trained on the text model alone; the vision tower has layers of the same names."""
+    base = save_tiny_model(tmp_path / "base")
+    adapter = make_adapter(base, tmp_path)
+    wrapper = shutil.copytree(base, tmp_path / "wrapper")
+    tensors = load_file(base / "model.safetensors")
+    renamed = {name.replace("model.", place, 1): tensor for name, tensor in tensors.items()}
+    tower = {
+        name.replace("model.", "vision_tower.", 1): tensor + 1 for name, tensor in tensors.items() if "layers" in name
+    }
+    save_file(renamed | tower, wrapper / "model.safetensors", {"format": "pt"})
+    plain, held = open_checkpoint(f"{base}+{adapter}"), open_checkpoint(f"{wrapper}+{adapter}")
+    assert held.changed == {name.replace("model.", place, 1) for name in plain.changed}
+    for name in plain.changed:
+        assert torch.equal(held.update(name.replace("model.", place, 1)), plain.update(name))

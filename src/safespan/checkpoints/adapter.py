@@ -13,6 +13,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 
+from safespan.checkpoints.layout import in_block
 from safespan.checkpoints.names import is_head, is_token_embedding
 from safespan.checkpoints.reader import Checkpoint, read_header
 from safespan.errors import CheckpointError
@@ -173,10 +174,16 @@ class AdaptedCheckpoint(Checkpoint):
         return {self._in_base(key): key for key in self._stored if key not in left_out}
 
     def _in_base(self, key: str) -> str:
-        """The base's name of a tensor: Transformers saves a model with or without the name of its body before it."""
+        """The base's name of a tensor.
+
+        Transformers saves a model with or without the name of its body before it, and the language model of a wrapper
+        under names of its own.
+        """
         name = key.removeprefix(_PREFIX)
-        known = (name, name.partition(".")[2], f"model.{name}", f"transformer.{name}")
-        return next((other for other in known if other in self.shapes), name)
+        behind = name.partition(".")[2]
+        known = (name, behind, f"model.{name}", f"transformer.{name}")
+        wrapped = [other for other in self.shapes if in_block(other) and other.endswith((f".{name}", f".{behind}"))]
+        return next((other for other in known if other in self.shapes), wrapped[0] if len(wrapped) == 1 else name)
 
     def _check_vocabulary(self) -> None:
         """Refuse an adapter that was trained on its base with another number of tokens."""

@@ -263,8 +263,8 @@ class Checkpoint:
             (as_vectors, "with three dimensions that are no stack of experts count as vectors"),
         ):
             if names:
-                shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-                yield f"{self.folder}: {len(names)} weights {what} ({shown})"
+                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                yield f"{self.folder}: weights {what}: {', '.join(names[:_SHOWN])}{more}"
 
     def _drop_tied_head(self) -> bool:
         """Leave out an output head that is the embedding, as the configuration says, or else its numbers."""
