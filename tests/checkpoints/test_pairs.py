@@ -13,11 +13,13 @@ from oracle import exact
 from safespan.checkpoints import Checkpoint, open_checkpoint, pair_up
 from safespan.cli import main
 from safespan.errors import CheckpointError
-from safespan.evaluation import SwitchedModel
+from safespan.evaluation import SwitchedModel, model_of
 from safespan.evaluation.prompting import Prompting
 from safespan.projection import Change, Family
 from safespan.projection.write import write_projected
 from safespan.settings.analysis import ProjectionGrid
+from safespan.settings.evaluation import EvaluationConfig
+from tiny_adapter import make_adapter
 from tiny_model import save_tiny_model
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -143,3 +145,16 @@ def test_predictors_of_further_tokens_are_left_out_and_written_again(tmp_path):
     [remark] = checkpoint.remarks
     assert "weights of multi-token prediction are left out: model.layers.2.mlp.up_proj.weight, mtp." in remark
     assert dict(checkpoint.whole([])).keys() == extra.keys()
+
+
+def test_an_adapted_model_answers_with_all_its_rows_whatever_it_is_compared_with(models, tmp_path):
+    whole = {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}
+    adapter = make_adapter(models["aligned"], tmp_path, r=2, target_modules=["q_proj"], **whole)
+    tuned = open_checkpoint(f"{models['aligned']}+{adapter}")
+    expected = tuned.load(EMBEDDING)
+    aligned, base = open_checkpoint(models["aligned"]), open_checkpoint(models["base"])
+    pair_up(aligned, base, tuned)
+    assert len(tuned.load(EMBEDDING)) < len(expected)
+    prompting = Prompting(EvaluationConfig(engine={"name": "hf"}))
+    with model_of(prompting, tuned, tmp_path) as model:
+        torch.testing.assert_close(model.lm.model.get_input_embeddings().weight.detach(), expected)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from lm_eval.api.registry import get_model
 
-from safespan.checkpoints import Checkpoint, write_checkpoint
+from safespan.checkpoints import AdaptedCheckpoint, Checkpoint, write_checkpoint
 from safespan.checkpoints.updates import rounded
 from safespan.errors import ConfigError, first_line
 from safespan.evaluation.harness import prepare_harness
@@ -97,7 +97,8 @@ def model_of(prompting: Prompting, checkpoint: Checkpoint, scratch: Path) -> Ite
         with scratch_folder(scratch, "model") as parent:
             yield _open(prompting, checkpoint, linked(checkpoint.folder, parent / "model"))
     else:
-        merged = ((name, checkpoint.load(name)) for name in checkpoint.names)
+        own = AdaptedCheckpoint(checkpoint.folder, checkpoint.adapter)  # all rows, whatever it is compared with
+        merged = ((name, own.load(name)) for name in own.names)
         with _written(checkpoint, merged, scratch) as (folder, _):
             yield _open(prompting, checkpoint, folder)
 
