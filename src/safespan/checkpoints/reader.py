@@ -211,8 +211,10 @@ class Checkpoint:
                 raise CheckpointError(
                     f"{self.folder} holds an adapter and no model: give BASE+ADAPTER, here {base}+{self.folder}"
                 )
+            pickled = any(self.folder.glob("pytorch_model*.bin*"))
+            what = f"; for its .bin files: safespan convert {self.folder} --out FOLDER" if pickled else ""
             raise CheckpointError(
-                f"{self.folder} has neither {SINGLE} nor {INDEX}: only safetensors checkpoints are read"
+                f"{self.folder} has neither {SINGLE} nor {INDEX}: only safetensors checkpoints are read{what}"
             )
         weight_map = _read_json(self.folder / INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:

@@ -43,7 +43,7 @@ def write_checkpoint(
         for name, content in shown_files(like, adapter).items():
             if isinstance(content, str):
                 (folder / name).write_text(content, encoding="utf-8")
-            elif content.is_file() and content.suffix not in _WEIGHT_SUFFIXES and name != INDEX:
+            elif content.is_file() and content.suffix not in _WEIGHT_SUFFIXES and not name.endswith(".index.json"):
                 _check_inside(content)
                 shutil.copy2(content, folder / name)
         _write_weights(folder, tensors, shard_bytes)

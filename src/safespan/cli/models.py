@@ -73,6 +73,21 @@ def inspect(
 
 
 @command()
+def convert(
+    folder: Annotated[Path, typer.Argument(help="a model's folder with pytorch_model.bin, or its sharded form")],
+    out: Annotated[Path, typer.Option(help="folder to write the model with safetensors weights to")],
+) -> CommandOutput:
+    """Make a safetensors copy of a model whose weights are pickled; only tensors are read, no code in them runs."""
+    if out.exists() and not (out / "safespan.json").exists():
+        raise ConfigError(f"{out} exists and is no converted model: give a new folder")
+    from safespan.checkpoints.pickled import convert_pickled
+
+    with step("conversion"):
+        convert_pickled(folder, out)
+    return CommandOutput({"written": out}, [f"model: {out}"], [out])
+
+
+@command()
 def judge(
     generations: Annotated[Path, typer.Argument(help="rows with prompt and response: .jsonl, .json, .csv or .parquet")],
     out: Annotated[Path, file_option("the scored rows, as .jsonl")],
