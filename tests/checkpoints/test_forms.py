@@ -23,11 +23,13 @@ from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.checkpoints.forms import Form, form_of, stored_transposed
 from safespan.checkpoints.names import common_names
 from safespan.errors import CheckpointError
+from safespan.models.loading import load_causal_lm
 from safespan.projection import Family
 from safespan.projection.tensor import TensorProjection, directions
 from safespan.projection.write import write_projected
 from safespan.settings.analysis import ProjectionGrid
 from safespan.subspaces import decompose
+from tiny_model import build_tiny_tokenizer
 
 SMALL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 EXPERTS = {**SMALL, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 24, "num_local_experts": 4}
@@ -277,7 +279,7 @@ def test_names_that_two_wrappers_would_make_one_are_left_as_they_are():
 
 @pytest.mark.parametrize(
     ("says", "equal", "tied"),
-    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+    [(None, True, True), (None, False, False), (True, True, True), (True, False, False), (False, True, False)],
 )
 def test_a_head_that_is_the_embedding_counts_once_whatever_the_configuration_leaves_out(says, equal, tied, tmp_path):
     folder = make("gpt2", tmp_path / "model")
@@ -289,3 +291,30 @@ def test_a_head_that_is_the_embedding_counts_once_whatever_the_configuration_lea
     checkpoint = Checkpoint(folder)
     assert checkpoint.tied == tied
     assert ("lm_head.weight" in checkpoint.shapes) == (not tied)
+
+
+def test_a_head_of_its_own_answers_though_the_configuration_ties_it(tmp_path):
+    """As Transformers reads it: logits of the stored head, in a projection too."""
+    folders = [make("gpt2", tmp_path / name, seed) for seed, name in enumerate(("base", "aligned"))]
+    for folder in folders:
+        table = load_file(folder / "model.safetensors")["transformer.wte.weight"]
+        add(folder, {"lm_head.weight": table.flip(0)})
+    assert "lm_head.weight" in Checkpoint(folders[1]).shapes
+    build_tiny_tokenizer().save_pretrained(folders[1])
+    model, _ = load_causal_lm(folders[1])
+    model.tie_weights()
+    assert torch.equal(model.get_output_embeddings().weight, model.get_input_embeddings().weight.flip(0))
+    family = Family(Checkpoint(folders[0]), Checkpoint(folders[1]), {"useful": Checkpoint(folders[1])})
+    grid = ProjectionGrid(subspaces=("alignment",), methods=("parallel",), fractions=(0.5,))
+    write_projected(family, grid, 0, tmp_path / "out")
+    ids = torch.tensor([[5, 6, 7]])
+    one, other = (AutoModelForCausalLM.from_pretrained(place)(ids).logits for place in (folders[1], tmp_path / "out"))
+    torch.testing.assert_close(one, other)
+
+
+def test_an_architecture_whose_form_is_not_known_is_refused(tmp_path):
+    folder = make("gpt2", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "dbrx"}))
+    with pytest.raises(CheckpointError, match="dbrx stores its experts in a form that is not known here"):
+        Family(Checkpoint(folder), Checkpoint(folder), {}).names()

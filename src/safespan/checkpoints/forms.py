@@ -19,6 +19,9 @@ _IN_BY_OUT = {
 }
 """Model type -> the names of its weights that are stored inputs × outputs."""
 
+UNKNOWN = ("dbrx",)
+"""Model types whose matrices are not told apart: DBRX stores the experts of a block below one another, one turned."""
+
 _STACKS = re.compile(r"expert|(?:^|\.)(?:input_linear|output_linear)\.weight$")
 """Names of three-dimensional weights that are stacks of matrices: one per expert of a mixture."""
 _VECTORS = re.compile(r"(?:\.|_)bias$|(?:^|\.)(?:A_log|D|dt_bias)$")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 
-from safespan.checkpoints.forms import form_of, is_constant
+from safespan.checkpoints.forms import UNKNOWN, form_of, is_constant
 from safespan.checkpoints.names import common_names, is_head, is_token_embedding, predictors
 from safespan.errors import CheckpointError
 from safespan.files.content import is_inner_path
@@ -153,6 +153,8 @@ class Checkpoint:
         Raises:
             CheckpointError: the model is quantised.
         """
+        if (kind := self.config.get("model_type")) in UNKNOWN:
+            raise CheckpointError(f"{self.folder}: {kind} stores its experts in a form that is not known here")
         if self._quantised:
             raise CheckpointError(
                 f"{self.folder} holds quantised weights ({self._quantised}), whose numbers are codes: give the model "
@@ -269,16 +271,19 @@ class Checkpoint:
                 yield f"{self.folder}: weights {what}: {', '.join(names[:_SHOWN])}{more}"
 
     def _drop_tied_head(self) -> bool:
-        """Leave out an output head that is the embedding, as the configuration says, or else its numbers."""
+        """Leave out an output head that is the embedding, unless the configuration says that it is not tied."""
         heads = [name for name in self.shapes if is_head(name)]
         tables = [name for name in self.shapes if is_token_embedding(name)]
         inner = self.config.get("text_config")
         configs = (self.config, inner if isinstance(inner, dict) else {})
         says = next((one["tie_word_embeddings"] for one in configs if "tie_word_embeddings" in one), None)
+        if not heads and says is False:
+            self.notes.append(f"{self.folder}: no output head is stored, and none is tied: it counts nowhere")
         if not heads or not tables:
             return bool(says if says is not None else not heads)
         head, table = max(heads, key=lambda name: len(self.shapes[name])), tables[0]
-        tied = bool(says) if says is not None else self._equal(head, table)
+        # Transformers does not tie a head that is stored with other numbers, whatever the configuration says.
+        tied = says is not False and self._equal(head, table)
         if tied:
             del self.shapes[head]
         return tied

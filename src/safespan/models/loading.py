@@ -43,6 +43,7 @@ def load_causal_lm(
     if adapter is not None:
         model = _merged(model, folder, adapter)
     _check_finite(model, folder)
+    _keep_untied(model)
     return model.to(device or default_device()).eval(), tokenizer
 
 
@@ -128,6 +129,18 @@ def _in_use(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, int], rows: 
     beyond = sorted((word for word, number in words.items() if number >= rows), key=words.__getitem__)
     held = (word for word in beyond if word != tokenizer.pad_token)
     return [word for word in held if word not in special or word in template]
+
+
+def _keep_untied(model: PreTrainedModel) -> None:
+    """Keep a head that was stored with numbers of its own apart, though the configuration ties it.
+
+    Transformers reads it so, and other libraries would tie it again.
+    """
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    table: Any = model.get_input_embeddings()
+    if head is not None and table is not None and head.weight is not table.weight:
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
 
 
 def _merged(model: PreTrainedModel, folder: Path, adapter: Path) -> Any:
