@@ -88,6 +88,10 @@ def test_our_own_code_unpickles_nothing_and_starts_no_shell() -> None:
     # Messages between our own processes, on a pipe that nobody else has; and how many cores there are.
     ours = {"messages.py": {"pickle"}, "processes.py": {"subprocess"}, "capacity.py": {"joblib"}}
     allowed = {f"safespan/execution/{name}": words for name, words in ours.items()}
+    # `safespan convert`, where a user asks for it; of tensors alone.
+    converts = "safespan/checkpoints/pickled.py"
+    allowed[converts] = {"torch.load"}
+    assert files[converts].count("torch.load(") == files[converts].count("weights_only=True") == 1
     assert {name: set(words) for name, text in files.items() if (words := banned.findall(text))} == allowed
 
 
