@@ -277,8 +277,6 @@ class Checkpoint:
         inner = self.config.get("text_config")
         configs = (self.config, inner if isinstance(inner, dict) else {})
         says = next((one["tie_word_embeddings"] for one in configs if "tie_word_embeddings" in one), None)
-        if not heads and says is False:
-            self.notes.append(f"{self.folder}: no output head is stored, and none is tied: it counts nowhere")
         if not heads or not tables:
             return bool(says if says is not None else not heads)
         head, table = max(heads, key=lambda name: len(self.shapes[name])), tables[0]
