@@ -35,11 +35,13 @@ def balanced(given: Sequence[Judged]) -> float:
 
 
 def table(given: Sequence[Judged]) -> str:
-    """A row per language, and one for all."""
+    """A row per language, one for ordinary lines and one for traps where rows say which they are, and one for all."""
     languages = sorted({row["language"] for row, _ in given})
-    groups = {name: [pair for pair in given if pair[0]["language"] == name] for name in languages} | {
-        "all": list(given)
-    }
+    groups = {name: [pair for pair in given if pair[0]["language"] == name] for name in languages}
+    if any("trap" in row for row, _ in given):
+        for name, trap in (("ordinary lines", False), ("traps", True)):
+            groups[name] = [pair for pair in given if bool(pair[0].get("trap")) is trap]
+    groups["all"] = list(given)
     lines = [
         "| language | accuracy | balanced accuracy | refusals | answers | no answer |",
         "|---|---:|---:|---:|---:|---:|",

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conformance.architectures import make
 from safespan.activations import capture, capture_for_hypotheses
 from safespan.activations import inputs as module
 from safespan.activations.capture import encode
@@ -124,3 +125,12 @@ def test_no_prompts_of_a_kind_leave_no_file(tiny_model_folder: Path, tmp_path: P
     with pytest.raises(DataError, match="no prompts"):
         capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS | {"harmful": []}, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_matrices_without_inputs_are_told_with_their_share(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two prompts give their last tokens to at most four experts of the eight of two blocks, at two each."""
+    for kind, told in (("llama", False), ("mixtral", True)):
+        caplog.clear()
+        prompts = {"useful": ["a b", "c"], "harmful": ["d", "e f"]}
+        capture_for_hypotheses(Checkpoint(make(kind, tmp_path).aligned), prompts, tmp_path / f"{kind}.safetensors")
+        assert ("of the blocks' weights have no inputs" in caplog.text) is told

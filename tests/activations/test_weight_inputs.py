@@ -8,7 +8,7 @@ from conformance.architectures import config_of
 from safespan.activations.capture import decoder_blocks, last_token_states, pad
 from safespan.activations.weight_inputs import WeightInputs
 from safespan.checkpoints.forms import form_of
-from safespan.models.stored_names import names_within, stored_views
+from safespan.models.stored_names import StoredMatrices, stored_views
 
 ROWS = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
 
@@ -56,11 +56,11 @@ def test_experts_give_their_sum_from_what_was_caught_of_each(kind):
                    getattr(module.down_proj, "ndim", 0) == 3)  # fmt: skip
     experts.register_forward_hook(lambda _m, args, output: seen.update(args=args, output=output))
     rows = caught(model, ROWS[:1])
-    views = stored_views(model)
+    stored = StoredMatrices(stored_views(model))
     total = torch.zeros(model.config.hidden_size)
     used = 0
     for expert in range(len(experts.down_proj)):
-        [name] = names_within(experts.down_proj[expert], views)
+        [name] = stored.within(experts.down_proj[expert])
         if name not in rows:
             continue
         used += 1

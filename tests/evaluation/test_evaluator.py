@@ -264,3 +264,12 @@ def test_the_choice_that_is_most_likely_is_the_response(study, model: ModelUnder
     assert [row["score"] for row in rows] == [int(row["response"] == "a") for row in rows]
     assert {row["response"] for row in rows} <= {"a", "b"}
     assert scores.outcomes.n_no_answer == 0
+
+
+def test_lengths_are_checked_once_for_models_that_read_the_same(study, model: ModelUnderTest, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr("safespan.evaluation.outcomes.check_questions", lambda *given: asked.append(given[-1]))
+    evaluator = Evaluator(study.config, study.folder)
+    for _ in range(3):
+        evaluator.ask(model)
+    assert asked == ["questions of the utility task", "questions of the general task"]

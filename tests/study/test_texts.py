@@ -85,7 +85,7 @@ def test_a_prompt_that_is_not_asked_may_be_long(fields, tmp_path):
     with_long(tmp_path / "harmful.jsonl", 6)
     fields["evaluation"]["harmfulness"]["limit"] = 5
     fields["activations"] = None
-    plan(StudyConfig.model_validate(fields), tmp_path / "run")
+    assert "data not checked: none" in plan(StudyConfig.model_validate(fields), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from safespan.activations.capture import decoder_blocks, encode, last_token_states, pad
 from safespan.activations.refusal import refusal_candidates, refusal_tokens
 from safespan.activations.weight_inputs import WeightInputs
-from safespan.checkpoints import Checkpoint
+from safespan.checkpoints import Checkpoint, in_block
 from safespan.files.atomic import atomic_path
+from safespan.linalg.stacks import matrix_names
 from safespan.models.loading import load_causal_lm
 from safespan.models.prompt_ids import check_room, context_length
 from safespan.progress import track
@@ -61,11 +62,24 @@ def capture_for_hypotheses(
         inputs, streams[kind] = _captured(model, sequences, tokenizer.padding_side, batch_size)
         tensors |= {f"{INPUTS}/{kind}/{name}": rows for name, rows in inputs.items()}
         tensors |= {f"{RESIDUAL}/{kind}/{layer}": rows for layer, rows in streams[kind].items()}
+    _say_what_is_missing(checkpoint, tensors)
     candidates = refusal_candidates(model, encoded, streams, refusal_tokens(tokenizer, refusals), batch_size)
     if remark := remark_on(candidates):
         _log.warning(f"refusal-direction: {remark}")
     with atomic_path(out) as part:
         save_file(tensors | as_tensors(candidates), part)
+
+
+def _say_what_is_missing(checkpoint: Checkpoint, tensors: Collection[str]) -> None:
+    """Warn of matrices of blocks without inputs, of which claims that need them say nothing."""
+    shapes = {name: shape for name, shape in checkpoint.shapes.items() if in_block(name) and len(shape) > 1}
+    sizes = {one: shape[-2] * shape[-1] for name, shape in shapes.items() for one in matrix_names(name, shape)}
+    missing = sum(size for name, size in sizes.items() if f"{INPUTS}/useful/{name}" not in tensors)
+    if missing:
+        _log.warning(
+            f"{checkpoint.name}: {100 * missing / sum(sizes.values()):.0f} % of the blocks' weights have no inputs at "
+            "the last tokens of the useful prompts; claims that need inputs say nothing of them"
+        )
 
 
 def _captured(

@@ -14,7 +14,8 @@ from transformers.pytorch_utils import Conv1D
 
 from safespan.activations.capture import at_last_token
 from safespan.checkpoints.forms import stored_transposed
-from safespan.models.stored_names import names_within, stored_views
+from safespan.linalg.stacks import matrices
+from safespan.models.stored_names import StoredMatrices, stored_views
 
 _ROUTERS = ("Router", "Gate")
 """Ends of the names of classes that multiply a token with their weight to choose its experts."""
@@ -34,11 +35,11 @@ class WeightInputs:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.rows: dict[str, list[torch.Tensor]] = defaultdict(list)
-        views = stored_views(model)
+        stored = StoredMatrices(stored_views(model))
         self._names = {
             id(weight): names
             for weight in model.parameters()
-            if weight.ndim in (2, 3) and (names := _by_matrix(weight, views))
+            if weight.ndim in (2, 3) and (names := [stored.within(matrix) for matrix in matrices(weight)])
         }
         self._modules = list(model.modules())
         self._transposed = stored_transposed(model.config.model_type, ".experts.down_proj")
@@ -86,11 +87,6 @@ class WeightInputs:
     def joined(self) -> dict[str, Float[torch.Tensor, "N n"]]:
         """All inputs, prompts in the order in which they ran."""
         return {name: torch.cat(rows).contiguous() for name, rows in self.rows.items()}
-
-
-def _by_matrix(weight: torch.Tensor, views: dict[str, torch.Tensor]) -> list[list[str]]:
-    """The names in files of each matrix of a weight in memory; several where it fuses what files hold apart."""
-    return [names_within(matrix, views) for matrix in (weight if weight.ndim == 3 else [weight])]
 
 
 def _multiplies(module: torch.nn.Module) -> bool:

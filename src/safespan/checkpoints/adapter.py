@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 
 from safespan.checkpoints.layout import in_block
-from safespan.checkpoints.names import is_head, is_token_embedding
+from safespan.checkpoints.names import is_head, is_of_vocabulary
 from safespan.checkpoints.reader import Checkpoint, read_header
 from safespan.errors import CheckpointError
 from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -189,7 +189,7 @@ class AdaptedCheckpoint(Checkpoint):
         """Refuse an adapter that was trained on its base with another number of tokens."""
         for name in sorted(self.changed & self.shapes.keys()):
             given, there = self._shape(name), self.shapes[name]
-            if _is_of_vocabulary(name) and len(given) == len(there) and given[1:] == there[1:] and given != there:
+            if is_of_vocabulary(name) and len(given) == len(there) and given[1:] == there[1:] and given != there:
                 raise CheckpointError(
                     f"{self.adapter} was trained after the vocabulary of its base was resized: its {name} is "
                     f"{list(given)}, that of {self.folder} {list(there)}; save a copy of the base with {given[0]} rows "
@@ -204,10 +204,10 @@ class AdaptedCheckpoint(Checkpoint):
         """
         if not self.tied:
             return
-        whole = [self._of_adapter(key) for name, key in self._whole.items() if _is_of_vocabulary(name)]
+        whole = [self._of_adapter(key) for name, key in self._whole.items() if is_of_vocabulary(name)]
         as_one = self._settings.ensure_weight_tying or (len(whole) == 2 and torch.equal(*whole))
         for name in sorted(self.changed):
-            if _is_of_vocabulary(name) and (name in self._thin or not as_one):
+            if is_of_vocabulary(name) and (name in self._thin or not as_one):
                 raise CheckpointError(
                     f"{self.adapter} is not supported: it changes {name} alone, which {self.folder} ties to another "
                     "tensor; train it whole, with modules_to_save and ensure_weight_tying, or not at all"
@@ -258,11 +258,6 @@ class AdaptedCheckpoint(Checkpoint):
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{self.adapter / ADAPTER_WEIGHTS}: tensor {key} holds NaN or Inf")
         return tensor
-
-
-def _is_of_vocabulary(name: str) -> bool:
-    """Whether a tensor has a row per token: the embedding, or the output head."""
-    return is_head(name) or is_token_embedding(name)
 
 
 def _plain(pattern: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is seen of a model, without its weights being loaded."""
+"""What is seen of a model, from the headers of its files."""
 
 import math
 from collections import Counter
@@ -11,7 +11,6 @@ from safespan.checkpoints.reader import Checkpoint
 from safespan.checkpoints.updates import check_same_layout
 from safespan.errors import CheckpointError
 from safespan.models.folders import has_template, weight_files
-from safespan.settings.names import Vocabulary
 
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx")
 
@@ -94,13 +93,13 @@ def _experts(checkpoint: Checkpoint) -> int:
     return max([*stacks, len({number for number in apart if number.isdigit()})], default=0)
 
 
-def compare(aligned: Checkpoint, *others: Checkpoint, vocabulary: Vocabulary = "shared") -> list[str]:
+def compare(aligned: Checkpoint, *others: Checkpoint) -> list[str]:
     """What differs between an aligned model and others, and what is done about it; one line if nothing does.
 
     Raises:
         CheckpointError: they cannot be compared.
     """
-    pair_up(aligned, *others, vocabulary=vocabulary)
+    pair_up(aligned, *others)
     names = check_same_layout(aligned, *others)
     return aligned.notes or [f"the same {len(names)} tensors in all"]
 

@@ -60,3 +60,8 @@ def is_head(name: str) -> bool:
 def is_token_embedding(name: str) -> bool:
     """Whether a tensor is the embedding of tokens."""
     return _TOKENS.search(name) is not None
+
+
+def is_of_vocabulary(name: str) -> bool:
+    """Whether a tensor has a row per token: the embedding, or the output head."""
+    return is_head(name) or is_token_embedding(name)

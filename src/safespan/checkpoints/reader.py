@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from safespan.checkpoints.forms import UNKNOWN, form_of, is_constant
-from safespan.checkpoints.names import common_names, is_head, is_token_embedding, predictors
+from safespan.checkpoints.names import common_names, is_head, is_of_vocabulary, is_token_embedding, predictors
 from safespan.errors import CheckpointError
 from safespan.files.content import is_inner_path
 from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks, text_hash
@@ -109,7 +109,7 @@ class Checkpoint:
             path = self.folder / self._file_of[self._name_in_file[name]]
             raise CheckpointError(f"{path}: tensor {name} holds NaN or Inf; such a checkpoint cannot be analysed")
         seen = self._forms[name].read(tensor)
-        return seen[: self._rows] if self._rows and _is_of_tokens(name) else seen
+        return seen[: self._rows] if self._rows and is_of_vocabulary(name) else seen
 
     @property
     def transposed(self) -> int:
@@ -125,7 +125,7 @@ class Checkpoint:
         """From now on, see only the first rows of what has a row per token."""
         self._rows = rows
         for name, shape in self.shapes.items():
-            if _is_of_tokens(name):
+            if is_of_vocabulary(name):
                 self.shapes[name] = (min(rows, shape[0]), *shape[1:])
 
     def untie(self, head: str) -> None:
@@ -173,7 +173,7 @@ class Checkpoint:
     def as_stored(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor in the shape of `shapes`, in that of the file; rows that are not seen are those of the file."""
         form = self._forms[name]
-        if _is_of_tokens(name) and len(tensor) < form.seen[0]:
+        if is_of_vocabulary(name) and len(tensor) < form.seen[0]:
             tensor = torch.cat([tensor, form.read(self._read(name))[len(tensor) :].to(tensor)])
         return form.write(tensor)
 
@@ -281,22 +281,10 @@ class Checkpoint:
             return bool(says if says is not None else not heads)
         head, table = max(heads, key=lambda name: len(self.shapes[name])), tables[0]
         # Transformers does not tie a head that is stored with other numbers, whatever the configuration says.
-        tied = says is not False and self._equal(head, table)
+        tied = says is not False and torch.equal(self._read(head), self._read(table))
         if tied:
             del self.shapes[head]
         return tied
-
-    def _equal(self, one: str, other: str) -> bool:
-        """Whether two tensors are equal: their first rows, and then all."""
-        if self._forms[one].stored != self._forms[other].stored:
-            return False
-        first, second = self._read(one), self._read(other)
-        return torch.equal(first[:_SHOWN], second[:_SHOWN]) and torch.equal(first, second)
-
-
-def _is_of_tokens(name: str) -> bool:
-    """Whether a tensor has a row per token."""
-    return is_head(name) or is_token_embedding(name)
 
 
 def read_header(path: Path) -> dict[str, Stored]:

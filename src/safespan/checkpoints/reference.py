@@ -59,7 +59,7 @@ def _adapted(base: Path, adapter: Path) -> Checkpoint:
     from safespan.models.merging import merged_folder
 
     merged = Checkpoint(merged_folder(base, adapter))
-    _warn_once(f"{base}+{adapter}: an adapter of fused experts, merged in fp32 in {merged.folder}")
+    merged.notes.append(f"{base}+{adapter}: an adapter of fused experts, merged in fp32 in {merged.folder}")
     return merged
 
 

@@ -57,7 +57,7 @@ def inspect(
         list[str], typer.Argument(help="a folder, a hub id, BASE+ADAPTER; of several the first is aligned")
     ],
 ) -> CommandOutput:
-    """Say what safespan sees of a model, and of several what differs and is done about it; no weights are loaded."""
+    """Say what safespan sees of a model, and of several what differs and what is done about it."""
     from safespan.checkpoints import open_checkpoint
     from safespan.checkpoints.inspection import compare, inspect, lines_of
 

@@ -52,7 +52,6 @@ class _UnderTest:
         on_server = isinstance(self, TemplateAPI) and not self.tokenized_requests
         if on_server or not self._encodes:
             return super().apply_chat_template(chat_history, add_generation_prompt)  # type: ignore[misc]
-
         return self.chat_format.chat(chat_history, add_generation_prompt)
 
     def tok_encode(self, string: Any, *given: Any, **options: Any) -> Any:
@@ -74,7 +73,7 @@ class _UnderTest:
         prompts, chat_format = [str(request.args[0]) for request in requests], self.chat_format
         # What ends an answer may stand in the thinking before it, so it is looked for in the answer alone.
         said = self._said(requests, settings, chat_format.may_think, disable_tqdm)
-        thinks = [n for n in range(len(requests)) if chat_format.may_think]
+        thinks = list(range(len(requests))) if chat_format.may_think else []
         if not thinks:  # of a model that thinks though its template does not say so, such an end was taken for one
             cut = zip(range(len(requests)), prompts, said, strict=True)
             thinks = [n for n, prompt, text in cut if settings[n]["until"] and chat_format.is_thinking(prompt, text)]

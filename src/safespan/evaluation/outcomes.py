@@ -70,6 +70,7 @@ class Evaluator:
     def __init__(self, config: EvaluationConfig, folder: Path, part: Part = EVERYTHING) -> None:
         self.config = config
         self._folder, self._part = folder, part
+        self._fit: set[tuple[str, bool, int]] = set()
 
     def __reduce__(self) -> tuple[type["Evaluator"], tuple[EvaluationConfig, Path, Part]]:
         """Pickle without tasks and judge."""
@@ -119,11 +120,7 @@ class Evaluator:
         chat = self.config.apply_chat_template and model.has_chat_template
         if chat:
             model.as_turn("a question")  # what is wrong with a template is said in one line, not by lm-eval's tasks
-        for kind, prompts in self.prompts.items():
-            places = [prompt.place for prompt in prompts]
-            model.check_room([prompt.prompt for prompt in prompts], chat, f"{kind} prompts", places)
-        for kind, task in self.tasks.items():
-            check_questions(task, model.chat_format, chat, model.lm.max_length, f"questions of the {kind} task")
+        self._check_room(model, chat)
 
         def responses(kind: str, config: HarmfulnessConfig | OverRefusalConfig | None) -> list[str]:
             texts = [prompt.prompt for prompt in self.prompts.get(kind, [])]
@@ -134,6 +131,18 @@ class Evaluator:
             responses("harmful", self.config.harmfulness),
             responses("benign", self.config.over_refusal),
         )
+
+    def _check_room(self, model: ModelUnderTest, chat: bool) -> None:
+        """Refuse prompts and questions that leave no room, once for all models that read and hold as much."""
+        reads = (str(model.tokenizer.name_or_path), chat, int(model.lm.max_length))
+        if reads in self._fit:
+            return
+        for kind, prompts in self.prompts.items():
+            places = [prompt.place for prompt in prompts]
+            model.check_room([prompt.prompt for prompt in prompts], chat, f"{kind} prompts", places)
+        for kind, task in self.tasks.items():
+            check_questions(task, model.chat_format, chat, model.lm.max_length, f"questions of the {kind} task")
+        self._fit.add(reads)
 
     def score(self, responses: Responses) -> tuple[Scores, list[ScoredResponse]]:
         """Judge the responses of a model.

@@ -40,7 +40,8 @@ def rejudge(rows: Sequence[Row], judge: Judge, where: str) -> tuple[list[Row], d
         All rows in their order, the scored ones with score, refused, reason, judge and error; and the outcomes.
 
     Raises:
-        DataError: a row to be scored has no prompt or no response, or a target that is no text.
+        DataError: a row of an unknown kind, none to be scored, or one without a prompt or a response, or with a target
+            that is no text.
         ConfigError: the judge cannot be reached.
     """
     for number, row in enumerate(rows, start=1):

@@ -78,15 +78,11 @@ def build_tasks(configs: Mapping[str, UtilityConfig]) -> dict[str, UtilityTask]:
 def _build(manager: TaskManager, config: UtilityConfig) -> UtilityTask:
     if not Path(config.task).is_file() and config.task not in manager.all_tasks:
         raise ConfigError(f"task {config.task!r}: neither a task of lm-eval nor a YAML file")
-    try:
-        with _as_task_error(config.task):
+    with _as_task_error(config.task):
+        try:
             loaded = manager.load([config.task])["tasks"]
-    except DataError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError | ValueError | DatasetsError):
-            message = f"task {config.task!r}: its documents cannot be loaded ({first_line(cause)})"
-            raise DataError(message) from cause
-        raise
+        except (OSError, ValueError, DatasetsError) as error:
+            raise DataError(f"task {config.task!r}: its documents cannot be loaded ({first_line(error)})") from error
     if len(loaded) != 1:
         raise ConfigError(f"task {config.task!r} is a group of {len(loaded)} tasks; name one of them")
     name, task = next(iter(loaded.items()))

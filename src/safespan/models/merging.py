@@ -7,7 +7,7 @@ import torch
 
 from safespan.files.atomic import atomic_path
 from safespan.files.content import cache_folder, content_hash
-from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, weight_files
+from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, text_hash, weight_files
 from safespan.models.loading import load_causal_lm
 
 
@@ -22,8 +22,9 @@ def merged_folder(base: Path, adapter: Path, cache: Path | None = None) -> Path:
     Raises:
         CheckpointError: either is broken, or they do not belong together.
     """
-    files = [*weight_files(base), base / "config.json", adapter / ADAPTER_CONFIG, adapter / ADAPTER_WEIGHTS]
-    digest = hashlib.sha256("".join(str(content_hash(file)) for file in files).encode()).hexdigest()
+    files = [*weight_files(base), adapter / ADAPTER_CONFIG, adapter / ADAPTER_WEIGHTS]
+    hashes = [*(str(content_hash(file)) for file in files), text_hash(base, adapter)]
+    digest = hashlib.sha256("".join(hashes).encode()).hexdigest()
     folder = (cache or cache_folder()) / "merged" / f"{adapter.name}-{digest[:16]}"
     if not folder.is_dir():
         model, tokenizer = load_causal_lm(base, torch.float32, adapter, device="cpu")

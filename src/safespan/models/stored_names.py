@@ -4,7 +4,9 @@ Transformers renames some weights when it reads them, and fuses those of a mixtu
 is used; every result is a view, so that what is written into it is written into the model.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import PrefixChange, revert_weight_conversion
 
 from safespan.errors import CheckpointError
-from safespan.linalg.stacks import matrix_names
+from safespan.linalg.stacks import matrices, matrix_names
 from safespan.models.loading import PLAIN
 
 
@@ -84,17 +86,27 @@ def check_in_memory(folder: Path, name: str, shapes: Mapping[str, tuple[int, ...
     )
 
 
-def names_within(weight: torch.Tensor, views: Mapping[str, torch.Tensor]) -> list[str]:
-    """The names of the stored matrices that are a weight in memory, or lie within it; `name[expert]` of a stack."""
-    start, stop = _span(weight)
-    return [name for name, (first, last) in _matrices(views) if start <= first and last <= stop]
+class StoredMatrices:
+    """The places of stored matrices in memory.
+
+    Args:
+        views: of `stored_views`.
+    """
+
+    def __init__(self, views: Mapping[str, torch.Tensor]) -> None:
+        self._places = sorted((*_span(matrix), name) for name, matrix in _matrices(views))
+
+    def within(self, weight: torch.Tensor) -> list[str]:
+        """The names of those that are a weight in memory, or lie within it; `name[expert]` of a stack."""
+        start, stop = _span(weight)
+        first = bisect_left(self._places, (start,))
+        behind = takewhile(lambda place: place[0] < stop, islice(self._places, first, None))
+        return [name for _, last, name in behind if last <= stop]
 
 
-def _matrices(views: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, tuple[int, int]]]:
+def _matrices(views: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
     for name, view in views.items():
-        labels = matrix_names(name, tuple(view.shape))
-        for label, matrix in zip(labels, view if view.ndim == 3 else [view], strict=False):
-            yield label, _span(matrix)
+        yield from zip(matrix_names(name, tuple(view.shape)), matrices(view), strict=True)
 
 
 def _span(tensor: torch.Tensor) -> tuple[int, int]:
