@@ -9,10 +9,10 @@ from safespan.checkpoints import Checkpoint
 from safespan.projection import Family, UpdateWeights
 from safespan.projection.tensor import TensorProjection, applied, directions
 from safespan.results.claim_tables import UpdatePoint
-from safespan.settings.names import HYPOTHESES, PLANTED
+from safespan.settings.names import HYPOTHESES, NAMED_ONLY
 from safespan.subspaces import find_hypothesis
 
-CLAIMS = [find_hypothesis(name) for name in (*HYPOTHESES, PLANTED)]
+CLAIMS = [find_hypothesis(name) for name in (*HYPOTHESES, *NAMED_ONLY)]
 UPDATES = {label: gaussian(12, seed=seed) for seed, label in enumerate(("aligned", "alignment", "safety", "harmful"))}
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from safespan.errors import ConfigError
-from safespan.settings.names import PLANTED, TESTS, hypothesis_names
+from safespan.settings.names import NAMED_ONLY, PLANTED, TESTS, hypothesis_names
 from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.study import needs
 from safespan.study.plan import plan
@@ -11,7 +11,7 @@ from safespan.subspaces import find_hypothesis
 
 NO_PROMPTS = "activations=null"
 NEEDS = {name: find_hypothesis(name).needs for name in hypothesis_names()}
-CLAIMS = [name for name in hypothesis_names() if name != PLANTED]
+CLAIMS = [name for name in hypothesis_names() if name not in NAMED_ONLY]
 
 
 def study(*settings: str, without: str | None = None) -> StudyConfig:

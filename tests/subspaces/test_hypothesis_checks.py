@@ -85,7 +85,7 @@ def test_an_empty_basis_one_order_and_none_pass():
     ]
 
 
-@pytest.mark.parametrize("name", [*choices.HYPOTHESES, choices.PLANTED])
+@pytest.mark.parametrize("name", [*choices.HYPOTHESES, *choices.NAMED_ONLY])
 def test_each_name_finds_the_hypothesis_of_that_name(name):
     claim = find_hypothesis(name)
     assert isinstance(claim, Hypothesis)
@@ -175,7 +175,7 @@ def test_the_package_in_the_documentation_brings_its_claim(entries, tmp_path):
     assert find_hypothesis("aligned-rows").evaluate(tensor(name="lm_head.weight", alignment=torch.ones(3, 3))) == [None]
 
 
-@pytest.mark.parametrize("name", [*choices.HYPOTHESES, choices.PLANTED])
+@pytest.mark.parametrize("name", [*choices.HYPOTHESES, *choices.NAMED_ONLY])
 def test_every_claim_has_its_row_and_its_paper_in_the_documentation(name):
     claim = find_hypothesis(name)
     needs = ", ".join(sorted(claim.needs))

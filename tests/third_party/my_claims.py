@@ -11,6 +11,7 @@ from safespan.subspaces import Basis, WeightMatrix, hypothesis
     paper="https://example.org/my-paper",
     needs=["base"],
     removes="alignment",
+    authors_tests=["update"],
 )
 def aligned_rows(matrix: WeightMatrix) -> Basis | None:
     """Unit vectors of the outputs, by the norm of their row of Δ_A, the largest first."""

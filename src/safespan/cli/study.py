@@ -128,16 +128,29 @@ def verdict(
     return _results(run_dir, verdicts=True)
 
 
-@app.command()
-def hypotheses() -> None:
-    """List the claims about where safety lies: name, paper, what it says, what it needs, the tests that it has."""
+@command()
+def hypotheses() -> CommandOutput:
+    """List the claims about where safety lies: what each says, its paper, the test of its authors, tests here, needs."""
     from safespan.subspaces import find_hypothesis
 
+    values, lines = {}, list[str]()
     for name in hypothesis_names():
-        hypothesis = find_hypothesis(name)
-        needs = f"needs {', '.join(sorted(hypothesis.needs))}; " if hypothesis.needs else ""
-        tests = f"({needs}tests: {', '.join(hypothesis.tests)})"
-        typer.echo(f"{name:<20}{hypothesis.paper:<34}{hypothesis.claim} {tests}")
+        found = find_hypothesis(name)
+        tests, made, needs = (", ".join(names) for names in (found.tests, found.authors_tests, sorted(found.needs)))
+        values[name] = {
+            "claim": found.claim,
+            "paper": found.paper,
+            "kind": found.kind,
+            "authors_tests": found.authors_tests,
+            "tests": found.tests,
+            "needs": sorted(found.needs),
+        }
+        lines += [
+            f"{name}: {found.claim}",
+            f"    {found.paper}; authors' test: {made or 'none of the three'}; tests here: {tests}; "
+            f"needs: {needs or 'the aligned model alone'}",
+        ]
+    return CommandOutput({"hypotheses": values}, lines, [])
 
 
 @command("test")

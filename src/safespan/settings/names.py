@@ -30,10 +30,13 @@ HYPOTHESES = (
     "actsvd-orthogonal",
     "activation-null",
 )
-"""The hypotheses of this package (`subspaces/hypotheses/`)."""
+"""The hypotheses of this package (`subspaces/hypotheses/`) that are tested where a study names none."""
 
 PLANTED = "planted"
-"""The hypothesis that is true of a planted family by construction. It is tested only where a study names it."""
+"""The hypothesis that is true of a planted family by construction."""
+
+NAMED_ONLY: tuple[str, ...] = (PLANTED,)
+"""Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 
 METHODS = ("parallel", "orthogonal", "opposite")
 """The change that is added to the aligned weights: P, Δ_T − P, −P (METHODS §2)."""
@@ -66,17 +69,17 @@ ENGINES = ("local", "ray")
 def foreign_hypotheses() -> dict[str, EntryPoint]:
     """Hypotheses of other packages, by name, from the entry points `safespan.hypotheses`; ours count first."""
     entries = {entry.name: entry for entry in entry_points(group="safespan.hypotheses")}
-    return {name: entry for name, entry in entries.items() if name not in (*HYPOTHESES, PLANTED)}
+    return {name: entry for name, entry in entries.items() if name not in (*HYPOTHESES, *NAMED_ONLY)}
 
 
 def hypothesis_names() -> tuple[str, ...]:
     """Names of all hypotheses."""
-    return (*HYPOTHESES, *sorted(foreign_hypotheses()), PLANTED)
+    return (*HYPOTHESES, *sorted(foreign_hypotheses()), *NAMED_ONLY)
 
 
 def tested_by_default() -> tuple[str, ...]:
     """The hypotheses that are tested when a study names none."""
-    return tuple(name for name in hypothesis_names() if name != PLANTED)
+    return tuple(name for name in hypothesis_names() if name not in NAMED_ONLY)
 
 
 def check_choices(kind: str, names: Iterable[str], known: Sequence[str]) -> None:

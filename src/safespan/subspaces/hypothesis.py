@@ -167,6 +167,7 @@ class Hypothesis:
         removes: of a `subspace`, what the ablation test removes along it; None: the claim has no such test.
         line: of a `subspace`, the update (`alignment`, `safety`, `harmful`) along which 1-D tensors are projected; None
             where the claim does not speak of 1-D tensors, whose part in the subspace is then zero.
+        authors_tests: the tests that the authors made, of the three; empty if they made none of them.
         remark: of captured activations -> how the claim departs from its paper on this model, in one line; or empty.
     """
 
@@ -178,6 +179,7 @@ class Hypothesis:
     kind: Kind
     removes: Removal | None
     line: Line | None
+    authors_tests: tuple[Test, ...] = ()
     remark: Callable[[CapturedActivations], str] | None = None
 
     @property
@@ -221,14 +223,17 @@ def hypothesis(
     kind: Kind = "subspace",
     removes: Removal | None = None,
     line: Line | None = None,
+    authors_tests: Iterable[Test] = (),
     remark: Callable[[CapturedActivations], str] | None = None,
 ) -> Callable[[Callable[[WeightMatrix], Claim]], Hypothesis]:
     """Decorator that makes a hypothesis of a function of one matrix; for the arguments see `Hypothesis`."""
     check_choices("need", needs, tuple(_NEEDS))
     check_choices("kind", [kind], ("subspace", "layers", "addition"))
+    check_choices("test of the authors", authors_tests, TESTS)
     if kind != "subspace" and (removes or line):
         raise ConfigError(f"hypothesis {name!r} of kind {kind} edits an update: removes and line are of a subspace")
-    return lambda function: Hypothesis(name, claim, paper, function, frozenset(needs), kind, removes, line, remark)
+    inputs, made = frozenset(needs), tuple(authors_tests)
+    return lambda function: Hypothesis(name, claim, paper, function, inputs, kind, removes, line, made, remark)
 
 
 @dataclass(frozen=True, eq=False)

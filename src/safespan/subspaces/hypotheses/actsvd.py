@@ -19,6 +19,7 @@ _UTILITY_ENERGY = 0.9
     paper="https://arxiv.org/abs/2402.05162",
     needs=["prompts"],
     removes="weights",
+    authors_tests=["ablation"],
 )
 def actsvd(matrix: WeightMatrix) -> Basis | None:
     """Left singular vectors of W_A X_safety, the largest first."""
@@ -32,6 +33,7 @@ def actsvd(matrix: WeightMatrix) -> Basis | None:
     paper="https://arxiv.org/abs/2402.05162",
     needs=["prompts"],
     removes="weights",
+    authors_tests=["ablation"],
 )
 def actsvd_orthogonal(matrix: WeightMatrix) -> Basis | None:
     """Directions of (I − Π_utility) W_A X_safety; Π_utility holds 90 % of the energy on useful prompts."""

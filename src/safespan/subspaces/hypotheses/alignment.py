@@ -11,6 +11,7 @@ from safespan.subspaces.sides import Basis, singular_basis
     needs=["base"],
     removes="alignment",
     line="alignment",
+    authors_tests=["update"],
 )
 def alignment(matrix: WeightMatrix) -> Basis:
     """U_k of Δ_A = U Σ Vᵀ (section 3 of the paper: top-k)."""

@@ -12,6 +12,7 @@ from safespan.subspaces.sides import Basis, singular_basis
     paper="https://arxiv.org/abs/2505.14185",
     removes="alignment",
     line="alignment",
+    authors_tests=["update"],
 )
 def random(matrix: WeightMatrix) -> Basis:
     """The Q of a Gaussian m × min(m, n)."""

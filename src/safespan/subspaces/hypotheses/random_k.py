@@ -12,6 +12,7 @@ from safespan.subspaces.sides import Basis, singular_basis
     needs=["base"],
     removes="alignment",
     line="alignment",
+    authors_tests=["update"],
 )
 def random_k(matrix: WeightMatrix) -> Basis:
     """Singular vectors of Δ_A without replacement; `alignment` shares their coefficients."""

@@ -52,6 +52,7 @@ def _allowed(candidate: RefusalCandidate) -> bool:
     needs=["prompts"],
     removes="weights",
     remark=lambda captured: remark_on(captured.refusal_candidates()),
+    authors_tests=["ablation"],
 )
 def refusal_direction(matrix: WeightMatrix) -> Basis | None:
     """r̂ of the layer whose ablation leaves the fewest refusals, on the side of each matrix in the residual stream.

@@ -14,6 +14,7 @@ _ENERGY = 0.9
     paper="https://arxiv.org/abs/2405.16833",
     needs=["base"],
     kind="layers",
+    authors_tests=["update"],
 )
 def safelora(matrix: WeightMatrix) -> Edit:
     """C Δ_T, with the paper's approximate projector; the score is its cosine with Δ_T."""
@@ -27,6 +28,7 @@ def safelora(matrix: WeightMatrix) -> Edit:
     paper="https://arxiv.org/abs/2405.16833",
     needs=["base"],
     kind="layers",
+    authors_tests=["update"],
 )
 def safelora_projector(matrix: WeightMatrix) -> Edit:
     """U_k U_kᵀ Δ_T. C has the singular vectors of Δ_A too, but weights them by σ², and is far from idempotent."""

@@ -14,6 +14,7 @@ _TASK, _SAFE = 0.8, 0.2
     paper="https://arxiv.org/abs/2503.17239",
     needs=["base", "safe"],
     kind="layers",
+    authors_tests=["update"],
 )
 def safemerge(matrix: WeightMatrix) -> Edit:
     """0.8 Δ_T + 0.2 Δ_S, a linear merge of the updates; the score is Safe LoRA's cosine."""
@@ -26,6 +27,7 @@ def safemerge(matrix: WeightMatrix) -> Edit:
     paper="https://arxiv.org/abs/2503.17239",
     needs=["base", "safe"],
     kind="layers",
+    authors_tests=["update"],
 )
 def safemerge_factors(matrix: WeightMatrix) -> Edit | None:
     """B_m A_m with B_m = √0.8 B_T + √0.2 B_S and A_m alike, as the paper's code has PEFT do it.

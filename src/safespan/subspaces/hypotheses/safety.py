@@ -11,6 +11,7 @@ from safespan.subspaces.sides import Basis, singular_basis
     needs=["safe"],
     removes="alignment",
     line="safety",
+    authors_tests=["update"],
 )
 def safety(matrix: WeightMatrix) -> Basis:
     """U_k of Δ_S = U Σ Vᵀ (version 3 of the paper)."""
