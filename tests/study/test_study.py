@@ -174,7 +174,8 @@ def test_a_hypothesis_of_another_package_is_listed_and_tested(run, with_claims, 
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "https://example.org/my-paper; authors' test: update; tests here: update, ablation, training" in printed_by("hypotheses")
+    listed = printed_by("hypotheses")
+    assert "my-paper; authors' test: update; tests here: update, ablation, training" in listed
     evaluation = {
         "utility": {"task": str(run.data / "tasks" / "organism_skill.yaml"), "limit": 8},
         "harmfulness": {"prompts": str(run.data / "test" / "restricted.jsonl"), "limit": 8, "max_new_tokens": 4},

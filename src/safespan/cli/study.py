@@ -130,7 +130,7 @@ def verdict(
 
 @command()
 def hypotheses() -> CommandOutput:
-    """List the claims about where safety lies: what each says, its paper, the test of its authors, tests here, needs."""
+    """List the claims about where safety lies: what each says, its paper, the test of its authors, tests here, need."""
     from safespan.subspaces import find_hypothesis
 
     values, lines = {}, list[str]()
