@@ -130,7 +130,7 @@ def verdict(
 
 @command()
 def hypotheses() -> CommandOutput:
-    """List the claims about where safety lies: what each says, its paper, the test of its authors, tests here, need."""
+    """List the claims about where safety lies: what each says, its paper, its authors' test, tests here, its needs."""
     from safespan.subspaces import find_hypothesis
 
     values, lines = {}, list[str]()
