@@ -41,7 +41,8 @@ its useful update outside.
 
 - *planted*: the half that the harm is in, on planted families. The test should call it selective.
 - *oracle*: the leading singular vectors of the harmful update itself, on ordinary families. Likewise.
-- *random*: a Haar-random subspace, {draws} draws on each family of both kinds. The test should call it not selective.
+- *random*: a Haar-random subspace on each family of both kinds, one draw in the run of the family and {draws} in runs
+  of their own. The test should call it not selective.
 - *alignment*: the paper's subspace, as it falls.
 
 The settings are those of every study: until decided, 8 draws of controls, 100 prompts of each kind, 6 fractions, margin
@@ -239,26 +240,15 @@ def asked(runs: Sequence[Run]) -> str:
 
 
 def pooled(runs: Sequence[Run]) -> str:
-    """Verdicts on the two recipes, over all their seeds."""
+    """Verdicts on the recipe of the ordinary family, over all its seeds; planted runs name their models by folder."""
     lines = []
-    for family in ("ordinary", "planted"):
-        for row in pooled_rows([run.folder for run in runs if run.family == family]):
-            if row.votes:
-                interval = f"{row.estimate:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
-                verdict = f"{row.verdict}, {row.direction}" if row.direction else row.verdict
-                lines.append(
-                    [
-                        family,
-                        row.hypothesis,
-                        row.construct,
-                        row.seeds,
-                        interval,
-                        f"{row.sd:.3f}",
-                        f"{row.tau:.3f}",
-                        verdict,
-                    ]
-                )
-    return table(["recipe", "hypothesis", "construct", "seeds", "D", "sd", "τ", "verdict"], lines)
+    for row in pooled_rows([run.folder for run in runs if run.family == "ordinary"]):
+        if row.votes:
+            interval = f"{row.estimate:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+            verdict = f"{row.verdict}, {row.direction}" if row.direction else row.verdict
+            cells = row.hypothesis, row.construct, row.seeds, interval, f"{row.sd:.3f}", f"{row.tau:.3f}", verdict
+            lines.append([*cells])
+    return table(["hypothesis", "construct", "seeds", "D", "sd", "τ", "verdict"], lines)
 
 
 def agreement(every: Sequence[Judged]) -> str:
@@ -270,6 +260,21 @@ def agreement(every: Sequence[Judged]) -> str:
             most = max(set(here), key=here.count)
             lines.append([kind, construct, len(here), most, here.count(most)])
     return table(["hypothesis", "construct", "runs", "most frequent verdict", "runs with it"], lines)
+
+
+def with_oracle(runs: Sequence[Run]) -> str:
+    """How D of alignment goes with that of the oracle over the ordinary families, in one sentence."""
+    pairs = []
+    for run in runs:
+        found = {kind: row["estimate"] for kind, row in _deciding(run)}
+        if {"oracle", "alignment, ordinary"} <= found.keys():
+            pairs.append((found["oracle"], found["alignment, ordinary"]))
+    oracle, alignment = np.array(pairs).T
+    return (
+        f"D of alignment on harm and D of the oracle correlate at {np.corrcoef(oracle, alignment)[0, 1]:.2f} over "
+        f"{len(pairs)} seeds; the mean of their ratio is {fmean(alignment / oracle):.2f} (sd "
+        f"{np.std(alignment / oracle, ddof=1):.2f}).\n"
+    )
 
 
 def write_page(root: Path) -> None:
@@ -291,8 +296,10 @@ def write_page(root: Path) -> None:
         over_seeds(every),
         "\n## One run, and the recipe\n\nHow many seeds give alignment the same verdict:\n\n",
         agreement(every),
-        "\nPooled over seeds:\n\n",
+        "\nThe recipe of the ordinary family, over all its seeds:\n\n",
         pooled(families),
+        "\n",
+        with_oracle(families),
         "\n## The margin\n\nShare of right verdicts on harm by margin, on seeds that are not in the tables above "
         f"({len({run.seed for run in others})} seeds): *selective* of planted and oracle, *not selective* of a random "
         "subspace.\n\n",
