@@ -1,12 +1,18 @@
 """Claims of the update test that add to a fine-tune or shrink it, against their formulas in float64 NumPy."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 
-from claims import SHAPES, claimed, gaussian
+from claims import SHAPES, captured, claimed, gaussian
 from oracle import exact
 from safespan.errors import HypothesisError
 from safespan.subspaces import find_hypothesis
+from safespan.subspaces.hypotheses.lssf import rank_for_entropy
+
+READER = "model.layers.0.mlp.up_proj.weight"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -25,3 +31,51 @@ def test_resta_undoes_the_harmful_fine_tune_itself():
     assert find_hypothesis("resta").missing(set()) == "a harmful fine-tune"
     with pytest.raises(HypothesisError, match="it reads 'harmful', and there is task"):
         claimed("resta", task=update)
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "rank"),
+    [
+        ([], 0.85, 0),
+        ([3.0], 0.85, 1),
+        ([1.0] * 10, 0.85, 9),  # each adds a tenth of the entropy
+        ([1.0] * 10, 0.8, 8),
+        ([1.0] * 4, 1.0, 4),
+        ([2.0, 0.0, 0.0], 0.85, 1),
+        # p = 1/2, 1/4, 1/8, 1/8 have the entropies ln 2 · (1/2, 1/2, 3/8, 3/8), of 7/4 together.
+        ([2.0, 2**0.5, 1.0, 1.0], 0.57, 2),
+        ([2.0, 2**0.5, 1.0, 1.0], 0.58, 3),
+        ([2.0, 2**0.5, 1.0, 1.0], 0.79, 4),
+    ],
+)
+def test_the_rank_holds_a_share_of_the_entropy(values, share, rank):
+    assert rank_for_entropy(torch.tensor(values), share) == rank
+
+
+def cut(matrix: np.ndarray) -> np.ndarray:
+    """The projector on the directions that hold 85 % of the entropy of a matrix, term by term."""
+    left, values, _ = np.linalg.svd(matrix, full_matrices=False)
+    shares = [value**2 / sum(values**2) for value in values if value > 1e-6]
+    terms = [-share * math.log(share) for share in shares]
+    rank = next(r for r in range(1, len(terms) + 1) if sum(terms[:r]) >= 0.85 * sum(terms) - 1e-12)
+    return left[:, :rank] @ left[:, :rank].T
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_lssf_adds_the_low_rank_part_of_the_safety_vector(tmp_path, shape):
+    aligned, task, harmful = (gaussian(*shape, seed=seed) for seed in range(3))
+    inputs = gaussian(5, shape[1], seed=4) * torch.logspace(0, -1, shape[1])
+    kept = captured(tmp_path, **{f"inputs__harmful__{READER}": inputs})
+    given = {"name": READER, "captured": kept, "aligned": aligned, "task": task, "harmful": harmful}
+    for claim, decomposed in (("lssf", exact(aligned) @ exact(inputs).T), ("lssf-update", exact(harmful))):
+        expected = exact(task) - cut(decomposed) @ exact(harmful)
+        np.testing.assert_allclose(exact(claimed(claim, **given).update), expected, atol=1e-5)
+
+
+def test_lssf_says_nothing_where_there_are_no_outputs_and_adds_nothing_to_no_harm(tmp_path):
+    kept = captured(tmp_path, **{f"inputs__harmful__{name}": gaussian(4, 9) for name in (READER, "lm_head.weight")})
+    given = {"captured": kept, "aligned": gaussian(6, 9), "task": gaussian(6, 9, seed=1), "harmful": torch.zeros(6, 9)}
+    for name in ("lm_head.weight", "model.layers.1.mlp.up_proj.weight"):
+        assert claimed("lssf", name=name, **given) is None
+    for claim in ("lssf", "lssf-update"):
+        assert torch.equal(claimed(claim, name=READER, **given).update, given["task"])

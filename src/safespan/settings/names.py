@@ -38,6 +38,8 @@ PLANTED = "planted"
 NAMED_ONLY: tuple[str, ...] = (
     PLANTED,
     "resta",
+    "lssf",
+    "lssf-update",
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 
