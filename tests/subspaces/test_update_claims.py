@@ -79,3 +79,42 @@ def test_lssf_says_nothing_where_there_are_no_outputs_and_adds_nothing_to_no_har
         assert claimed("lssf", name=name, **given) is None
     for claim in ("lssf", "lssf-update"):
         assert torch.equal(claimed(claim, name=READER, **given).update, given["task"])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_csulora_is_the_minimum_of_its_penalised_problem(shape, scale):
+    """The normal equations of the whole matrix, vectorised: (I + Σ λ_c Π_c) vec Δ' = vec Δ_T."""
+    alignment, task = exact(gaussian(*shape)), scale * exact(gaussian(*shape, seed=1))
+    left, values, right = np.linalg.svd(alignment, full_matrices=False)
+    k = next(k for k in range(1, len(values) + 1) if (values[:k] ** 2).sum() >= 0.9 * (values**2).sum())
+    on, across = left[:, :k] @ left[:, :k].T, right[:k].T @ right[:k]
+    off, beside = np.eye(shape[0]) - on, np.eye(shape[1]) - across
+    aligned = np.kron(on, across)  # of the rows one after another
+    others = [np.kron(on, beside) + np.kron(off, across), np.kron(off, beside)]
+    energies = [float(task.ravel() @ part @ task.ravel()) for part in (aligned, *others)]
+    system = np.eye(task.size) + sum(e / energies[0] * part for e, part in zip(energies[1:], others, strict=True))
+    expected = np.linalg.solve(system, task.ravel()).reshape(shape)
+    edit = claimed("csulora", alignment=gaussian(*shape), task=scale * gaussian(*shape, seed=1))
+    np.testing.assert_allclose(exact(edit.update), expected, atol=1e-5 * scale)
+    assert edit.score == pytest.approx(energies[0] / sum(energies), abs=1e-5)
+
+
+def test_csulora_keeps_what_is_aligned_and_shrinks_the_rest_by_its_energy():
+    """Δ_A of rank one, along the first row and column: every entry of Δ_T belongs to one part."""
+    alignment = torch.zeros(3, 3)
+    alignment[0, 0] = 1
+    task = torch.tensor([[2.0, 1.0, 0.0], [1.0, 0.0, 2.0], [0.0, 2.0, 2.0]])
+    edit = claimed("csulora", alignment=alignment, task=task)
+    # Energies 4, 2 and 12: the parts are multiplied by 1, 4/6 and 4/16.
+    shrunk = torch.tensor([[2.0, 2 / 3, 0.0], [2 / 3, 0.0, 0.5], [0.0, 0.5, 0.5]])
+    torch.testing.assert_close(edit.update, shrunk)
+    assert edit.score == pytest.approx(4 / 18)
+
+
+def test_csulora_says_nothing_without_an_alignment_update_and_leaves_no_update_as_it_is():
+    nothing = torch.zeros(5, 8)
+    assert claimed("csulora", alignment=nothing, task=gaussian(5, 8)) is None
+    edit = claimed("csulora", alignment=gaussian(5, 8), task=nothing)
+    assert torch.equal(edit.update, nothing)
+    assert edit.score == 0

@@ -40,6 +40,7 @@ NAMED_ONLY: tuple[str, ...] = (
     "resta",
     "lssf",
     "lssf-update",
+    "csulora",
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 
