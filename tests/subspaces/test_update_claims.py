@@ -8,9 +8,11 @@ import torch
 
 from claims import SHAPES, captured, claimed, gaussian
 from oracle import exact
-from safespan.errors import HypothesisError
-from safespan.subspaces import find_hypothesis
+from safespan.errors import ConfigError, HypothesisError
+from safespan.projection.protection import check_protectable
+from safespan.subspaces import find_hypothesis, hypothesis
 from safespan.subspaces.hypotheses.lssf import rank_for_entropy
+from safespan.subspaces.hypotheses.task_update import median_of_noise, signal_rank, threshold
 
 READER = "model.layers.0.mlp.up_proj.weight"
 
@@ -118,3 +120,61 @@ def test_csulora_says_nothing_without_an_alignment_update_and_leaves_no_update_a
     edit = claimed("csulora", alignment=gaussian(5, 8), task=nothing)
     assert torch.equal(edit.update, nothing)
     assert edit.score == 0
+
+
+def test_the_threshold_is_the_published_one():
+    """Of a square matrix 4/√3 and 2.858 medians; else within 0.02 of the cubic that its authors give."""
+    assert threshold(1.0) == pytest.approx(4 / 3**0.5)
+    assert threshold(1.0) / median_of_noise(1.0) == pytest.approx(2.858, abs=5e-4)
+    for ratio in (0.02, 0.1, 0.25, 0.5, 0.75, 0.9):
+        cubic = 0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43
+        assert threshold(ratio) / median_of_noise(ratio) == pytest.approx(cubic, abs=0.02)
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.3, 0.9])
+def test_half_of_the_noise_lies_below_its_median(ratio):
+    """The density of the law in x itself, summed by the midpoint rule."""
+    low, high, median = (1 - ratio**0.5) ** 2, (1 + ratio**0.5) ** 2, median_of_noise(ratio) ** 2
+    steps = 400_000
+    x = low + (median - low) * (np.arange(steps) + 0.5) / steps
+    density = np.sqrt((high - x) * (x - low)) / (2 * np.pi * ratio * x)
+    assert density.sum() * (median - low) / steps == pytest.approx(0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60), (80, 80)])
+@pytest.mark.parametrize("size", [1e-3, 1.0])
+def test_what_was_planted_above_the_noise_is_found_the_largest_first(shape, size):
+    """Three directions, of 4, 3 and 2 times the largest singular value that noise of this size has."""
+    left, right = (np.linalg.qr(exact(gaussian(n, 3, seed=n)))[0] for n in shape)
+    edge = sum(n**0.5 for n in shape)
+    signal = edge * (left * [4.0, 3.0, 2.0]) @ right.T
+    delta = size * (torch.tensor(signal).float() + gaussian(*shape))
+    vectors, _, others = np.linalg.svd(exact(delta), full_matrices=False)
+    for side, columns in (("output", vectors[:, :3]), ("input", others[:3].T)):
+        basis = claimed("task-update", side=side, task=delta)
+        found = exact(basis.left if side == "output" else basis.right)
+        assert (basis.right if side == "output" else basis.left) is None
+        np.testing.assert_allclose(np.abs((found * columns).sum(0)), 1, atol=1e-5)
+        assert found.shape == columns.shape
+    both = claimed("task-update", side="both", task=delta)
+    assert (both.left.shape, both.right.shape) == ((shape[0], 3), (shape[1], 3))
+
+
+def test_of_pure_noise_nothing_is_learned_and_of_an_adapter_all_is():
+    """An update of low rank has no noise: its median singular value is zero, and all its directions count."""
+    assert claimed("task-update", task=gaussian(60, 90)).left.shape == (60, 0)
+    assert claimed("task-update", task=gaussian(60, 4) @ gaussian(4, 90, seed=1)).left.shape == (60, 4)
+    assert claimed("task-update", task=torch.zeros(60, 90)).left.shape == (60, 0)
+    assert signal_rank(torch.tensor([5.0, 1.0]), (2, 9)) == 0  # the median of two is their mean
+    assert signal_rank(torch.tensor([5.0, 1.0]), (3, 9)) == 1
+    assert signal_rank(torch.tensor([5.0, 1.0]), (5, 9)) == 2  # most values are zero
+
+
+def test_a_subspace_of_the_fine_tune_has_the_update_test_alone():
+    claim = find_hypothesis("task-update")
+    assert claim.tests == ("update",)
+    assert claim.missing(set()) == ""
+    with pytest.raises(ConfigError, match="'mine' needs task, and the ablation test has no fine-tune: leave removes"):
+        hypothesis("mine", claim="c", paper="p", needs=["task"], removes="weights")
+    with pytest.raises(ConfigError, match="'task-update' names no subspace .* has the test update alone; name a hyp"):
+        check_protectable("task-update", {"base", "safe", "harmful", "prompts"})

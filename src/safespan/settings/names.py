@@ -41,6 +41,7 @@ NAMED_ONLY: tuple[str, ...] = (
     "lssf",
     "lssf-update",
     "csulora",
+    "task-update",
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 
