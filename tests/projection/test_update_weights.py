@@ -16,7 +16,7 @@ from safespan.projection import Family, PointWeights, UpdateWeights, update_poin
 from safespan.results.claim_tables import UpdatePoint
 from safespan.results.tables import GridPoint
 from safespan.settings.analysis import ProjectionGrid
-from safespan.subspaces import RandomRotation, find_hypothesis
+from safespan.subspaces import Basis, RandomRotation, find_hypothesis, hypothesis
 
 FRACTIONS = (0.25, 0.5, 0.9)
 SIDES = ["output", "input", "both"]
@@ -280,6 +280,27 @@ def spiked(tmp_path_factory):
     }
     base, start = (Checkpoint(save_checkpoint(folder / str(seed), odd_weights(seed))) for seed in (0, 1))
     return Family(base, start, finetuned)
+
+
+@hypothesis("one-sided", claim="c", paper="p", needs=["task"])
+def one_sided(matrix):
+    """Inputs of the matrices that the harmful fine-tune changed most, and nothing of the useful one's."""
+    return Basis(None, torch.eye(matrix.shape[1])[:, :2]) if matrix.task.norm() > 1e3 else None
+
+
+def test_a_control_is_on_the_side_of_its_own_fine_tunes_basis(tmp_path, monkeypatch):
+    for module in ("tensor", "update_weights"):
+        monkeypatch.setattr(f"safespan.projection.{module}.find_hypothesis", lambda name: one_sided)
+    weights = {"base": odd_weights(0), "aligned": odd_weights(1), "useful": odd_weights(2)}
+    weights["harmful"] = {name: 1e3 * values for name, values in odd_weights(3).items()}
+    opened = {role: Checkpoint(save_checkpoint(tmp_path / role, values)) for role, values in weights.items()}
+    family = Family(opened["base"], opened["aligned"], {label: opened[label] for label in SPIKES})
+    made = UpdateWeights(family, list(SPIKES), FRACTIONS, "output", 0, tmp_path)
+    for label, side in (("useful", (True, False)), ("harmful", (False, True))):
+        for draw in (None, 0):
+            given = made.changes(UpdatePoint(label, "one-sided", "parallel", 0.5, draw))
+            assert {change.sides for change in given if change.tensor.ndim > 1} == {side}
+    made.close()
 
 
 def learned(family, label, fraction, side):
