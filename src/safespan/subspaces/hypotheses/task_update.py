@@ -55,4 +55,4 @@ def median_of_noise(ratio: float) -> float:
     squares = 1 + ratio - 2 * sqrt(ratio) * angles.cos()
     density = torch.where(squares > 0, 2 * angles.sin() ** 2 / (pi * squares), torch.full_like(angles, 2 / pi))
     below = torch.cumulative_trapezoid(density, angles)
-    return float(squares[1 + int(torch.searchsorted(below, 0.5 * below[-1]))]) ** 0.5
+    return sqrt(float(squares[1 + int(torch.searchsorted(below, 0.5 * below[-1]))]))
