@@ -113,6 +113,10 @@ def test_checkpoints_must_match(tmp_path):
         ({"methods": ("sideways",)}, "unknown method 'sideways'"),
         ({"subspaces": ("top",)}, "unknown hypothesis 'top'"),
         ({"subspaces": ("safety",)}, "needs a safe model"),
+        (
+            {"subspaces": ("task-update",)},
+            "'task-update' is a subspace of each fine-tune's own update, .*: test it inst",
+        ),
     ],
 )
 def test_bad_grids(tmp_path, asked, message):

@@ -16,7 +16,7 @@ from safespan.projection import Family, PointWeights, UpdateWeights, update_poin
 from safespan.results.claim_tables import UpdatePoint
 from safespan.results.tables import GridPoint
 from safespan.settings.analysis import ProjectionGrid
-from safespan.subspaces import RandomRotation, find_hypothesis
+from safespan.subspaces import Basis, RandomRotation, find_hypothesis, hypothesis
 
 FRACTIONS = (0.25, 0.5, 0.9)
 SIDES = ["output", "input", "both"]
@@ -256,3 +256,84 @@ def test_points_of_a_trial():
     assert {point.method for point in update_points(find_hypothesis("lox"), ["useful"], (1.0,), 1)} == {"edit"}
     with pytest.raises(ConfigError, match="fraction 0.0 is outside"):
         update_points(find_hypothesis("lox"), ["useful"], (0.0,), 1)
+
+
+SPIKES = {"useful": 1, "harmful": 2}
+
+
+@pytest.fixture(scope="module")
+def spiked(tmp_path_factory):
+    """Fine-tunes whose updates are noise and so many directions far above it, in every matrix others."""
+    folder, aligned = tmp_path_factory.mktemp("spiked"), odd_weights(1)
+
+    def tuned(seed, spikes):
+        weights = odd_weights(seed)
+        for name, noise in weights.items():
+            *experts, m, n = noise.shape if noise.ndim > 1 else (1, 1)
+            high = gaussian(*experts, m, spikes, seed=seed) @ gaussian(*experts, spikes, n, seed=seed + 1)
+            weights[name] = aligned[name] + 0.1 * noise + (10 * high if noise.ndim > 1 else 0)
+        return weights
+
+    finetuned = {
+        label: Checkpoint(save_checkpoint(folder / label, tuned(seed, SPIKES[label])))
+        for seed, label in enumerate(SPIKES, 5)
+    }
+    base, start = (Checkpoint(save_checkpoint(folder / str(seed), odd_weights(seed))) for seed in (0, 1))
+    return Family(base, start, finetuned)
+
+
+@hypothesis("one-sided", claim="c", paper="p", needs=["task"])
+def one_sided(matrix):
+    """Inputs of the matrices that the harmful fine-tune changed most, and nothing of the useful one's."""
+    return Basis(None, torch.eye(matrix.shape[1])[:, :2]) if matrix.task.norm() > 1e3 else None
+
+
+def test_a_control_is_on_the_side_of_its_own_fine_tunes_basis(tmp_path, monkeypatch):
+    for module in ("tensor", "update_weights"):
+        monkeypatch.setattr(f"safespan.projection.{module}.find_hypothesis", lambda name: one_sided)
+    weights = {"base": odd_weights(0), "aligned": odd_weights(1), "useful": odd_weights(2)}
+    weights["harmful"] = {name: 1e3 * values for name, values in odd_weights(3).items()}
+    opened = {role: Checkpoint(save_checkpoint(tmp_path / role, values)) for role, values in weights.items()}
+    family = Family(opened["base"], opened["aligned"], {label: opened[label] for label in SPIKES})
+    made = UpdateWeights(family, list(SPIKES), FRACTIONS, "output", 0, tmp_path)
+    for label, side in (("useful", (True, False)), ("harmful", (False, True))):
+        for draw in (None, 0):
+            given = made.changes(UpdatePoint(label, "one-sided", "parallel", 0.5, draw))
+            assert {change.sides for change in given if change.tensor.ndim > 1} == {side}
+    made.close()
+
+
+def learned(family, label, fraction, side):
+    """The part of every tensor's update along its first singular vectors, and no more of them than its spikes."""
+    parts = {}
+    for name, (_, task) in updates(family, label).items():
+        parts[name] = np.zeros_like(task)
+        for part, matrix in zip(each(parts[name]), each(task), strict=True):
+            left, values, right = np.linalg.svd(matrix, full_matrices=False)
+            k = min(SPIKES[label], max(1, round(fraction * min(matrix.shape))))
+            part[:] = (left[:, :k] * values[:k]) @ right[:k]  # the same from either side
+    return parts
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("method", ["parallel", "orthogonal"])
+def test_each_fine_tune_has_directions_of_its_own_and_controls_of_the_energy_of_both(spiked, tmp_path, method, side):
+    weights = UpdateWeights(spiked, list(SPIKES), FRACTIONS, side, 0, tmp_path)
+    for fraction in (0.9, 0.25):
+        parts = {label: learned(spiked, label, fraction, side) for label in SPIKES}
+        whole = {label: {name: task for name, (_, task) in updates(spiked, label).items()} for label in SPIKES}
+        own = {label: changes(weights, UpdatePoint(label, "task-update", method, fraction, None)) for label in SPIKES}
+        controls = {label: changes(weights, UpdatePoint(label, "task-update", method, fraction, 0)) for label in SPIKES}
+        for label, name in product(SPIKES, spiked.names()):
+            kept = parts[label][name] if method == "parallel" else whole[label][name] - parts[label][name]
+            np.testing.assert_allclose(own[label][name], kept, atol=1e-4)
+        for name in spiked.names():
+            sums = zip(*(each(own[label][name]) for label in SPIKES), strict=True)
+            deltas = zip(*(each(whole[label][name]) for label in SPIKES), strict=True)
+            drawn = zip(*(each(controls[label][name]) for label in SPIKES), strict=True)
+            for kept, delta, control in zip(sums, deltas, drawn, strict=True):
+                share = sum(map(squared, kept)) / sum(map(squared, delta))
+                assert [squared(part) for part in control] == pytest.approx(
+                    [share * squared(part) for part in delta], rel=1e-4
+                )
+    weights.close()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from claims import gaussian, tensor
+from claims import captured, gaussian, tensor
 from oracle import odd_weights, save_checkpoint
 from safespan.checkpoints import Checkpoint
 from safespan.projection import Family, UpdateWeights
@@ -36,9 +36,10 @@ def test_a_claim_about_an_update_projects_them_on_it(name):
 
 @pytest.mark.parametrize("name", [claim.name for claim in CLAIMS if claim.kind != "subspace"])
 def test_an_edit_leaves_them_as_the_fine_tune_made_them(name, tmp_path):
-    roles = ("base", "aligned", "useful", "safe")
+    roles = ("base", "aligned", "useful", "safe", "harmful")
     opened = {role: Checkpoint(save_checkpoint(tmp_path / role, odd_weights(seed))) for seed, role in enumerate(roles)}
-    family = Family(opened["base"], opened["aligned"], {"useful": opened["useful"]}, opened["safe"])
+    finetuned, nothing = {role: opened[role] for role in ("useful", "harmful")}, captured(tmp_path, none=torch.ones(1))
+    family = Family(opened["base"], opened["aligned"], finetuned, opened["safe"], nothing)
     weights = UpdateWeights(family, ["useful"], (1.0,), "output", 0, tmp_path)
     for draw in (None, 0):
         changes = {

@@ -54,6 +54,10 @@ def test_the_bundled_study_meets_its_needs():
         ),
         (["projection.subspaces=[safelora]"], "projection.subspaces: 'safelora' edits updates and names no subspace"),
         (["projection.subspaces=[lox]"], "projection.subspaces: 'lox' edits updates and names no subspace: test it"),
+        (
+            ["projection.subspaces=[random, task-update]"],
+            "projection.subspaces: 'task-update' is a subspace of each fine-tune's own update, which the grid does not",
+        ),
     ],
 )
 def test_what_is_lacking_is_named_with_the_hypothesis(settings, says, tmp_path):
@@ -118,6 +122,10 @@ def test_each_test_can_have_hypotheses_of_its_own():
         (
             ["verdict.training.hypotheses=[safelora]"],
             "verdict.training.hypotheses: 'safelora' cannot be put to the training test, it has update: choose",
+        ),
+        (
+            ["verdict.training.hypotheses=[task-update]"],
+            "verdict.training.hypotheses: 'task-update' cannot be put to the training test, it has update: choose",
         ),
         (
             ["verdict.tests=[ablation]", "verdict.hypotheses=[lox]"],

@@ -310,6 +310,9 @@ READS = {
     "residual_stream": ("prompts", lambda matrix: matrix.residual_stream("useful")),
     "refusal_candidates": ("prompts", lambda matrix: matrix.refusal_candidates()),
     "factors": ("safe", lambda matrix: matrix.factors("safety")),
+    "task": ("task", lambda matrix: matrix.task),
+    "spectrum of the task": ("task", lambda matrix: matrix.spectrum("task")),
+    "factors of the task": ("task", lambda matrix: matrix.factors("task")),
 }
 
 
@@ -320,12 +323,12 @@ def test_what_is_read_must_be_declared(tmp_path, read):
     there = tensor(captured=captured(tmp_path, inputs__useful__w=gaussian(3, 5)), **given)
 
     def claim(matrix: WeightMatrix) -> None:
-        _ = matrix.aligned, matrix.task  # there in any case
+        _ = matrix.aligned  # there in any case
         reads(matrix)
 
     make = {"claim": "c", "paper": "p"}
     assert hypothesis("mine", needs=[need], **make)(claim).evaluate(there) == [None]
-    others = sorted({"base", "safe", "harmful", "prompts"} - {need})
+    others = sorted({"base", "safe", "harmful", "prompts", "task"} - {need})
     for declared, words in (([], "no needs"), (others, ".*".join(others))):
         with pytest.raises(HypothesisError, match=f"'mine', tensor w: it reads what needs '{need}'.*{words}"):
             hypothesis("mine", needs=declared, **make)(claim).evaluate(there)
@@ -333,6 +336,6 @@ def test_what_is_read_must_be_declared(tmp_path, read):
 
 @pytest.mark.parametrize("reads", [lambda matrix: matrix.task, lambda matrix: matrix.spectrum("luck")])
 def test_what_is_not_there_is_said(reads):
-    claim = hypothesis("mine", claim="c", paper="p")(reads)
+    claim = hypothesis("mine", claim="c", paper="p", needs=["task"])(reads)
     with pytest.raises(HypothesisError, match="tensor w: it reads '(task|luck)', and there is aligned, alignment"):
         claim.evaluate(tensor(alignment=gaussian(4, 5), aligned=gaussian(4, 5)))

@@ -186,3 +186,15 @@ def test_every_claim_has_its_row_and_its_paper_in_the_documentation(name):
     assert removes == {"weights": "W_A", "alignment": "Δ_A", None: ""}[claim.removes]
     assert f"{claim.function.__module__.rpartition('.')[2]}.py" == file.strip("`")
     assert f"]({claim.paper})" in PAPERS
+
+
+@pytest.mark.parametrize("name", [*choices.HYPOTHESES, *choices.NAMED_ONLY])
+def test_the_documentation_says_beside_every_claim_how_it_was_tested_there_and_here(name):
+    claim = find_hypothesis(name)
+    head = PAPERS[PAPERS.index("| paper |") : PAPERS.index("| name |")]
+    [row] = [line for line in head.splitlines() if f"`{name}`" in line]
+    _, says, there, which, here, _ = (cell.strip() for cell in row.strip("|").split("|"))
+    assert says
+    assert there or row.startswith("| ours |")
+    assert which == (", ".join(claim.authors_tests) or "none")
+    assert here == ", ".join(claim.tests)

@@ -59,7 +59,7 @@ class PointWeights:
         projected: Callable[[str, str], torch.Tensor] | None = None,
     ) -> None:
         self._family, self._side, self._decompose = family, grid.side, decompose
-        self._projected = projected or family.task_update
+        self._of_updates, self._projected = projected is None, projected or family.task_update
         self._fractions = sorted(grid.fractions)
         self._names = family.names()
         self._scratch = TemporaryDirectory(dir=scratch, prefix=".directions-")
@@ -87,7 +87,8 @@ class PointWeights:
 
     def _make(self, name: str, finetune: str, subspace: str, seed: int) -> None:
         """Write the vectors and coefficients of one tensor, in the order of the basis."""
-        along = directions(self._family.tensor(name, self._side, seed, self._decompose), subspace)
+        of_task = finetune if self._of_updates else None
+        along = directions(self._family.tensor(name, self._side, seed, self._decompose, of_task), subspace)
         projection = TensorProjection(self._projected(name, finetune), along)
         kept: dict[str, torch.Tensor] = {} if projection.line is None else {"line": projection.line}
         for number, (basis, unordered) in enumerate(zip(projection.bases, projection.coefficients, strict=True)):

@@ -136,7 +136,7 @@ def check_protectable(name: str, present: Collection[str]) -> Hypothesis:
     if "training" not in hypothesis.tests:
         raise ConfigError(
             f"hypothesis {name!r} names no subspace that training could be kept outside of: it has the test "
-            f"{' and '.join(hypothesis.tests)} alone; name a hypothesis of kind subspace"
+            f"{' and '.join(hypothesis.tests)} alone; name a hypothesis that has the training test"
         )
     if missing := hypothesis.missing(present, "training"):
         raise ConfigError(f"protecting {name!r} needs {missing}: give it, or name another hypothesis")

@@ -43,13 +43,13 @@ class _Kept:
     """The energy that a hypothesis keeps of one tensor.
 
     Attributes:
-        sides: of the basis and of the controls: outputs, inputs.
+        sides: of the basis and of the controls, by fine-tune: outputs, inputs.
         inside: ‖P‖²_F of each matrix, a list per fine-tune.
         whole: ‖Δ_T‖²_F of each matrix, a list per fine-tune.
         vectors: the change of a 1-D tensor by fine-tune.
     """
 
-    sides: tuple[bool, bool]
+    sides: dict[str, tuple[bool, bool]]
     inside: list[list[float]]
     whole: list[list[float]]
     vectors: dict[str, torch.Tensor]
@@ -152,15 +152,16 @@ class UpdateWeights:
             yield from self._turned(point, draw)
             return
         for name, kept in self._kept(point).items():
+            sides = kept.sides[point.finetune]
             if point.finetune in kept.vectors:
-                yield Change(name, kept.vectors[point.finetune], kept.sides)
+                yield Change(name, kept.vectors[point.finetune], sides)
                 continue
             delta = self._family.task_update(name, point.finetune)
             labels = matrix_names(name, tuple(delta.shape))
             for label, matrix, share in zip(labels, matrices(delta), kept.shares(), strict=True):
                 drawn = f"{point.hypothesis}/{label}/{draw}"
-                matrix.copy_(self._matching(matrix, share, point.method, kept.sides, drawn))
-            yield Change(name, delta, kept.sides)
+                matrix.copy_(self._matching(matrix, share, point.method, sides, drawn))
+            yield Change(name, delta, sides)
 
     def _matching(
         self, delta: torch.Tensor, share: float, method: str, sides: tuple[bool, bool], name: str
@@ -195,7 +196,8 @@ class UpdateWeights:
             for finetune in dict.fromkeys(self._finetunes):
                 for name, change, sides in self._own(replace(key, finetune=finetune)):
                     whole = self._family.task_update(name, finetune)
-                    kept = by_tensor.setdefault(name, _Kept(sides, [], [], {}))
+                    kept = by_tensor.setdefault(name, _Kept({}, [], [], {}))
+                    kept.sides[finetune] = sides
                     for energies, tensor in ((kept.inside, change), (kept.whole, whole)):
                         energies.append([squared_norm(matrix) for matrix in matrices(tensor)])
                     if change.ndim < 2:

@@ -18,8 +18,8 @@ def check_needs(config: StudyConfig) -> None:
     models, everything = _models(config), _models_and_prompts(config)
     for name in (config.projection and config.projection.subspaces) or ():
         hypothesis = find_hypothesis(name)
-        if hypothesis.kind != "subspace":
-            raise ConfigError(f"projection.subspaces: {name!r} edits updates and names no subspace: test it instead")
+        if why := hypothesis.outside_grid:
+            raise ConfigError(f"projection.subspaces: {name!r} {why}: test it instead")
         if missing := hypothesis.missing(models):
             raise ConfigError(
                 f"projection.subspaces: {name!r} needs {missing}, which the projection grid does not have: add what it "

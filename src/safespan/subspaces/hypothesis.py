@@ -16,8 +16,11 @@ from safespan.subspaces.captured import CapturedActivations, RefusalCandidate
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
 
-Need = Literal["base", "safe", "harmful", "prompts"]
-"""Inputs of a hypothesis beside the aligned model: W_0, W_S, W_H, activations on useful and harmful prompts."""
+Need = Literal["base", "safe", "harmful", "prompts", "task"]
+"""Inputs of a hypothesis beside the aligned model: W_0, W_S, W_H, activations on useful and harmful prompts, Δ_T.
+
+`task` is of subspaces that are made of the very fine-tune that they are tested on; edits read Δ_T in any case.
+"""
 
 Kind = Literal["subspace", "layers", "addition"]
 
@@ -31,10 +34,11 @@ _NEEDS = {
     "safe": "a safe model",
     "harmful": "a harmful fine-tune",
     "prompts": "useful and harmful prompts",
+    "task": "a fine-tune",
 }
 """Descriptions of the needs."""
 
-_GIVEN_BY = {"aligned": None, "task": None, "alignment": "base", "safety": "safe", "harmful": "harmful"}
+_GIVEN_BY = {"aligned": None, "task": "task", "alignment": "base", "safety": "safe", "harmful": "harmful"}
 """Tensor -> the need that provides it."""
 
 _ORTHONORMAL = 1e-3
@@ -64,7 +68,7 @@ class WeightMatrix:
 
     @property
     def task(self) -> Float[torch.Tensor, "m n"]:
-        """Δ_T, the update that an edit changes."""
+        """Δ_T, the update that an edit changes (a subspace needs task)."""
         return self.read("task")
 
     @property
@@ -183,9 +187,21 @@ class Hypothesis:
     remark: Callable[[CapturedActivations], str] | None = None
 
     @property
+    def of_task(self) -> bool:
+        """Whether it is made of Δ_T: an edit, or a subspace of which each fine-tune has its own."""
+        return self.kind != "subspace" or "task" in self.needs
+
+    @property
+    def outside_grid(self) -> str:
+        """Why it is no subspace of the projection grid, which has one for all fine-tunes; empty if it can be."""
+        if self.kind != "subspace":
+            return "edits updates and names no subspace"
+        return "is a subspace of each fine-tune's own update, which the grid does not read" if self.of_task else ""
+
+    @property
     def tests(self) -> tuple[Test, ...]:
-        """The tests that the claim can be put to (METHODS §7): an edit of an update has the update test alone."""
-        there = {"update": True, "ablation": self.removes is not None, "training": self.kind == "subspace"}
+        """The tests that the claim can be put to (METHODS §7): one that is made of Δ_T has the update test alone."""
+        there = {"update": True, "ablation": self.removes is not None, "training": not self.of_task}
         return tuple(test for test in TESTS if there[test])
 
     def needs_of(self, test: Test) -> frozenset[str]:
@@ -194,8 +210,11 @@ class Hypothesis:
         return self.needs | {_GIVEN_BY[update] or ""} if update else self.needs
 
     def missing(self, present: Collection[str], test: Test = "update") -> str:
-        """The needs of a test that are not present, in words; empty if none is missing."""
-        return " and ".join(_NEEDS[need] for need in sorted(self.needs_of(test).difference(present)))
+        """The needs of a test that are not present, in words; empty if none is missing.
+
+        A fine-tune never is: there is no update test without one, and no other test of a claim that needs it.
+        """
+        return " and ".join(_NEEDS[need] for need in sorted(self.needs_of(test).difference(present, {"task"})))
 
     def evaluate(self, tensor: "WeightTensor") -> list[Claim]:
         """The validated claim about every matrix of a tensor.
@@ -203,10 +222,10 @@ class Hypothesis:
         Raises:
             HypothesisError: a claim is not a basis or an edit of the matrix, or an undeclared input was read.
         """
-        claims = []
+        claims, readable = [], self.needs | {"task"} if self.of_task else self.needs
         for number, name in enumerate(matrix_names(tensor.name, tensor.shape)):
             try:
-                claim = self.function(WeightMatrix(tensor, number, self.needs))
+                claim = self.function(WeightMatrix(tensor, number, readable))
                 _check(claim, (tensor.shape[-2], tensor.shape[-1]), self.kind)
             except HypothesisError as error:
                 raise HypothesisError(f"hypothesis {self.name!r}, tensor {name}: {error}") from None
@@ -233,6 +252,8 @@ def hypothesis(
     if kind != "subspace" and (removes or line):
         raise ConfigError(f"hypothesis {name!r} of kind {kind} edits an update: removes and line are of a subspace")
     inputs, made = frozenset(needs), tuple(authors_tests)
+    if removes and "task" in inputs:
+        raise ConfigError(f"hypothesis {name!r} needs task, and the ablation test has no fine-tune: leave removes out")
     return lambda function: Hypothesis(name, claim, paper, function, inputs, kind, removes, line, made, remark)
 
 

@@ -12,6 +12,7 @@ _FILES = {
     "actsvd-orthogonal": "actsvd",
     "safelora-projector": "safelora",
     "safemerge-factors": "safemerge",
+    "lssf-update": "lssf",
 }
 """Hypotheses that are a variant of another, in the other's module."""
 
