@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from safespan.checkpoints.forms import UNKNOWN, form_of, is_constant
+from safespan.checkpoints.forms import UNKNOWN, form_of, is_constant, is_fused
 from safespan.checkpoints.names import common_names, is_head, is_of_vocabulary, is_token_embedding, predictors
 from safespan.errors import CheckpointError
 from safespan.files.content import is_inner_path
 from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks, text_hash
+
+if TYPE_CHECKING:
+    from safespan.models.stored_names import Part
 
 _FORMULA = re.compile(r"[=+\-@]|.*[\x00-\x1f]", re.DOTALL)
 """Names of tensors go into tables: no spreadsheet formulas and no control characters."""
@@ -76,7 +79,9 @@ class Checkpoint:
             )
         self._name_in_file = common_names(found, str(self.config.get("model_type")))
         self.dtypes = dict(Counter(one.dtype for one in found.values()))
-        self._read_forms({name: found[there] for name, there in self._name_in_file.items()})
+        self._parts = self._of_fused_experts({name: found[there].shape for name, there in self._name_in_file.items()})
+        stored = {name: found[there] for name, there in self._name_in_file.items()}
+        self._read_forms(stored | {name: stored[name]._replace(shape=part.shape) for name, part in self._parts.items()})
         self.tied = self._drop_tied_head()
         self._rows: int | None = None
 
@@ -145,7 +150,7 @@ class Checkpoint:
                 tensor: torch.Tensor = file.get_tensor(there)
         except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: of torch, which maps the file
             raise CheckpointError(f"cannot read {name} from {path}: {error}; copy the checkpoint again") from None
-        return tensor
+        return self._parts[name].of(tensor) if name in self._parts else tensor
 
     def check_numbers(self) -> None:
         """Refuse weights that are stored as codes, whose differences and energies mean nothing.
@@ -242,6 +247,25 @@ class Checkpoint:
         if bad := [name for name in header if _FORMULA.match(name)]:
             raise CheckpointError(f"{path}: {bad[0]!r} is no name of a tensor; copy the checkpoint again")
         return {name: stored for name, stored in header.items() if self._file_of.get(name) == shard}
+
+    def _of_fused_experts(self, shapes: Mapping[str, tuple[int, ...]]) -> "dict[str, Part]":
+        """Weights that a file holds as Transformers does in memory, the experts of a block in one tensor, told apart.
+
+        Elsewhere they are stored one by one, and a model is the same in either form.
+        """
+        if not any(is_fused(str(self.config.get("model_type")), name, shape) for name, shape in shapes.items()):
+            return {}
+        from safespan.models.stored_names import parts_in_memory  # Transformers takes seconds to import
+
+        parts = parts_in_memory(self.folder, shapes)
+        if parts.keys() & shapes.keys():
+            return {}
+        self._name_in_file |= {name: self._name_in_file[part.within] for name, part in parts.items()}
+        for name in {part.within for part in parts.values()}:
+            del self._name_in_file[name]
+        if parts:
+            self.notes.append(f"{self.folder}: experts that are stored in one tensor are seen one by one")
+        return parts
 
     def _read_forms(self, stored: Mapping[str, Stored]) -> None:
         """Set what is seen of the stored tensors."""

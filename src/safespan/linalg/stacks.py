@@ -1,9 +1,13 @@
 """The matrices of a weight: one, or one per expert of a mixture."""
 
+import re
 from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
+
+FUSED_EXPERTS = re.compile(r"\.experts\.(?:gate_up_proj|up_proj|down_proj)$")
+"""Names that Transformers has in memory for stacks of experts, which most files hold one by one."""
 
 
 def matrices(tensor: torch.Tensor) -> Iterator[Float[torch.Tensor, "m n"]]:

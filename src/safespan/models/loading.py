@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import PrefixChange
 from transformers.utils import logging
 
 from safespan.errors import CheckpointError, SafespanError, first_line
 from safespan.linalg.device import device as default_device
+from safespan.linalg.stacks import FUSED_EXPERTS
 from safespan.models.folders import view, weight_files
 
 PLAIN: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -83,11 +86,24 @@ def read_whole(
         )
     model, loading = loaded
     model.name_or_path = model.config.name_or_path = str(folder)
+    if not source and any(map(FUSED_EXPERTS.search, _stored_names(folder))):
+        _save_experts_apart(model)
     # Transformers initialises missing tensors at random.
     if missing := sorted(loading["missing_keys"]):
         count = len(missing)
         raise CheckpointError(f"{where} lacks {missing[0]} ({count} tensors missing in all); copy or convert it again")
     return model, tokenizer
+
+
+def _save_experts_apart(model: Any) -> None:
+    """Have a model whose file held the experts of a block in one tensor named and saved as one of any other file.
+
+    Transformers reverses the conversions that reading took, and that file took none.
+    """
+    known = [one for one in get_model_conversion_mapping(model, add_legacy=False) if not isinstance(one, PrefixChange)]
+    kept = {str(one.source_patterns) for one in (*(getattr(model, "_weight_conversions", None) or ()), *known)}
+    # In the order in which they are applied.
+    model._weight_conversions = [one for one in get_model_conversion_mapping(model) if str(one.source_patterns) in kept]
 
 
 def read_tokenizer(folder: Path, name: str, config: Any = None, **source: str) -> PreTrainedTokenizerBase:
@@ -184,14 +200,18 @@ def _check_finite(model: Any, folder: Path) -> None:
 
 def _stored_sizes(folder: Path) -> tuple[int, int]:
     """Number of tensors in a folder's files, and an upper bound of the weights: a byte each, a bit if quantised."""
-    files = weight_files(folder)
-    count = 0
-    for path in files:
-        with safe_open(path, framework="pt") as file:
-            count += len(file.keys())
-    size = sum(path.stat().st_size for path in files)
+    count = len(_stored_names(folder))
+    size = sum(path.stat().st_size for path in weight_files(folder))
     quantised = "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return count, size * (16 if quantised else 2)  # tied weights count twice
+
+
+def _stored_names(folder: Path) -> list[str]:
+    names: list[str] = []
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            names += file.keys()
+    return names
 
 
 def hide_progress_bars() -> None:
