@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from safespan.checkpoints.forms import UNKNOWN, form_of, is_constant, is_fused
-from safespan.checkpoints.names import common_names, is_head, is_of_vocabulary, is_token_embedding, predictors
+from safespan.checkpoints.names import common_names, is_head, is_of_vocabulary, is_token_embedding, not_loaded
 from safespan.errors import CheckpointError
 from safespan.files.content import is_inner_path
 from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks, text_hash
@@ -270,10 +270,11 @@ class Checkpoint:
     def _read_forms(self, stored: Mapping[str, Stored]) -> None:
         """Set what is seen of the stored tensors."""
         model_type = str(self.config.get("model_type"))
-        extra = predictors(stored, self.config)
-        numbers = {name: one.shape for name, one in stored.items() if one.dtype not in _INTEGERS and name not in extra}
+        self._predictors, self._behind = not_loaded(stored, self.config)
+        passed = self._predictors | self._behind
+        numbers = {name: one.shape for name, one in stored.items() if one.dtype not in _INTEGERS and name not in passed}
         forms = {name: form_of(model_type, name, shape) for name, shape in numbers.items()}
-        self._forms, self._predictors = {name: form for name, form in forms.items() if form}, extra
+        self._forms = {name: form for name, form in forms.items() if form}
         self.shapes = {name: form.seen for name, form in self._forms.items()}
         self.left_out = {name: one.shape for name, one in stored.items() if name not in self._forms}
         codes = [name for name, one in stored.items() if one.dtype in (*_INTEGERS, *_CODES) and _WEIGHT.search(name)]
@@ -287,6 +288,7 @@ class Checkpoint:
         as_vectors = [name for name, form in self._forms.items() if len(form.stored) == 3 and len(form.seen) == 1]
         for names, what in (
             (sorted(self._predictors), "of multi-token prediction are left out"),
+            (sorted(self._behind), "behind the last block of the configuration are left out, as Transformers does"),
             (shaped, "with more than three dimensions are left out, as if no model changed them"),
             (as_vectors, "with three dimensions that are no stack of experts count as vectors"),
         ):
