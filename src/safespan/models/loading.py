@@ -9,9 +9,20 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import PrefixChange
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from safespan.errors import CheckpointError, SafespanError, first_line
@@ -81,7 +92,7 @@ def read_whole(
         if isinstance(pad, int) and isinstance(rows, int) and not 0 <= pad < rows:
             text.pad_token_id = None  # an embedding cannot be made with it, and nothing else needs it
         tokenizer = read_tokenizer(shown, f"{where}+{adapter}" if adapter else str(where), config, **source)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = model_class(config).from_pretrained(
             shown, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **source, **PLAIN
         )
     model, loading = loaded
@@ -93,6 +104,13 @@ def read_whole(
         count = len(missing)
         raise CheckpointError(f"{where} lacks {missing[0]} ({count} tensors missing in all); copy or convert it again")
     return model, tokenizer
+
+
+def model_class(config: Any) -> Any:
+    """The class of Transformers that makes a model: of language models, or of those that see images beside texts."""
+    kind = config.model_type
+    with_images = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return AutoModelForImageTextToText if with_images else AutoModelForCausalLM
 
 
 def _save_experts_apart(model: Any) -> None:
@@ -185,7 +203,7 @@ def _check_sizes(config: Any, tensors: int, weights: int, where: Path) -> None:
     if layers > tensors:
         raise CheckpointError(f"{where}: its configuration asks for {layers} layers, and it holds {tensors} tensors")
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        model: Any = model_class(config).from_config(config, trust_remote_code=False)
     needed = sum(parameter.numel() for parameter in model.parameters())
     if needed > weights:
         raise CheckpointError(f"{where}: its configuration asks for {needed} weights, its files hold {weights} at most")

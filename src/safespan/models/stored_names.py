@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.overrides import TorchFunctionMode
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import PrefixChange, revert_weight_conversion
 
 from safespan.errors import CheckpointError
 from safespan.linalg.stacks import matrices, matrix_names
-from safespan.models.loading import PLAIN
+from safespan.models.loading import PLAIN, model_class
 
 
 class _AsViews(TorchFunctionMode):
@@ -87,7 +87,10 @@ def parts_in_memory(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict
     names = {id(tensor): name for name, tensor in known.items()}
     parts = {
         name: Part(
-            names.get(id(view), names.get(id(view._base), "")), tuple(view.shape), view.stride(), view.storage_offset()
+            names.get(id(view), names.get(id(view._base), "")),
+            tuple(view.shape),
+            view.stride(),
+            int(view.storage_offset()),
         )
         for name, view in views.items()
         if name not in known
@@ -99,8 +102,9 @@ def parts_in_memory(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict
 
 def _without_weights(folder: Path) -> Any:
     """The model of a folder's configuration, on no device."""
+    config = AutoConfig.from_pretrained(folder, **PLAIN)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **PLAIN))  # type: ignore[no-untyped-call]
+        return model_class(config).from_config(config)
 
 
 def check_in_memory(folder: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
