@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conformance import checks
+from conformance.architectures import make
 from oracle import exact
 from safespan.checkpoints import Checkpoint, open_checkpoint, pair_up
 from safespan.checkpoints.inspection import inspect
@@ -147,6 +149,30 @@ def test_predictors_of_further_tokens_are_left_out_and_written_again(tmp_path):
     [remark] = checkpoint.remarks
     assert "weights of multi-token prediction are left out: model.layers.2.mlp.up_proj.weight, mtp." in remark
     assert dict(checkpoint.whole([])).keys() == extra.keys()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_energies_of_a_pair_whose_files_differ_in_names_and_constants(kind, tmp_path, monkeypatch):
+    """By LAPACK, of the files as Transformers wrote them."""
+    triple = make(kind, tmp_path)
+    body = "transformer." if kind == "gpt2" else "model."
+    renames = {
+        "base": lambda name: name if name.startswith("lm_head") else name.removeprefix(body),
+        "aligned": lambda name: f"module.{name}",
+        "tuned": lambda name: f"_orig_mod.{name}",
+    }
+    copies = {role: tmp_path / f"{role}-renamed" for role in renames}
+    for role, rename in renames.items():
+        shutil.copytree(getattr(triple, role), copies[role])
+        file = copies[role] / "model.safetensors"
+        constant = {f"{body}layers.0.self_attn.rotary_emb.inv_freq": torch.full((4,), float(len(role)))}
+        constant |= {f"{body}h.0.attn.bias": torch.ones(1, 1, 8, 8), f"{body}h.0.attn.masked_bias": torch.tensor(-1e4)}
+        kept = load_file(file) | (constant if role == "base" else {})
+        save_file({rename(name): tensor for name, tensor in kept.items()}, file, {"format": "pt"})
+    base, aligned, tuned = (open_checkpoint(copies[role]) for role in renames)
+    pair_up(aligned, base, tuned)
+    monkeypatch.setattr(checks, "family", lambda _: Family(base, aligned, {"useful": tuned}))
+    checks.energies(triple)
 
 
 @pytest.mark.parametrize("role", ["base", "aligned"])
