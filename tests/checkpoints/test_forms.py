@@ -1,6 +1,7 @@
 """Weights are seen as matrices of outputs × inputs, stacks of them, or vectors, whatever an architecture stores."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +251,9 @@ def test_the_table_says_what_transformers_modules_do(model_type):
                 assert form.transposed == transposed, (module_name, name, weight.shape)
 
 
+WRAPPED = r"\1.\2._fsdp_wrapped_module._checkpoint_wrapped_module."
+
+
 def renamed(folder: Path, rename) -> Path:
     file = folder / "model.safetensors"
     save_file({rename(name): tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
@@ -262,6 +266,7 @@ def renamed(folder: Path, rename) -> Path:
     [
         lambda name: f"_orig_mod.{name}",
         lambda name: f"module._orig_mod.{name}",
+        lambda name: f"_fsdp_wrapped_module.{re.sub(r'(layers|h)[.]([0-9]+)[.]', WRAPPED, name)}",
         lambda name: name if name.startswith("lm_head") else name.partition(".")[2],
     ],
 )

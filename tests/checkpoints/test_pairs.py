@@ -9,12 +9,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conformance import checks
+from conformance.architectures import make
 from oracle import exact
 from safespan.checkpoints import Checkpoint, open_checkpoint, pair_up
+from safespan.checkpoints.inspection import inspect
+from safespan.checkpoints.names import not_loaded
 from safespan.cli import main
 from safespan.errors import CheckpointError
 from safespan.evaluation import SwitchedModel, model_of
 from safespan.evaluation.prompting import Prompting
+from safespan.models.stored_names import check_in_memory
 from safespan.projection import Change, Family
 from safespan.projection.write import write_projected
 from safespan.settings.analysis import ProjectionGrid
@@ -137,7 +142,6 @@ def test_predictors_of_further_tokens_are_left_out_and_written_again(tmp_path):
         "model.layers.2.mlp.up_proj.weight": torch.randn(4, 4),
     }
     save_file(load_file(file) | extra, file, {"format": "pt"})
-    assert "model.layers.2.mlp.up_proj.weight" in Checkpoint(folder).shapes
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_nextn_predict_layers": 1}))
     checkpoint = open_checkpoint(folder)
@@ -145,6 +149,65 @@ def test_predictors_of_further_tokens_are_left_out_and_written_again(tmp_path):
     [remark] = checkpoint.remarks
     assert "weights of multi-token prediction are left out: model.layers.2.mlp.up_proj.weight, mtp." in remark
     assert dict(checkpoint.whole([])).keys() == extra.keys()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_energies_of_a_pair_whose_files_differ_in_names_and_constants(kind, tmp_path, monkeypatch):
+    """By LAPACK, of the files as Transformers wrote them."""
+    triple = make(kind, tmp_path)
+    body = "transformer." if kind == "gpt2" else "model."
+    renames = {
+        "base": lambda name: name if name.startswith("lm_head") else name.removeprefix(body),
+        "aligned": lambda name: f"module.{name}",
+        "tuned": lambda name: f"_orig_mod.{name}",
+    }
+    copies = {role: tmp_path / f"{role}-renamed" for role in renames}
+    for role, rename in renames.items():
+        shutil.copytree(getattr(triple, role), copies[role])
+        file = copies[role] / "model.safetensors"
+        constant = {f"{body}layers.0.self_attn.rotary_emb.inv_freq": torch.full((4,), float(len(role)))}
+        constant |= {f"{body}h.0.attn.bias": torch.ones(1, 1, 8, 8), f"{body}h.0.attn.masked_bias": torch.tensor(-1e4)}
+        kept = load_file(file) | (constant if role == "base" else {})
+        save_file({rename(name): tensor for name, tensor in kept.items()}, file, {"format": "pt"})
+    base, aligned, tuned = (open_checkpoint(copies[role]) for role in renames)
+    pair_up(aligned, base, tuned)
+    monkeypatch.setattr(checks, "family", lambda _: Family(base, aligned, {"useful": tuned}))
+    checks.energies(triple)
+
+
+@pytest.mark.parametrize("role", ["base", "aligned"])
+def test_blocks_that_the_configuration_does_not_count_are_left_out_as_transformers_does(role, models, tmp_path):
+    folder = models[role]
+    _, told = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    whole, file = Checkpoint(folder), folder / "model.safetensors"
+    stored = load_file(file)
+    stray = {name.replace("layers.1.", "layers.12."): x + 1 for name, x in stored.items() if "layers.1." in name}
+    save_file(stored | stray, file, {"format": "pt"})
+    _, read = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert set(read["unexpected_keys"]) - set(told["unexpected_keys"]) == stray.keys()
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.shapes == whole.shapes
+    [remark] = checkpoint.remarks
+    assert (
+        "weights behind the last block of the configuration are left out, as Transformers does: model.layers.12."
+        in remark
+    )
+    assert inspect(checkpoint).layers == {"layer": 2}
+    pair_up(checkpoint, open_checkpoint(models["tuned"]))
+    check_in_memory(folder, "it", checkpoint.stored_shapes)
+    base, aligned, tuned = opened(models)
+    pair_up(aligned, base, tuned)
+    grid = ProjectionGrid(subspaces=("random",), methods=("opposite",), fractions=(0.5,))
+    write_projected(Family(base, aligned, {"useful": tuned}), grid, 0, tmp_path / "out")
+    kept = load_file(tmp_path / "out" / "model.safetensors").keys() & stray.keys()
+    assert kept == (stray.keys() if role == "aligned" else set())
+
+
+def test_blocks_of_a_vision_tower_are_none_behind_the_last():
+    names = ["model.layers.0.up.weight", "model.vision_tower.layers.7.up.weight", "h.2.up.weight"]
+    assert not_loaded(names, {"text_config": {"num_hidden_layers": 1}}) == (set(), {names[2]})
+    assert not_loaded(names, {"n_layer": 3, "num_layers": 2}) == (set(), set())
+    assert not_loaded(names, {}) == (set(), set())
 
 
 def test_an_adapted_model_answers_with_all_its_rows_whatever_it_is_compared_with(models, tmp_path):

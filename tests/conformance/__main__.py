@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -11,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conformance.architectures import FIELDS, Triple, make
+from conformance.architectures import KINDS, Triple, make
 from conformance.checks import CHECKS
 from safespan.errors import SafespanError
 from safespan.files.atomic import write_text
@@ -51,14 +52,30 @@ def table(checks: list[str], rows: dict[str, list[str]]) -> str:
     return "\n".join([*lines, "", *notes])
 
 
+def written_rows(page: str) -> dict[str, list[str]]:
+    """The rows of a written table, reasons in their cells."""
+    text = page.partition(START)[2].partition(END)[0]
+    reasons = dict(re.findall(r"^(\d+)\. (.*)$", text, re.MULTILINE))
+    rows = re.findall(r"^\| `(.*?)` \| (.*) \|$", text, re.MULTILINE)
+    return {
+        kind: [
+            re.sub(r"^refused \[(\d+)\]$", lambda found: f"refused: {reasons[found[1]]}", one)
+            for one in cells.split(" | ")
+        ]
+        for kind, cells in rows
+    }
+
+
 def main() -> None:
     """Read the options; print a row an architecture."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=list(FIELDS))
+    parser.add_argument("--only", nargs="*", default=KINDS)
     parser.add_argument("--checks", nargs="*", default=list(CHECKS))
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
     asked = parser.parse_args()
+    if asked.write and asked.checks != list(CHECKS):
+        parser.error("--write needs every check")
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     rows = {}
@@ -68,9 +85,12 @@ def main() -> None:
             rows[kind] = row(kind, asked.checks, asked.verbose)
             print(f"{kind}: {'; '.join(rows[kind])}", flush=True)
     if asked.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+        page = PAGE.read_text(encoding="utf-8")
+        before, _, rest = page.partition(START)
         after = rest.partition(END)[2]
-        write_text(PAGE, f"{before}{START}\n\n{table(asked.checks, rows)}\n\n{END}{after}")
+        kept = written_rows(page) | rows  # those that were not asked for stay as they are
+        ordered = {kind: kept[kind] for kind in KINDS if kind in kept}
+        write_text(PAGE, f"{before}{START}\n\n{table(list(CHECKS), ordered)}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

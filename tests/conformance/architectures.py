@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
 
 from tiny_model import build_tiny_tokenizer
 
@@ -61,7 +61,36 @@ FIELDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Model type -> fields of its configuration."""
 
-SHORT = ("llama", "gpt2", "gpt_neox", "mixtral", "gpt_oss", "llama4_text", "opt", "mamba")
+_TOWER = {"hidden_size": D, "intermediate_size": 24, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
+_IMAGES = _TOWER | {"image_size": 8, "patch_size": 4}
+_QWEN_VISION = {"depth": LAYERS, "num_heads": HEADS, "hidden_size": D, "intermediate_size": 24, "out_hidden_size": D}
+_ROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+WRAPPERS: dict[str, dict[str, dict[str, Any]]] = {
+    "gemma3": {
+        "text_config": _LLAMA | _SLIDING | {"query_pre_attn_scalar": 8}, "vision_config": _IMAGES,
+        "others": {"mm_tokens_per_image": 4},
+    },
+    "qwen2_5_vl": {
+        "text_config": _LLAMA | {"rope_parameters": _ROPE},
+        "vision_config": _QWEN_VISION | {"fullatt_block_indexes": [1]},
+    },
+    "qwen3_vl": {
+        "text_config": _LLAMA | {"rope_parameters": _ROPE},
+        "vision_config": _QWEN_VISION | {"deepstack_visual_indexes": [0]},
+    },
+    "llava": {
+        "text_config": _LLAMA | {"model_type": "llama"},
+        "vision_config": _IMAGES | {"model_type": "clip_vision_model"},
+    },
+    "mistral3": {
+        "text_config": _LLAMA | {"model_type": "mistral"},
+        "vision_config": _IMAGES | {"model_type": "pixtral", "head_dim": 8},
+    },
+}  # fmt: skip
+"""Model type of a language model with a vision tower -> fields of their configurations, and others."""
+
+KINDS = [*FIELDS, *WRAPPERS]
+SHORT = ("llama", "gpt2", "gpt_neox", "mixtral", "gpt_oss", "llama4_text", "opt", "mamba", "qwen2_5_vl")
 """Those that the suite tries; the others are `make conformance`'s."""
 
 
@@ -74,17 +103,27 @@ class Triple(NamedTuple):
     tuned: Path
 
 
+def auto_model(kind: str) -> Any:
+    """The class of Transformers that makes a model of this type."""
+    return AutoModelForImageTextToText if kind in WRAPPERS else AutoModelForCausalLM
+
+
 def config_of(kind: str) -> PreTrainedConfig:
     """The configuration of a tiny model whose vocabulary is that of the tiny tokenizer."""
     tokenizer = build_tiny_tokenizer()
     ends = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
-    return CONFIG_MAPPING[kind](**FIELDS[kind], vocab_size=len(tokenizer), initializer_range=0.3, **ends)
+    known = {"vocab_size": len(tokenizer), "initializer_range": 0.3, **ends}
+    if kind not in WRAPPERS:
+        return CONFIG_MAPPING[kind](**FIELDS[kind], **known)
+    text, vision = (WRAPPERS[kind][f"{part}_config"] for part in ("text", "vision"))
+    others = WRAPPERS[kind].get("others", {})
+    return CONFIG_MAPPING[kind](text_config=text | known, vision_config=vision, tie_word_embeddings=False, **others)
 
 
 def make(kind: str, folder: Path) -> Triple:
     """Save three models, each near the one before it."""
     torch.manual_seed(0)
-    model, tokenizer = AutoModelForCausalLM.from_config(config_of(kind)), build_tiny_tokenizer()
+    model, tokenizer = auto_model(kind).from_config(config_of(kind)), build_tiny_tokenizer()
     places = [folder / kind / role for role in ("base", "aligned", "tuned")]
     for place in places:
         model.save_pretrained(place)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from conformance.architectures import LAYERS, Triple
+from conformance.architectures import LAYERS, Triple, auto_model
 from oracle import exact, mso
 from safespan.activations import capture, capture_for_hypotheses
 from safespan.activations.capture import decoder_blocks
@@ -94,7 +94,7 @@ def overlaps(triple: Triple, *_: object) -> str:
 def projected(triple: Triple, folder: Path) -> str:
     """A written projection is read by Transformers, whole and as it was written."""
     write_projected(family(triple), GRID, 0, folder / "projected")
-    model, told = AutoModelForCausalLM.from_pretrained(folder / "projected", output_loading_info=True)
+    model, told = auto_model(triple.kind).from_pretrained(folder / "projected", output_loading_info=True)
     assert not told["missing_keys"], told
     assert not told["mismatched_keys"], told
     unexpected = [name for name in told["unexpected_keys"] if "inv_freq" not in name]
@@ -149,7 +149,7 @@ def answers(triple: Triple, *_: object) -> str:
     """Greedy answers are those of Transformers, token by token."""
     model = load_model(open_checkpoint(triple.aligned))
     plain, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(triple.aligned),
+        auto_model(triple.kind).from_pretrained(triple.aligned),
         AutoTokenizer.from_pretrained(triple.aligned),
     )
     for prompt, said in zip(PROMPTS, model.generate(PROMPTS, 6, chat_template=True), strict=True):
@@ -177,12 +177,12 @@ def points(triple: Triple, folder: Path) -> str:
         with torch.no_grad():
             return model(input_ids=ids).logits
 
-    before = logits(AutoModelForCausalLM.from_pretrained(triple.aligned))
+    before = logits(auto_model(triple.kind).from_pretrained(triple.aligned))
     with switched.with_weights(changes) as point:
         loaded = point.open().model
         assert loaded is not None
         torch.testing.assert_close(
-            logits(loaded), logits(AutoModelForCausalLM.from_pretrained(triple.tuned)), atol=2e-3, rtol=1e-3
+            logits(loaded), logits(auto_model(triple.kind).from_pretrained(triple.tuned)), atol=2e-3, rtol=1e-3
         )
     switched.close()
     assert torch.equal(logits(loaded), before)
@@ -199,20 +199,21 @@ def _recipe(folder: Path, **fields: Any) -> TrainingConfig:
 
 
 def trained(triple: Triple, folder: Path) -> str:
-    """A full training writes a model that Transformers reads, and that differs from its start in every matrix."""
+    """A full training writes a model that Transformers reads, and that differs from its start in its blocks."""
     fine_tune(str(triple.aligned), folder / "trained", _recipe(folder), 0)
-    _, told = AutoModelForCausalLM.from_pretrained(folder / "trained", output_loading_info=True)
+    _, told = auto_model(triple.kind).from_pretrained(folder / "trained", output_loading_info=True)
     assert not told["missing_keys"], told
     models = Family(None, Checkpoint(triple.aligned), {"useful": Checkpoint(folder / "trained")})
-    changed = sum(bool(models.task_update(name, "useful").any()) for name in models.names())
-    assert changed > 0.5 * len(models.names()), changed
+    names = [name for name in models.names() if in_block(name)]
+    changed = sum(bool(models.task_update(name, "useful").any()) for name in names)
+    assert changed > 0.5 * len(names), changed
     return ""
 
 
 def adapted(triple: Triple, folder: Path) -> str:
     """The update of a trained LoRA is what PEFT merges."""
     fine_tune(str(triple.aligned), folder / "lora", _recipe(folder, lora={"rank": 2, "merge": False}), 0)
-    merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(triple.aligned), str(folder / "lora"))
+    merged = PeftModel.from_pretrained(auto_model(triple.kind).from_pretrained(triple.aligned), str(folder / "lora"))
     merged.merge_and_unload().save_pretrained(folder / "merged")
     adapter = open_checkpoint(f"{triple.aligned}+{folder / 'lora'}")
     models = Family(None, Checkpoint(triple.aligned), {"useful": adapter})

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from conformance.__main__ import PAGE, cell, table
-from conformance.architectures import FIELDS, SHORT, make
+from conformance.__main__ import END, PAGE, START, cell, table, written_rows
+from conformance.architectures import KINDS, SHORT, make
 from conformance.checks import CHECKS
 
 pytestmark = pytest.mark.long
 SLOW = ("three tests", "train", "train LoRA")
-ALSO = {("gpt2", "train"), ("mixtral", "train LoRA"), ("gpt_oss", "three tests")}
+ALSO = {("gpt2", "train"), ("mixtral", "train LoRA"), ("gpt_oss", "three tests"), ("qwen2_5_vl", "train LoRA")}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_a_cell_is_right(kind, check, triples, tmp_path, monkeypatch):
 
 def test_the_page_has_a_row_of_every_architecture_and_no_fault():
     text = PAGE.read_text(encoding="utf-8")
-    assert [kind for kind in FIELDS if f"| `{kind}` |" not in text] == []
+    assert [kind for kind in KINDS if f"| `{kind}` |" not in text] == []
     assert "**wrong**" not in text
     assert "**fails**" not in text
 
@@ -38,3 +38,8 @@ def test_the_page_has_a_row_of_every_architecture_and_no_fault():
 def test_a_refusal_has_its_reason_below_the_table():
     lines = table(["a", "b"], {"x": ["yes", "refused: no"], "y": ["refused: no", "refused: never"]}).split("\n")
     assert lines[2:] == ["| `x` | yes | refused [1] |", "| `y` | refused [1] | refused [2] |", "", "1. no", "2. never"]
+
+
+def test_a_written_table_is_read_as_it_was():
+    rows = {"x": ["yes", "refused: no (1. of 2)"], "y": ["63 %", "refused: never"]}
+    assert written_rows(f"before\n{START}\n\n{table(['a', 'b'], rows)}\n\n{END}\nafter") == rows

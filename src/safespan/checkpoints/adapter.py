@@ -182,7 +182,9 @@ class AdaptedCheckpoint(Checkpoint):
         name = key.removeprefix(_PREFIX)
         behind = name.partition(".")[2]
         known = (name, behind, f"model.{name}", f"transformer.{name}")
-        wrapped = [other for other in self.shapes if in_block(other) and other.endswith((f".{name}", f".{behind}"))]
+        ends = tuple(f".{one}" for one in (name, behind, name.rpartition("language_model.")[2]))
+        of_text = (other for other in self.shapes if in_block(other) or is_of_vocabulary(other))
+        wrapped = [other for other in of_text if f".{other}".endswith(ends)]
         return next((other for other in known if other in self.shapes), wrapped[0] if len(wrapped) == 1 else name)
 
     def _check_vocabulary(self) -> None:

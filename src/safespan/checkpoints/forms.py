@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from safespan.linalg.stacks import FUSED_EXPERTS
+
 _CONV1D = r"\.(?:c_attn|q_attn|c_proj|c_fc)\.weight$"
 _EXPERTS = r"\.experts\.(?:gate_up_proj|down_proj|fc[12]\.weight)$"
 _IN_BY_OUT = {
@@ -74,3 +76,8 @@ def stored_transposed(model_type: str, name: str) -> bool:
     """Whether a weight matrix, or a stack, is stored inputs × outputs."""
     pattern = _IN_BY_OUT.get(model_type)
     return pattern is not None and re.search(pattern, name) is not None
+
+
+def is_fused(model_type: str, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a weight may be experts as Transformers has them in memory, and not as its files do."""
+    return len(shape) == 3 and FUSED_EXPERTS.search(name) is not None and not stored_transposed(model_type, name)

@@ -10,9 +10,8 @@ from safespan.checkpoints.pairs import pair_up
 from safespan.checkpoints.reader import Checkpoint
 from safespan.checkpoints.updates import check_same_layout
 from safespan.errors import CheckpointError
+from safespan.models.context import context_in_words, context_of, with_defaults, without_limit
 from safespan.models.folders import has_template, weight_files
-
-_CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx")
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,9 @@ class Inspection:
         experts: in each stack, or by name in each block; 0: none.
         tied: whether the output head is the embedding.
         dtypes: dtype of the files -> number of tensors.
-        tokens: rows of the embedding; None: none of a usual name.
-        context: tokens that it has room for; None: its configuration does not say.
+        tokens: rows of the embedding, or what the configuration says if it has no usual name.
+        context: tokens that it has room for; None: its configuration does not say, or there is no limit.
+        context_words: the same in words, with how positions are stretched, or why there is no limit.
         chat_template: whether it has one.
         gigabytes: of the weights in files, and in fp32.
         notes: what is left out or read in another way.
@@ -48,6 +48,7 @@ class Inspection:
     dtypes: dict[str, int]
     tokens: int | None
     context: int | None
+    context_words: str
     chat_template: bool
     gigabytes: tuple[float, float]
     notes: list[str]
@@ -59,6 +60,8 @@ def inspect(checkpoint: Checkpoint) -> Inspection:
     shapes, config = checkpoint.shapes, checkpoint.config
     inner = config.get("text_config")
     text: dict[str, Any] = inner if isinstance(inner, dict) else config
+    if not context_of(text) and not without_limit(text):
+        text = with_defaults(checkpoint.folder) or text  # files may leave out what is as Transformers' defaults
     forms = Counter({1: "vectors", 2: "matrices", 3: "stacks"}[len(shape)] for shape in shapes.values())
     blocks = {layer_of(name) for name in shapes if layer_of(name).rpartition(" ")[2].isdigit()}
     parameters = sum(math.prod(shape) for shape in shapes.values())
@@ -78,8 +81,9 @@ def inspect(checkpoint: Checkpoint) -> Inspection:
         _experts(checkpoint),
         checkpoint.tied,
         checkpoint.dtypes,
-        checkpoint.tokens,
-        next((int(text[name]) for name in _CONTEXT if isinstance(text.get(name), int)), None),
+        checkpoint.tokens or text.get("vocab_size"),
+        context_of(text),
+        context_in_words(text),
         has_template(checkpoint.folder, checkpoint.adapter),
         (stored / 1e9, 4 * parameters / 1e9),
         checkpoint.remarks,
@@ -114,7 +118,7 @@ def lines_of(seen: Inspection) -> list[str]:
         f"  {tensors}; {layers}{f', {seen.experts} experts each' if seen.experts else ''}",
         f"  stored inputs × outputs: {seen.transposed or 'none'}",
         f"  output head: {'the embedding' if seen.tied else 'its own'}; tokens: {seen.tokens or 'not known'}",
-        f"  context: {seen.context or 'not known'}; chat template: {'yes' if seen.chat_template else 'none'}",
+        f"  context: {seen.context_words}; chat template: {'yes' if seen.chat_template else 'none'}",
         f"  {', '.join(f'{count} × {dtype}' for dtype, count in sorted(seen.dtypes.items()))}; "
         f"{files:.2f} GB in files, {memory:.2f} GB in fp32",
         *(f"  note: {note}" for note in seen.notes),

@@ -4,8 +4,12 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-_WRAPPERS = re.compile(r"^(?:(?:_orig_mod|module)\.)+")
-"""What torch.compile and data-parallel training put before every name."""
+from safespan.checkpoints.layout import in_block, layer_of
+
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_PARALLEL = re.compile(r"^(?:module\.)+")
+"""What torch.compile, sharded and checkpointed training put before the names of modules, and data-parallel training
+before every name."""
 _BODY = {
     **dict.fromkeys(("bloom", "codegen", "ctrl", "dbrx", "falcon", "gpt-sw3", "gpt2", "gpt_bigcode"), "transformer"),
     **dict.fromkeys(("gpt_neo", "gptj", "mpt", "openai-gpt"), "transformer"),
@@ -16,13 +20,15 @@ _BODY = {
 }
 """Model type -> the name of the body in Transformers' causal model; `model` of nearly all others."""
 _STARTS = ("layers.", "embed_tokens.")
-_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out)\.(?:weight|bias)$")
+_HEAD = re.compile(r"(?:(?:^|\.)(?:lm_head|embed_out)|^(?:lm_loss|output_projection|head|decoder))\.(?:weight|bias)$")
 _TOKENS = re.compile(
-    r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|tokens_embed|backbone\.embeddings)\.weight$"
+    r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings?|tok_embeddings|tokens_embed|transformer\.w|input_embedding"
+    r"|(?:backbone|rwkv|model)\.embeddings)\.weight$"
 )
 
 _PREDICTOR = re.compile(r"(?:^|\.)mtp\.")
-_BLOCK = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_BLOCK_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+"""Fields of a configuration that say how many blocks there are; the largest counts, where some count other things."""
 
 
 def common_names(stored: Collection[str], model_type: str) -> dict[str, str]:
@@ -30,7 +36,7 @@ def common_names(stored: Collection[str], model_type: str) -> dict[str, str]:
 
     Files of one model differ in their names if a compiled or wrapped model was saved, or its body alone.
     """
-    plain = {_WRAPPERS.sub("", name): name for name in stored}
+    plain = {_PARALLEL.sub("", _WRAPPERS.sub("", name)): name for name in stored}
     if len(plain) < len(stored):
         return {name: name for name in stored}
     body = _BODY.get(model_type, "model" if any(name.startswith(_STARTS) for name in plain) else None)
@@ -39,17 +45,22 @@ def common_names(stored: Collection[str], model_type: str) -> dict[str, str]:
     return {name if is_head(name) else f"{body}.{name}": found for name, found in plain.items()}
 
 
-def predictors(names: Collection[str], config: Mapping[str, Any]) -> set[str]:
-    """The weights of multi-token prediction, which Transformers does not load: blocks of their own, or behind the last.
+def not_loaded(names: Collection[str], config: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """The weights that Transformers does not load: those of multi-token prediction, and other blocks behind the last.
+
+    Predictors of further tokens are blocks of their own, or stand behind the last if the configuration has any.
 
     Args:
+        names: of stored weights.
         config: the model's config.json.
     """
-    found = {name for name in names if _PREDICTOR.search(name)}
-    blocks, behind = config.get("num_hidden_layers"), config.get("num_nextn_predict_layers")
-    if isinstance(blocks, int) and behind:
-        found |= {name for name in names if (number := _BLOCK.search(name)) and int(number[1]) >= blocks}
-    return found
+    text = config.get("text_config")
+    said = {**config, **(text if isinstance(text, dict) else {})}
+    counts = [count for field in _BLOCK_COUNTS if isinstance(count := said.get(field), int)]
+    numbers = {name: int(layer_of(name).removeprefix("layer ")) for name in names if in_block(name)}
+    behind = {name for name, number in numbers.items() if counts and number >= max(counts)}
+    of_tokens = {name for name in names if _PREDICTOR.search(name)}
+    return (of_tokens | behind, set()) if said.get("num_nextn_predict_layers") else (of_tokens, behind - of_tokens)
 
 
 def is_head(name: str) -> bool:

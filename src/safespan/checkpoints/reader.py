@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from safespan.checkpoints.forms import UNKNOWN, form_of, is_constant
-from safespan.checkpoints.names import common_names, is_head, is_of_vocabulary, is_token_embedding, predictors
+from safespan.checkpoints.forms import UNKNOWN, form_of, is_constant, is_fused
+from safespan.checkpoints.names import common_names, is_head, is_of_vocabulary, is_token_embedding, not_loaded
 from safespan.errors import CheckpointError
 from safespan.files.content import is_inner_path
 from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks, text_hash
+
+if TYPE_CHECKING:
+    from safespan.models.stored_names import Part
 
 _FORMULA = re.compile(r"[=+\-@]|.*[\x00-\x1f]", re.DOTALL)
 """Names of tensors go into tables: no spreadsheet formulas and no control characters."""
@@ -76,7 +79,9 @@ class Checkpoint:
             )
         self._name_in_file = common_names(found, str(self.config.get("model_type")))
         self.dtypes = dict(Counter(one.dtype for one in found.values()))
-        self._read_forms({name: found[there] for name, there in self._name_in_file.items()})
+        self._parts = self._of_fused_experts({name: found[there].shape for name, there in self._name_in_file.items()})
+        stored = {name: found[there] for name, there in self._name_in_file.items()}
+        self._read_forms(stored | {name: stored[name]._replace(shape=part.shape) for name, part in self._parts.items()})
         self.tied = self._drop_tied_head()
         self._rows: int | None = None
 
@@ -145,7 +150,7 @@ class Checkpoint:
                 tensor: torch.Tensor = file.get_tensor(there)
         except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: of torch, which maps the file
             raise CheckpointError(f"cannot read {name} from {path}: {error}; copy the checkpoint again") from None
-        return tensor
+        return self._parts[name].of(tensor) if name in self._parts else tensor
 
     def check_numbers(self) -> None:
         """Refuse weights that are stored as codes, whose differences and energies mean nothing.
@@ -243,13 +248,33 @@ class Checkpoint:
             raise CheckpointError(f"{path}: {bad[0]!r} is no name of a tensor; copy the checkpoint again")
         return {name: stored for name, stored in header.items() if self._file_of.get(name) == shard}
 
+    def _of_fused_experts(self, shapes: Mapping[str, tuple[int, ...]]) -> "dict[str, Part]":
+        """Weights that a file holds as Transformers does in memory, the experts of a block in one tensor, told apart.
+
+        Elsewhere they are stored one by one, and a model is the same in either form.
+        """
+        if not any(is_fused(str(self.config.get("model_type")), name, shape) for name, shape in shapes.items()):
+            return {}
+        from safespan.models.stored_names import parts_in_memory  # Transformers takes seconds to import
+
+        parts = parts_in_memory(self.folder, shapes)
+        if parts.keys() & shapes.keys():
+            return {}
+        self._name_in_file |= {name: self._name_in_file[part.within] for name, part in parts.items()}
+        for name in {part.within for part in parts.values()}:
+            del self._name_in_file[name]
+        if parts:
+            self.notes.append(f"{self.folder}: experts that are stored in one tensor are seen one by one")
+        return parts
+
     def _read_forms(self, stored: Mapping[str, Stored]) -> None:
         """Set what is seen of the stored tensors."""
         model_type = str(self.config.get("model_type"))
-        extra = predictors(stored, self.config)
-        numbers = {name: one.shape for name, one in stored.items() if one.dtype not in _INTEGERS and name not in extra}
+        self._predictors, self._behind = not_loaded(stored, self.config)
+        passed = self._predictors | self._behind
+        numbers = {name: one.shape for name, one in stored.items() if one.dtype not in _INTEGERS and name not in passed}
         forms = {name: form_of(model_type, name, shape) for name, shape in numbers.items()}
-        self._forms, self._predictors = {name: form for name, form in forms.items() if form}, extra
+        self._forms = {name: form for name, form in forms.items() if form}
         self.shapes = {name: form.seen for name, form in self._forms.items()}
         self.left_out = {name: one.shape for name, one in stored.items() if name not in self._forms}
         codes = [name for name, one in stored.items() if one.dtype in (*_INTEGERS, *_CODES) and _WEIGHT.search(name)]
@@ -263,6 +288,7 @@ class Checkpoint:
         as_vectors = [name for name, form in self._forms.items() if len(form.stored) == 3 and len(form.seen) == 1]
         for names, what in (
             (sorted(self._predictors), "of multi-token prediction are left out"),
+            (sorted(self._behind), "behind the last block of the configuration are left out, as Transformers does"),
             (shaped, "with more than three dimensions are left out, as if no model changed them"),
             (as_vectors, "with three dimensions that are no stack of experts count as vectors"),
         ):

@@ -54,7 +54,7 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
 
 def _adapted(base: Path, adapter: Path) -> Checkpoint:
     """A base with an adapter; that of fused experts is merged."""
-    if not adapts_parameters(adapter):
+    if not adapts_parameters(adapter, base):
         return AdaptedCheckpoint(base, adapter)
     from safespan.models.merging import merged_folder
 
@@ -73,7 +73,7 @@ def open_local(name: str) -> Checkpoint | None:
     folders = [place for part in pair or (name,) if (place := local_place(part)) and place.is_dir()]
     if len(folders) < (2 if pair else 1):
         return None
-    if pair and adapts_parameters(folders[1]):
+    if pair and adapts_parameters(folders[1], folders[0]):
         return None  # it must be merged first
     checkpoint = AdaptedCheckpoint(*folders) if pair else Checkpoint(*folders)
     checkpoint.name = name

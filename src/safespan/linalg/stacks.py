@@ -1,9 +1,13 @@
 """The matrices of a weight: one, or one per expert of a mixture."""
 
+import re
 from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
+
+FUSED_EXPERTS = re.compile(r"\.experts\.(?:gate_up_proj|up_proj|down_proj)$")
+"""Names that Transformers has in memory for stacks of experts, which most files hold one by one."""
 
 
 def matrices(tensor: torch.Tensor) -> Iterator[Float[torch.Tensor, "m n"]]:
@@ -15,7 +19,7 @@ def matrices(tensor: torch.Tensor) -> Iterator[Float[torch.Tensor, "m n"]]:
 
 
 def matrix_names(name: str, shape: tuple[int, ...]) -> list[str]:
-    """Names of the matrices of a tensor, in the order of `matrices`: `name`, or `name[expert]`; none if it is 1-D."""
+    """Names of a tensor's matrices, in the order of `matrices`: `name`, or `name[expert]`; of other shapes none."""
     if len(shape) == 3:
         return [f"{name}[{expert}]" for expert in range(shape[0])]
-    return [name] if len(shape) > 1 else []
+    return [name] if len(shape) == 2 else []

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from safespan.files.content import content_hash, is_inner_path
 from safespan.files.scratch import scratch_folder
+from safespan.linalg.stacks import FUSED_EXPERTS
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -100,9 +103,28 @@ def has_template(folder: Path, adapter: Path | None = None) -> bool:
     return any(_template(place) for place in (adapter, folder) if place)
 
 
-def adapts_parameters(adapter: Path) -> bool:
-    """Whether an adapter's update is that of fused parameters (`target_parameters`), which is no B·A of one file."""
-    return bool(_read_object(adapter / ADAPTER_CONFIG).get("target_parameters"))
+def adapts_parameters(adapter: Path, base: Path) -> bool:
+    """Whether an adapter changes experts in the form that Transformers has in memory, which only PEFT can merge.
+
+    It has LoRA matrices of fused parameters (`target_parameters`), which are no B·A of one file, or holds experts whole
+    (`modules_to_save`) in one tensor where the base's files hold them one by one.
+    """
+    if _read_object(adapter / ADAPTER_CONFIG).get("target_parameters"):
+        return True
+    whole = [name for name in _names_in([adapter / ADAPTER_WEIGHTS]) if FUSED_EXPERTS.search(name)]
+    return bool(whole) and not any(map(FUSED_EXPERTS.search, _names_in(weight_files(base))))
+
+
+def _names_in(files: Iterable[Path]) -> list[str]:
+    """Names of the tensors in files; none of a broken one, which whoever reads it says."""
+    names: list[str] = []
+    for path in files:
+        try:
+            with safe_open(path, framework="np") as file:
+                names += file.keys()
+        except (SafetensorError, OSError):
+            return []
+    return names
 
 
 def own_tokenizer(adapter: Path) -> list[Path]:

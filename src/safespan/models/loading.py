@@ -9,11 +9,25 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import PrefixChange
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from safespan.errors import CheckpointError, SafespanError, first_line
 from safespan.linalg.device import device as default_device
+from safespan.linalg.stacks import FUSED_EXPERTS
 from safespan.models.folders import view, weight_files
 
 PLAIN: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -78,16 +92,36 @@ def read_whole(
         if isinstance(pad, int) and isinstance(rows, int) and not 0 <= pad < rows:
             text.pad_token_id = None  # an embedding cannot be made with it, and nothing else needs it
         tokenizer = read_tokenizer(shown, f"{where}+{adapter}" if adapter else str(where), config, **source)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = model_class(config).from_pretrained(
             shown, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **source, **PLAIN
         )
     model, loading = loaded
     model.name_or_path = model.config.name_or_path = str(folder)
+    if not source and any(map(FUSED_EXPERTS.search, _stored_names(folder))):
+        _save_experts_apart(model)
     # Transformers initialises missing tensors at random.
     if missing := sorted(loading["missing_keys"]):
         count = len(missing)
         raise CheckpointError(f"{where} lacks {missing[0]} ({count} tensors missing in all); copy or convert it again")
     return model, tokenizer
+
+
+def model_class(config: Any) -> Any:
+    """The class of Transformers that makes a model: of language models, or of those that see images beside texts."""
+    kind = config.model_type
+    with_images = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return AutoModelForImageTextToText if with_images else AutoModelForCausalLM
+
+
+def _save_experts_apart(model: Any) -> None:
+    """Have a model whose file held the experts of a block in one tensor named and saved as one of any other file.
+
+    Transformers reverses the conversions that reading took, and that file took none.
+    """
+    known = [one for one in get_model_conversion_mapping(model, add_legacy=False) if not isinstance(one, PrefixChange)]
+    kept = {str(one.source_patterns) for one in (*(getattr(model, "_weight_conversions", None) or ()), *known)}
+    # In the order in which they are applied.
+    model._weight_conversions = [one for one in get_model_conversion_mapping(model) if str(one.source_patterns) in kept]
 
 
 def read_tokenizer(folder: Path, name: str, config: Any = None, **source: str) -> PreTrainedTokenizerBase:
@@ -169,7 +203,7 @@ def _check_sizes(config: Any, tensors: int, weights: int, where: Path) -> None:
     if layers > tensors:
         raise CheckpointError(f"{where}: its configuration asks for {layers} layers, and it holds {tensors} tensors")
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        model: Any = model_class(config).from_config(config, trust_remote_code=False)
     needed = sum(parameter.numel() for parameter in model.parameters())
     if needed > weights:
         raise CheckpointError(f"{where}: its configuration asks for {needed} weights, its files hold {weights} at most")
@@ -184,14 +218,18 @@ def _check_finite(model: Any, folder: Path) -> None:
 
 def _stored_sizes(folder: Path) -> tuple[int, int]:
     """Number of tensors in a folder's files, and an upper bound of the weights: a byte each, a bit if quantised."""
-    files = weight_files(folder)
-    count = 0
-    for path in files:
-        with safe_open(path, framework="pt") as file:
-            count += len(file.keys())
-    size = sum(path.stat().st_size for path in files)
+    count = len(_stored_names(folder))
+    size = sum(path.stat().st_size for path in weight_files(folder))
     quantised = "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return count, size * (16 if quantised else 2)  # tied weights count twice
+
+
+def _stored_names(folder: Path) -> list[str]:
+    names: list[str] = []
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            names += file.keys()
+    return names
 
 
 def hide_progress_bars() -> None:

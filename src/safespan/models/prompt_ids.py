@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from safespan.errors import DataError
 from safespan.models.chat import chat_texts
+from safespan.models.context import context_of
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -38,10 +39,8 @@ def _without(start: Sequence[int], ids: list[int]) -> list[int]:
 
 
 def context_length(config: PreTrainedConfig) -> int | None:
-    """Tokens that a model has room for; None where its configuration does not say."""
-    text = config.get_text_config()
-    found = (getattr(text, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
-    return next((int(value) for value in found if value is not None), None)
+    """Tokens that a model has room for; None where its configuration does not say, or where there is no limit."""
+    return context_of(config.get_text_config().to_dict())
 
 
 def check_room(

@@ -4,21 +4,22 @@ Transformers renames some weights when it reads them, and fuses those of a mixtu
 is used; every result is a view, so that what is written into it is written into the model.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.overrides import TorchFunctionMode
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import PrefixChange, revert_weight_conversion
 
 from safespan.errors import CheckpointError
 from safespan.linalg.stacks import matrices, matrix_names
-from safespan.models.loading import PLAIN
+from safespan.models.loading import PLAIN, model_class
 
 
 class _AsViews(TorchFunctionMode):
@@ -55,6 +56,57 @@ def stored_views(model: torch.nn.Module, known: Mapping[str, torch.Tensor] | Non
     return views
 
 
+class Part(NamedTuple):
+    """Where a stored weight lies within one in memory: its arguments to `torch.Tensor.as_strided`."""
+
+    within: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    def of(self, whole: torch.Tensor) -> torch.Tensor:
+        """This part of a contiguous tensor, as a view if it is contiguous too."""
+        return whole.as_strided(self.shape, self.stride, whole.storage_offset() + self.offset).contiguous()
+
+
+def parts_in_memory(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Part]:
+    """Of weights that a file holds as memory does: name in other files -> part; empty where that is not exact.
+
+    Args:
+        folder: with the configuration.
+        shapes: name -> shape of the weights in its files; those that are none of the model's in memory are passed over.
+    """
+    try:
+        model = _without_weights(folder)
+        own = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+        known = {name: torch.empty(shape, device="meta") for name, shape in shapes.items() if own.get(name) == shape}
+        with torch.no_grad(), _AsViews():
+            views: dict[str, torch.Tensor] = revert_weight_conversion(model, dict(known))
+    except Exception:  # of every type; Transformers makes no model of it, or its conversion needs other weights too
+        return {}
+    names = {id(tensor): name for name, tensor in known.items()}
+    parts = {
+        name: Part(
+            names.get(id(view), names.get(id(view._base), "")),
+            tuple(view.shape),
+            view.stride(),
+            int(view.storage_offset()),
+        )
+        for name, view in views.items()
+        if name not in known
+    }
+    moved = {part.within for part in parts.values()}
+    held = sum(math.prod(part.shape) for part in parts.values()) == sum(math.prod(shapes[one]) for one in moved if one)
+    return parts if "" not in moved and held and moved.isdisjoint(views) else {}
+
+
+def _without_weights(folder: Path) -> Any:
+    """The model of a folder's configuration, on no device."""
+    config = AutoConfig.from_pretrained(folder, **PLAIN)
+    with torch.device("meta"):
+        return model_class(config).from_config(config)
+
+
 def check_in_memory(folder: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse a model some of whose stored weights Transformers does not make, before its weights are loaded.
 
@@ -67,9 +119,7 @@ def check_in_memory(folder: Path, name: str, shapes: Mapping[str, tuple[int, ...
         CheckpointError: names the first one.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, **PLAIN)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        model = _without_weights(folder)
     except Exception:  # of every type; what loads the model says more of it
         return
     legacy = [one for one in get_model_conversion_mapping(model) if not isinstance(one, PrefixChange)]
