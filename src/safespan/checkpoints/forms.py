@@ -20,6 +20,8 @@ _IN_BY_OUT = {
     **dict.fromkeys(("gpt_oss", "llama4", "llama4_text", "aria", "aria_text", "openai_privacy_filter"), _EXPERTS),
 }
 """Model type -> the names of its weights that are stored inputs × outputs."""
+_EITHER = ("qwen3_vl_moe", "qwen3_vl_moe_text")
+"""Model types whose experts are inputs × outputs in some files; Transformers tells by their shape, and turns those."""
 
 UNKNOWN = ("dbrx",)
 """Model types whose matrices are not told apart: DBRX stores the experts of a block below one another, one turned."""
@@ -55,16 +57,31 @@ class Form:
         return tensor.mT.contiguous() if self.transposed else tensor.reshape(self.stored)
 
 
-def form_of(model_type: str, name: str, shape: tuple[int, ...]) -> Form | None:
-    """The form of one weight; None for what is left out: constants, and weights of more than three dimensions."""
+def form_of(model_type: str, name: str, shape: tuple[int, ...], width: int | None = None) -> Form | None:
+    """The form of one weight; None for what is left out: constants, and weights of more than three dimensions.
+
+    Args:
+        model_type: of the configuration.
+        name: of the weight.
+        shape: as stored.
+        width: of the residual stream, by which the orientation is known where files differ in it.
+    """
     by_entry = _VECTORS.search(name) or (len(shape) == 3 and not _STACKS.search(name))
     if is_constant(name, shape) or (len(shape) > 3 and not by_entry):
         return None
     if by_entry or len(shape) < 2:
         return Form(shape, (math.prod(shape),), False)
-    if stored_transposed(model_type, name):
+    if stored_transposed(model_type, name) or (model_type in _EITHER and _turned(name, shape, width)):
         return Form(shape, (*shape[:-2], shape[-1], shape[-2]), True)
     return Form(shape, shape, False)
+
+
+def _turned(name: str, shape: tuple[int, ...], width: int | None) -> bool:
+    """Whether experts are stored inputs × outputs, by which of their sides is that of the residual stream."""
+    if len(shape) != 3 or not FUSED_EXPERTS.search(name):
+        return False
+    stream, other = (shape[1], shape[2]) if name.endswith("up_proj") else (shape[2], shape[1])
+    return stream == width != other
 
 
 def is_constant(name: str, shape: tuple[int, ...]) -> bool:

@@ -273,7 +273,8 @@ class Checkpoint:
         self._predictors, self._behind = not_loaded(stored, self.config)
         passed = self._predictors | self._behind
         numbers = {name: one.shape for name, one in stored.items() if one.dtype not in _INTEGERS and name not in passed}
-        forms = {name: form_of(model_type, name, shape) for name, shape in numbers.items()}
+        width = self.config.get("hidden_size", (self.config.get("text_config") or {}).get("hidden_size"))
+        forms = {name: form_of(model_type, name, shape, width) for name, shape in numbers.items()}
         self._forms = {name: form for name, form in forms.items() if form}
         self.shapes = {name: form.seen for name, form in self._forms.items()}
         self.left_out = {name: one.shape for name, one in stored.items() if name not in self._forms}
