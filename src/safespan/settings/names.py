@@ -35,7 +35,12 @@ HYPOTHESES = (
 PLANTED = "planted"
 """The hypothesis that is true of a planted family by construction."""
 
-NAMED_ONLY: tuple[str, ...] = (PLANTED,)
+NAMED_ONLY: tuple[str, ...] = (
+    PLANTED,
+    "refusal-direction-orthogonal",
+    "refusal-direction-norms",
+    "refusal-direction-orthogonal-norms",
+)
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 
 METHODS = ("parallel", "orthogonal", "opposite")

@@ -66,6 +66,10 @@ class CapturedActivations:
         """Layer ℓ = 1 … L -> the residual stream after block ℓ, one row per prompt of that class."""
         return self._by_layer(f"{RESIDUAL}/{prompts}/")
 
+    def residual_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
+        """The residual stream after block `layer` = 1 … L, one row per prompt of that class."""
+        return self._read(f"{RESIDUAL}/{prompts}/{layer}")
+
     def refusal_candidates(self) -> dict[int, RefusalCandidate]:
         """Layer ℓ < 0.8 L -> its candidate for the refusal direction; empty if there were too few prompts for one."""
         directions, scores = (self._by_layer(f"{REFUSAL}/{part}/") for part in ("direction", "scores"))

@@ -21,8 +21,10 @@ Need = Literal["base", "safe", "harmful", "prompts"]
 
 Kind = Literal["subspace", "layers", "addition"]
 
-Removal = Literal["weights", "alignment"]
-"""What the ablation test takes out of W_A along a subspace: a part of W_A itself, or of Δ_A (METHODS §7)."""
+Removal = Literal["weights", "rows", "alignment"]
+"""What the ablation test takes out of W_A along a subspace: a part of W_A itself, of its rows as unit vectors (each row
+keeps its norm), or of Δ_A (METHODS §7).
+"""
 
 Line = Literal["alignment", "safety", "harmful"]
 
@@ -118,6 +120,10 @@ class WeightMatrix:
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
         """The residual stream after each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
         return self._captured.residual_stream(prompts)
+
+    def residual_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
+        """The residual stream after block `layer` = 1 … L alone, as in `residual_stream`."""
+        return self._captured.residual_after(prompts, layer)
 
     def refusal_candidates(self) -> dict[int, RefusalCandidate]:
         """The difference of means of each early layer, and what it does to refusals (needs prompts)."""

@@ -9,6 +9,9 @@ from safespan.subspaces.hypothesis import Hypothesis
 
 _FILES = {
     "refusal-directions": "refusal_direction",
+    "refusal-direction-orthogonal": "abliteration",
+    "refusal-direction-norms": "abliteration",
+    "refusal-direction-orthogonal-norms": "abliteration",
     "actsvd-orthogonal": "actsvd",
     "safelora-projector": "safelora",
     "safemerge-factors": "safemerge",
