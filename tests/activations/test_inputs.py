@@ -35,8 +35,8 @@ def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return request.param
 
 
-def alone(folder: Path, prompt: str) -> dict[str, torch.Tensor]:
-    """What every linear layer is given, and each block puts out, at the last token of one unpadded prompt."""
+def alone(folder: Path, prompt: str, token: int = -1) -> dict[str, torch.Tensor]:
+    """What every linear layer is given, and each block puts out, at a token of one unpadded prompt."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     states: dict[str, torch.Tensor] = {}
 
@@ -45,7 +45,7 @@ def alone(folder: Path, prompt: str) -> dict[str, torch.Tensor]:
             if name in states:
                 return
             hidden = output[0] if isinstance(output, tuple) else output
-            states[name] = (given[0] if name.endswith(".weight") else hidden)[0, -1].clone()
+            states[name] = (given[0] if name.endswith(".weight") else hidden)[0, token].clone()
 
         return hook
 
@@ -78,6 +78,23 @@ def test_equals_each_prompt_alone_and_unpadded(tiny_model_folder: Path, tmp_path
             for layer, rows in stream.items():
                 torch.testing.assert_close(rows[row], expected[str(layer)], atol=1e-5, rtol=1e-5)
         assert captured.inputs(kind, "model.embed_tokens.weight") is None
+
+
+def test_the_stream_where_the_instruction_ends_is_that_of_the_token_before_the_models_turn(
+    tiny_model_folder: Path, tmp_path: Path, side: str
+) -> None:
+    capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS, tmp_path / "out", batch_size=3)
+    captured = CapturedActivations(tmp_path / "out")
+    for kind, prompts in PROMPTS.items():
+        for row, prompt in enumerate(prompts):
+            expected = alone(tiny_model_folder, prompt, token=-2)
+            for layer in (1, 2):
+                rows = captured.instruction_after(kind, layer)
+                assert rows is not None
+                torch.testing.assert_close(rows[row], expected[str(layer)], atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(
+                    captured.residual_after(kind, layer), captured.residual_stream(kind)[layer], atol=0, rtol=0
+                )
 
 
 def test_the_residual_stream_is_that_of_capture(tiny_model_folder: Path, tmp_path: Path, side: str) -> None:

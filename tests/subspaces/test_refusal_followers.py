@@ -74,3 +74,39 @@ def test_a_follower_says_what_the_refusal_direction_says_of_its_layer(tmp_path, 
     none = captured(tmp_path, **rows({}))
     assert "there is no direction" in find_hypothesis(claim).remark(none)
     assert claimed(claim, name=WRITER, captured=none, aligned=torch.zeros(D, 12)) is None
+
+
+# --- harmfulness, where the instruction ends -------------------------------------------------------------------------
+
+
+def ends(**more: torch.Tensor) -> dict[str, torch.Tensor]:
+    kinds = enumerate(("useful", "harmful"))
+    return {f"instruction__{kind}__2": gaussian(6, D, seed=50 + number) + number for number, kind in kinds} | more
+
+
+def test_harmfulness_is_the_difference_of_means_where_the_instruction_ends(tmp_path):
+    given = rows(**ends())
+    harmful, useful = (exact(given[f"instruction__{kind}__2"]).mean(0) for kind in ("harmful", "useful"))
+    for found in on_each_side("harmfulness-direction", captured(tmp_path, **given)):
+        expected = (harmful - useful) / np.linalg.norm(harmful - useful)
+        np.testing.assert_allclose(found[:, 0], expected, atol=1e-6)
+    assert find_hypothesis("harmfulness-direction").remark(captured(tmp_path, **given)) == ""
+
+
+def test_where_nothing_follows_the_instruction_a_remark_says_that_both_tokens_are_one(tmp_path):
+    given = rows()
+    same = {f"instruction__{kind}__2": given[f"residual__{kind}__2"] for kind in ("useful", "harmful")}
+    remark = find_hypothesis("harmfulness-direction").remark(captured(tmp_path, **given | same))
+    assert "nothing follows the instruction" in remark
+    assert "\n" not in remark
+
+
+def test_where_no_end_is_known_or_no_layer_chosen_there_is_no_harmfulness_direction(tmp_path):
+    claim = find_hypothesis("harmfulness-direction")
+    for given, says in ((rows(), "does not write every instruction"), (rows({}, **ends()), "there is no direction")):
+        kept = captured(tmp_path, **given)
+        assert says in claim.remark(kept)
+        assert claimed("harmfulness-direction", name=WRITER, captured=kept, aligned=torch.zeros(D, 12)) is None
+    same = ends(instruction__harmful__2=ends()["instruction__useful__2"])
+    kept = captured(tmp_path, **rows(**same))
+    assert claimed("harmfulness-direction", name=WRITER, captured=kept, aligned=torch.zeros(D, 12)) is None

@@ -26,4 +26,5 @@ def unit_rows(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.ndim < 2:
         return tensor
     lengths = tensor.norm(dim=-1, keepdim=True)
-    return tensor / lengths.where(lengths > 0, torch.ones_like(lengths))
+    scaled: torch.Tensor = tensor / lengths.where(lengths > 0, torch.ones_like(lengths))
+    return scaled

@@ -89,9 +89,10 @@ class AblationWeights:
         before = unit_rows(weights)
         after = before - part
         kept = after.norm(dim=-1, keepdim=True) > _LEAST_LEFT
-        change = torch.where(kept, unit_rows(after), after) - before
+        turned = torch.where(kept, unit_rows(after), after) - before
         touched = part.any(dim=-1, keepdim=True)  # elsewhere only rounding would be left
-        return change * weights.norm(dim=-1, keepdim=True) * touched
+        change: torch.Tensor = turned * weights.norm(dim=-1, keepdim=True) * touched
+        return change
 
     def _own(self, point: AblationPoint) -> Iterator[Change]:
         """R_f of all tensors."""

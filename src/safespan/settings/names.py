@@ -40,6 +40,7 @@ NAMED_ONLY: tuple[str, ...] = (
     "refusal-direction-orthogonal",
     "refusal-direction-norms",
     "refusal-direction-orthogonal-norms",
+    "harmfulness-direction",
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 

@@ -24,6 +24,7 @@ from safespan.study.judge_again import ask_judge_again
 from safespan.study.keys import input_hashes, key_of
 from safespan.study.needs import needs_base, tested_hypotheses
 from safespan.study.protected import source_hashes
+from safespan.subspaces.captured import CONTENTS
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def _activation_stages(study: Study) -> list[Stage]:
             "activations of aligned",
             when=config.verdict is not None and config.activations is not None,
             key=lambda: key_of(
+                CONTENTS,
                 config.activations,
                 config.verdict and config.verdict.refusals,
                 study.model_hashes(["aligned"]),

@@ -12,9 +12,13 @@ from safetensors import safe_open
 
 from safespan.linalg.device import device
 
-INPUTS, RESIDUAL, REFUSAL = "inputs", "residual", "refusal"
-"""Prefixes of the tensors in the file: INPUTS/PROMPTS/TENSOR, RESIDUAL/PROMPTS/LAYER, REFUSAL/(direction|scores)/LAYER.
+INPUTS, RESIDUAL, INSTRUCTION, REFUSAL = "inputs", "residual", "instruction", "refusal"
+"""Prefixes of the tensors in the file: INPUTS/PROMPTS/TENSOR, RESIDUAL/PROMPTS/LAYER and INSTRUCTION/PROMPTS/LAYER (at
+the last token of the prompt, and of the instruction in it), REFUSAL/(direction|scores)/LAYER.
 """
+
+CONTENTS = 2
+"""Raised when other things are captured of the same model and prompts, so that a file from before is captured anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,11 @@ class CapturedActivations:
     def residual_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
         """The residual stream after block `layer` = 1 … L, one row per prompt of that class."""
         return self._read(f"{RESIDUAL}/{prompts}/{layer}")
+
+    def instruction_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"] | None:
+        """As `residual_after`, at the last token of the user's instruction; None where the template rewrites it."""
+        name = f"{INSTRUCTION}/{prompts}/{layer}"
+        return self._read(name) if name in self._names else None
 
     def refusal_candidates(self) -> dict[int, RefusalCandidate]:
         """Layer ℓ < 0.8 L -> its candidate for the refusal direction; empty if there were too few prompts for one."""

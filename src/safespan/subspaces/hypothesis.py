@@ -125,6 +125,13 @@ class WeightMatrix:
         """The residual stream after block `layer` = 1 … L alone, as in `residual_stream`."""
         return self._captured.residual_after(prompts, layer)
 
+    def instruction_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"] | None:
+        """As `residual_after`, at the last token of the user's instruction in each prompt.
+
+        Without a chat template it is the last token of the prompt. None where the template rewrites an instruction.
+        """
+        return self._captured.instruction_after(prompts, layer)
+
     def refusal_candidates(self) -> dict[int, RefusalCandidate]:
         """The difference of means of each early layer, and what it does to refusals (needs prompts)."""
         return self._captured.refusal_candidates()
