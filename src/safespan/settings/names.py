@@ -41,6 +41,9 @@ NAMED_ONLY: tuple[str, ...] = (
     "refusal-direction-norms",
     "refusal-direction-orthogonal-norms",
     "harmfulness-direction",
+    "safety-neurons",
+    "set-difference-neurons",
+    "fine-grained-neurons",
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 

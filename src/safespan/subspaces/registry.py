@@ -13,6 +13,8 @@ _FILES = {
     "refusal-direction-norms": "abliteration",
     "refusal-direction-orthogonal-norms": "abliteration",
     "actsvd-orthogonal": "actsvd",
+    "set-difference-neurons": "safety_neurons",
+    "fine-grained-neurons": "safety_neurons",
     "safelora-projector": "safelora",
     "safemerge-factors": "safemerge",
 }
