@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from safespan.activations.capture import decoder_blocks, encode, pad, token_states
+from safespan.activations.capture import decoder_blocks, encode, last_token_states, pad, token_states
 from safespan.activations.instruction import instruction_ends
 from safespan.activations.refusal import refusal_candidates, refusal_tokens
 from safespan.activations.weight_inputs import WeightInputs
 from safespan.checkpoints import Checkpoint, in_block
+from safespan.errors import DataError
 from safespan.files.atomic import atomic_path
 from safespan.linalg.stacks import matrix_names
 from safespan.models.loading import load_causal_lm
@@ -22,7 +23,7 @@ from safespan.models.prompt_ids import check_room, context_length
 from safespan.progress import track
 from safespan.settings.base import TEMPLATE_DATE
 from safespan.settings.verdict import REFUSALS
-from safespan.subspaces.captured import INPUTS, INSTRUCTION, RESIDUAL, as_tensors
+from safespan.subspaces.captured import BASE, INPUTS, INSTRUCTION, RESIDUAL, as_tensors
 from safespan.subspaces.hypotheses.refusal_direction import remark_on
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def capture_for_hypotheses(
     batch_size: int = 32,
     refusals: Sequence[str] = REFUSALS,
     day: date = TEMPLATE_DATE,
+    base: Checkpoint | None = None,
 ) -> None:
     """Capture the activations of a model on prompts, and write them for `CapturedActivations`.
 
@@ -50,10 +52,11 @@ def capture_for_hypotheses(
         batch_size: prompts run together.
         refusals: openings of refusals; the first token counts.
         day: today, for chat templates that ask for it.
+        base: the model before its alignment, whose residual stream on the same tokens is captured too, if given.
 
     Raises:
-        CheckpointError: the model cannot be loaded.
-        DataError: there are no prompts of a kind.
+        CheckpointError: a model cannot be loaded.
+        DataError: there are no prompts of a kind, or base has no embedding of one of their tokens.
     """
     model, tokenizer = load_causal_lm(checkpoint.folder, adapter=checkpoint.adapter)
     tensors: dict[str, torch.Tensor] = {}
@@ -72,6 +75,9 @@ def capture_for_hypotheses(
     candidates = refusal_candidates(model, encoded, streams, refusal_tokens(tokenizer, refusals), batch_size)
     if remark := remark_on(candidates):
         _log.warning(f"refusal-direction: {remark}")
+    del model  # two models would need twice the memory
+    if base is not None:
+        tensors |= _of_base(base, encoded, tokenizer.padding_side, batch_size)
     with atomic_path(out) as part:
         save_file(tensors | as_tensors(candidates), part)
 
@@ -116,3 +122,27 @@ def _captured(
                 stream[layer].append(vectors)
     joined = [{layer: torch.cat(rows).contiguous() for layer, rows in stream.items()} for stream in streams]
     return inputs.joined(), joined
+
+
+def _of_base(
+    base: Checkpoint, encoded: Mapping[str, Sequence[Sequence[int]]], padding_side: str, batch_size: int
+) -> dict[str, torch.Tensor]:
+    """The residual stream of base at the last token of each prompt, as tensors of the file."""
+    model, _ = load_causal_lm(base.folder, adapter=base.adapter)
+    known = model.get_input_embeddings().weight.shape[0]
+    for kind, sequences in encoded.items():
+        if (largest := max(map(max, sequences))) >= known:
+            raise DataError(
+                f"base ({base.name}) has {known} tokens, and the {kind} prompts have token {largest} of the aligned "
+                "model: leave out the hypotheses that need base and prompts"
+            )
+    blocks = decoder_blocks(model)
+    tensors = {}
+    for kind, sequences in encoded.items():
+        batches = [pad(sequences[at : at + batch_size], padding_side) for at in range(0, len(sequences), batch_size)]
+        layers = range(1, len(blocks) + 1)
+        states = [
+            last_token_states(model, blocks, layers, ids, mask) for ids, mask in track("batches", batches, len(batches))
+        ]
+        tensors |= {f"{BASE}/{kind}/{layer}": torch.cat([one[layer] for one in states]) for layer in layers}
+    return tensors

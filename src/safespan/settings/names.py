@@ -44,6 +44,7 @@ NAMED_ONLY: tuple[str, ...] = (
     "safety-neurons",
     "set-difference-neurons",
     "fine-grained-neurons",
+    "safety-residual",
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 

@@ -12,7 +12,7 @@ from safespan.checkpoints.adapter import Factors
 from safespan.errors import ConfigError, HypothesisError
 from safespan.linalg.stacks import matrices, matrix_names
 from safespan.settings.names import TESTS, Side, Test, check_choices
-from safespan.subspaces.captured import CapturedActivations, RefusalCandidate
+from safespan.subspaces.captured import CapturedActivations, Made, RefusalCandidate
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
 
@@ -132,6 +132,20 @@ class WeightMatrix:
         """
         return self._captured.instruction_after(prompts, layer)
 
+    def base_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
+        """As `residual_after`, of the base model on the same tokens (needs base and prompts)."""
+        self._check("base")
+        return self._captured.base_after(prompts, layer)
+
+    @property
+    def layers(self) -> int:
+        """L, the number of blocks (needs prompts)."""
+        return self._captured.layers
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What depends on the activations alone, under the hypothesis's name: computed once for all matrices."""
+        return self._captured.once(name, make)
+
     def refusal_candidates(self) -> dict[int, RefusalCandidate]:
         """The difference of means of each early layer, and what it does to refusals (needs prompts)."""
         return self._captured.refusal_candidates()
@@ -194,6 +208,11 @@ class Hypothesis:
     line: Line | None
     authors_tests: tuple[Test, ...] = ()
     remark: Callable[[CapturedActivations], str] | None = None
+
+    @property
+    def reads_base(self) -> bool:
+        """Whether base has to be run on the prompts: the claim needs both."""
+        return {"base", "prompts"} <= self.needs
 
     @property
     def tests(self) -> tuple[Test, ...]:
