@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save_file
@@ -129,7 +130,7 @@ def _of_base(
 ) -> dict[str, torch.Tensor]:
     """The residual stream of base at the last token of each prompt, as tensors of the file."""
     model, _ = load_causal_lm(base.folder, adapter=base.adapter)
-    known = model.get_input_embeddings().weight.shape[0]
+    known = len(cast(torch.Tensor, model.get_input_embeddings().weight))
     for kind, sequences in encoded.items():
         if (largest := max(map(max, sequences))) >= known:
             raise DataError(
@@ -137,7 +138,7 @@ def _of_base(
                 "model: leave out the hypotheses that need base and prompts"
             )
     blocks = decoder_blocks(model)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for kind, sequences in encoded.items():
         batches = [pad(sequences[at : at + batch_size], padding_side) for at in range(0, len(sequences), batch_size)]
         layers = range(1, len(blocks) + 1)

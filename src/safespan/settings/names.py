@@ -45,6 +45,7 @@ NAMED_ONLY: tuple[str, ...] = (
     "set-difference-neurons",
     "fine-grained-neurons",
     "safety-residual",
+    "refusal-som",
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 
