@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import tiny_model
 from conformance.architectures import make
 from safespan.activations import capture, capture_for_hypotheses
 from safespan.activations import inputs as module
@@ -18,6 +19,7 @@ from safespan.errors import DataError
 from safespan.models.loading import load_causal_lm
 from safespan.subspaces import CapturedActivations
 from safespan.subspaces.hypotheses.refusal_direction import remark_on
+from tiny_model import save_tiny_model
 
 PROMPTS = {"useful": ["a b c d e f", "g", "h i", "a b c"], "harmful": ["z y x w v u t", "q", "r s"]}
 
@@ -35,8 +37,8 @@ def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return request.param
 
 
-def alone(folder: Path, prompt: str) -> dict[str, torch.Tensor]:
-    """What every linear layer is given, and each block puts out, at the last token of one unpadded prompt."""
+def alone(folder: Path, prompt: str, token: int = -1) -> dict[str, torch.Tensor]:
+    """What every linear layer is given, and each block puts out, at a token of one unpadded prompt."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     states: dict[str, torch.Tensor] = {}
 
@@ -45,7 +47,7 @@ def alone(folder: Path, prompt: str) -> dict[str, torch.Tensor]:
             if name in states:
                 return
             hidden = output[0] if isinstance(output, tuple) else output
-            states[name] = (given[0] if name.endswith(".weight") else hidden)[0, -1].clone()
+            states[name] = (given[0] if name.endswith(".weight") else hidden)[0, token].clone()
 
         return hook
 
@@ -78,6 +80,53 @@ def test_equals_each_prompt_alone_and_unpadded(tiny_model_folder: Path, tmp_path
             for layer, rows in stream.items():
                 torch.testing.assert_close(rows[row], expected[str(layer)], atol=1e-5, rtol=1e-5)
         assert captured.inputs(kind, "model.embed_tokens.weight") is None
+
+
+def test_the_stream_where_the_instruction_ends_is_that_of_the_token_before_the_models_turn(
+    tiny_model_folder: Path, tmp_path: Path, side: str
+) -> None:
+    capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS, tmp_path / "out", batch_size=3)
+    captured = CapturedActivations(tmp_path / "out")
+    for kind, prompts in PROMPTS.items():
+        for row, prompt in enumerate(prompts):
+            expected = alone(tiny_model_folder, prompt, token=-2)
+            for layer in (1, 2):
+                rows = captured.instruction_after(kind, layer)
+                assert rows is not None
+                torch.testing.assert_close(rows[row], expected[str(layer)], atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(
+                    captured.residual_after(kind, layer), captured.residual_stream(kind)[layer], atol=0, rtol=0
+                )
+
+
+def test_base_is_captured_on_the_same_tokens_where_it_is_given(
+    tiny_model_folder: Path, tmp_path: Path, side: str
+) -> None:
+    base = save_tiny_model(tmp_path / "base", seed=7)
+    (base / "chat_template.jinja").write_text("no tokens of this template")  # the aligned model's counts
+    aligned = Checkpoint(tiny_model_folder)
+    capture_for_hypotheses(aligned, PROMPTS, tmp_path / "plain", batch_size=3)
+    capture_for_hypotheses(aligned, PROMPTS, tmp_path / "both", batch_size=3, base=Checkpoint(base))
+    plain, both = load_file(tmp_path / "plain"), load_file(tmp_path / "both")
+    assert all(torch.equal(both[name], rows) for name, rows in plain.items())
+    assert {name for name in both if name not in plain} == {f"base/{kind}/{ly}" for kind in PROMPTS for ly in (1, 2)}
+    (base / "chat_template.jinja").unlink()
+    for kind, prompts in PROMPTS.items():
+        for row, prompt in enumerate(prompts):
+            expected = alone(base, prompt)
+            for layer in (1, 2):
+                found = CapturedActivations(tmp_path / "both").base_after(kind, layer)[row]
+                torch.testing.assert_close(found, expected[str(layer)], atol=1e-5, rtol=1e-5)
+
+
+def test_a_base_that_lacks_a_token_of_the_prompts_is_refused(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_model, "WORDS", tiny_model.WORDS[:20])  # up to n
+    base = save_tiny_model(tmp_path / "base")
+    with pytest.raises(DataError, match=r"base \(.*\) has 20 tokens, and the harmful prompts have token"):
+        capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS, tmp_path / "out", base=Checkpoint(base))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_residual_stream_is_that_of_capture(tiny_model_folder: Path, tmp_path: Path, side: str) -> None:

@@ -9,8 +9,9 @@ import torch
 from oracle import SHAPES, exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint
 from safespan.projection import AblationWeights, Family, ablation_points
+from safespan.projection.ablation import spaces_of
 from safespan.results.claim_tables import AblationPoint
-from safespan.subspaces import Basis, find_hypothesis
+from safespan.subspaces import Basis, find_hypothesis, random_part
 from safespan.subspaces.hypothesis import hypothesis
 
 FRACTIONS = (0.1, 0.5, 1.0)
@@ -32,9 +33,14 @@ def one_direction(matrix):
     return Basis(direction(), None) if side == "output" else Basis(None, direction())
 
 
+@hypothesis("of-rows", claim="the same two directions, norms kept", paper="https://example.org", removes="rows")
+def of_rows(matrix):
+    return one_direction.function(matrix)
+
+
 @pytest.fixture(autouse=True)
 def _known(monkeypatch):
-    names = {"one-direction": one_direction}
+    names = {"one-direction": one_direction, "of-rows": of_rows}
     for module in ("safespan.projection.ablation", "safespan.projection.tensor"):
         monkeypatch.setattr(f"{module}.find_hypothesis", lambda name: names.get(name) or find_hypothesis(name))
 
@@ -135,6 +141,58 @@ def test_matrices_with_the_same_directions_share_those_of_their_control(make):
     smaller, larger = sorted(((rows[: ranks[0]].T, ranks[0]), (columns[:, : ranks[1]], ranks[1])), key=lambda s: s[1])
     inside = larger[0] @ larger[0].T @ smaller[0]
     np.testing.assert_allclose(inside, smaller[0], atol=1e-3)
+
+
+def test_each_row_keeps_its_norm_where_it_is_asked_of_the_claim_and_of_its_controls(family, make):
+    """ŵ of each row without its part, at the length that it had: of float64, by the rows."""
+    weights, aligned, q = make(), loaded(family.aligned), exact(direction())
+    for fraction, strength in product(FRACTIONS, (1.0, 0.25)):
+        own = changes(weights, AblationPoint("of-rows", fraction, strength, None))
+        for tensor, weight in aligned.items():
+            if tensor not in WRITERS:
+                assert not own[tensor].any()
+                continue
+            k = min(max(1, round(fraction * min(weight.shape))), 2)
+            unit = np.stack([row / np.sqrt(row @ row) for row in weight])
+            inside = q[:, :k] @ q[:, :k].T
+            left = unit - strength * (inside @ unit if WRITERS[tensor] == "output" else unit @ inside)
+            new = np.stack([row / np.sqrt(row @ row) * np.sqrt(w @ w) for row, w in zip(left, weight, strict=True)])
+            np.testing.assert_allclose(weight + own[tensor], new, atol=2e-5)
+    first, second = (changes(weights, AblationPoint("of-rows", 0.1, 1.0, draw)) for draw in (0, 1))
+    for tensor, weight in aligned.items():
+        assert first[tensor].any() == (tensor in WRITERS)
+        if tensor in WRITERS:
+            kept = np.linalg.norm(weight + first[tensor], axis=1)
+            np.testing.assert_allclose(kept, np.linalg.norm(weight, axis=1), rtol=1e-5)
+            assert np.abs(first[tensor] - second[tensor]).max() > 1e-3
+
+
+def test_a_control_of_rows_takes_the_energy_of_the_unit_rows_out_of_them(family, make):
+    weights, aligned = make(), loaded(family.aligned)
+    drawn, q = changes(weights, AblationPoint("of-rows", 0.1, 1.0, 0)), exact(direction())[:, :1]
+    for tensor, side in WRITERS.items():
+        weight = aligned[tensor]
+        unit = weight / np.linalg.norm(weight, axis=1, keepdims=True)
+        inside = q @ q.T @ unit if side == "output" else unit @ q @ q.T
+        new = weight + drawn[tensor]
+        turned = new / np.linalg.norm(new, axis=1, keepdims=True)
+        basis = Basis(direction(), None) if side == "output" else Basis(None, direction())
+        draw = tuple(space and f"of-rows/{space}/0" for space in spaces_of(basis))
+        part = exact(random_part(torch.tensor(unit).float(), squared(inside), draw, 0))
+        left = unit - part
+        np.testing.assert_allclose(turned, left / np.linalg.norm(left, axis=1, keepdims=True), atol=1e-4)
+        assert squared(part) == pytest.approx(squared(inside), rel=1e-4)
+
+
+def test_a_row_that_the_claim_holds_whole_is_taken_out_and_no_rounding_brought_to_its_norm(family, tmp_path):
+    """The embedding's first row lies in the direction."""
+    tensors = odd_weights(7)
+    tensors["model.embed_tokens.weight"][0] = 3 * direction()[:, 0].to(tensors["model.embed_tokens.weight"])
+    alone = Family(None, Checkpoint(save_checkpoint(tmp_path / "row", tensors)), {})
+    weights = AblationWeights(alone, FRACTIONS, "output", 0, tmp_path)
+    own = changes(weights, AblationPoint("of-rows", 0.1, 1.0, None))["model.embed_tokens.weight"]
+    weights.close()
+    np.testing.assert_allclose(own[0], -3 * exact(direction())[:, 0], atol=2e-3)
 
 
 def test_no_base_is_needed_where_nothing_of_it_is_claimed(family, make, tmp_path):

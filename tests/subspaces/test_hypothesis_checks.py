@@ -183,7 +183,9 @@ def test_every_claim_has_its_row_and_its_paper_in_the_documentation(name):
     _, kind, asked, tests, removes, file = (cell.strip() for cell in row.strip("|").rsplit("|", 5))
     assert (kind, asked) == (claim.kind, needs)
     assert tests == ", ".join(claim.tests)
-    assert removes == {"weights": "W_A", "alignment": "Δ_A", None: ""}[claim.removes]
+    assert (
+        removes == {"weights": "W_A", "rows": "W_A, rows keep their norm", "alignment": "Δ_A", None: ""}[claim.removes]
+    )
     assert f"{claim.function.__module__.rpartition('.')[2]}.py" == file.strip("`")
     assert f"]({claim.paper})" in PAPERS
 

@@ -16,7 +16,9 @@ from safespan.projection.protection import Protection, write_random_protection
 from safespan.settings.data import PromptSource
 from safespan.settings.training import ProtectConfig, ProtectPrompts, TrainingConfig
 from safespan.subspaces import CapturedActivations
+from safespan.training.bases import ConfiguredProtection
 from safespan.training.sft import fine_tune
+from tiny_model import save_tiny_model
 
 
 def test_a_random_protection_changes_what_is_learnt(
@@ -79,3 +81,27 @@ def test_a_claim_about_activations_captures_those_of_the_start(
             directions = left[:, : min(rank, max(1, round(0.2 * min(weight.shape))))]
             assert np.linalg.norm(directions.T @ change) < 1e-4 * np.linalg.norm(change)
             assert np.linalg.norm(change) > 0
+
+
+@pytest.mark.parametrize(("claim", "reads"), [("safety-residual", True), ("actsvd", False), ("alignment", False)])
+def test_base_is_captured_for_a_claim_that_reads_it_on_prompts_alone(
+    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig, claim: str, reads: bool
+) -> None:
+    """A field that names base and prompts, whatever the claim needs of them."""
+    for name, words in (("useful", "a b c d e f"), ("harmful", "u v w x y z")):
+        write_text(tmp_path / f"{name}.txt", "".join(f"{word}\n" for word in words.split()))
+    sources = {name: PromptSource(file=str(tmp_path / f"{name}.txt")) for name in ("useful", "harmful")}
+    base = save_tiny_model(tmp_path / "base", seed=3)
+    asked = configured(
+        config, hypothesis=claim, base=str(base), prompts=ProtectPrompts(**sources), fraction=0.2
+    ).protect
+    given = []
+
+    def capture(*places: object, **named: object) -> None:
+        given.append(named["base"])
+        capture_for_hypotheses(*places, **named)
+
+    protection = ConfiguredProtection.read(asked, Checkpoint(tiny_model_folder), SEED, capture)
+    (tmp_path / "work").mkdir()
+    protection.made(tmp_path / "work", capture)
+    assert [one is not None for one in given] == [reads]

@@ -92,7 +92,6 @@ def pad(sequences: Sequence[Sequence[int]], side: str) -> tuple[Int[torch.Tensor
     return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
 
 
-@torch.no_grad()
 def last_token_states(
     model: PreTrainedModel,
     blocks: torch.nn.ModuleList,
@@ -100,17 +99,40 @@ def last_token_states(
     ids: Int[torch.Tensor, "B T"],
     mask: Int[torch.Tensor, "B T"],
 ) -> dict[int, Float[torch.Tensor, "B d"]]:
-    """Output of the requested blocks at the last attended position of each row.
+    """Output of the requested blocks at the last attended position of each row; for errors see `token_states`."""
+    return token_states(model, blocks, layers, ids, mask, [mask])[0]
+
+
+@torch.no_grad()
+def token_states(
+    model: PreTrainedModel,
+    blocks: torch.nn.ModuleList,
+    layers: Sequence[int],
+    ids: Int[torch.Tensor, "B T"],
+    mask: Int[torch.Tensor, "B T"],
+    places: Sequence[Int[torch.Tensor, "B T"]],
+) -> list[dict[int, Float[torch.Tensor, "B d"]]]:
+    """Output of the requested blocks at one position of each row, for each of `places`, of one forward pass.
+
+    Args:
+        model: a decoder-only model.
+        blocks: its decoder blocks.
+        layers: the layers, from 1.
+        ids: token ids.
+        mask: attention mask.
+        places: masks, each of which ends at the position that is wanted.
 
     Raises:
         CheckpointError: an output is not finite.
     """
     # Padding on the left would otherwise shift the positions of shorter prompts.
     position_ids = (mask.cumsum(1) - 1).clamp(min=0)
-    states: dict[int, torch.Tensor] = {}
+    states: list[dict[int, torch.Tensor]] = [{} for _ in places]
 
     def keep(layer: int, _module: object, _inputs: object, output: torch.Tensor | Sequence[torch.Tensor]) -> None:
-        states[layer] = at_last_token(output if isinstance(output, torch.Tensor) else output[0], mask)
+        hidden = output if isinstance(output, torch.Tensor) else output[0]
+        for of_place, upto in zip(states, places, strict=True):
+            of_place[layer] = at_last_token(hidden, upto)
         if layer == max(layers):
             raise _EnoughError
 
@@ -123,11 +145,11 @@ def last_token_states(
             position_ids=position_ids.to(model.device),
             use_cache=False,
         )
-    if missing := sorted(set(layers) - states.keys()):
+    if missing := sorted(set(layers) - states[0].keys()):
         raise CheckpointError(
             f"{type(model).__name__}: no text runs through block {missing[0]} of those that were found"
         )
-    for layer, vectors in states.items():
+    for layer, vectors in [pair for of_place in states for pair in of_place.items()]:
         if not bool(torch.isfinite(vectors).all()):
             raise CheckpointError(
                 f"the activations of layer {layer} hold NaN or Inf: in {model.dtype} they overflow; store the model in "

@@ -23,3 +23,12 @@ def matrix_names(name: str, shape: tuple[int, ...]) -> list[str]:
     if len(shape) == 3:
         return [f"{name}[{expert}]" for expert in range(shape[0])]
     return [name] if len(shape) == 2 else []
+
+
+def unit_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """The rows of the matrices of a tensor at length one; rows of zeros, and 1-D tensors, are left as they are."""
+    if tensor.ndim < 2:
+        return tensor
+    lengths = tensor.norm(dim=-1, keepdim=True)
+    scaled: torch.Tensor = tensor / lengths.where(lengths > 0, torch.ones_like(lengths))
+    return scaled

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from safespan.linalg.kernels import squared_norm
-from safespan.linalg.stacks import matrices
+from safespan.linalg.stacks import matrices, unit_rows
 from safespan.projection.family import Family
 from safespan.projection.points import Change, PointWeights
 from safespan.results.claim_tables import AblationPoint
@@ -29,7 +29,8 @@ def ablation_points(hypothesis: Hypothesis, fractions: Sequence[float], draws: i
 class AblationWeights:
     """Computes the changes −α R_f of W_A at ablation points, tensor by tensor, in any order.
 
-    R_f is the part of W_A, or of Δ_A, in the first directions of the claim, as the hypothesis declares (`removes`). A
+    R_f is the part of W_A, or of Δ_A, in the first directions of the claim, as the hypothesis declares (`removes`).
+    Where it declares `rows`, R_f is taken out of the rows of W_A as unit vectors, and each gets its old norm back. A
     control removes a random part of the same energy, matrix by matrix, on the same side. Matrices with the very same
     basis, such as those that write to the residual stream, share the directions of their control too. Every hypothesis
     has draws of its own. 1-D tensors are left as they are.
@@ -66,7 +67,7 @@ class AblationWeights:
         removes = _removes(point)
         if point.draw is None:
             for name, part, sides in self._own(point):
-                yield Change(name, -point.strength * part, sides)
+                yield Change(name, self._taken_out(name, removes, point.strength * part), sides)
             return
         for name, removed in self._removed(point).items():
             change = self._family.removable(name, removes)
@@ -76,9 +77,22 @@ class AblationWeights:
                 output, inputs = (
                     None if space is None else f"{point.hypothesis}/{space}/{point.draw}" for space in spaces
                 )
-                matrix.copy_(-point.strength * random_part(matrix, energy, (output, inputs), self._seed))
+                matrix.copy_(point.strength * random_part(matrix, energy, (output, inputs), self._seed))
             named = [[one.spaces[side] is not None for one in removed] for side in (0, 1)]
-            yield Change(name, change, (any(named[0]), any(named[1])))
+            yield Change(name, self._taken_out(name, removes, change), (any(named[0]), any(named[1])))
+
+    def _taken_out(self, name: str, removes: str, part: torch.Tensor) -> torch.Tensor:
+        """The change of W_A where this part of what is removable is taken out, of the claim and of a control alike."""
+        if removes != "rows" or part.ndim < 2:
+            return -part
+        weights = self._family.removable(name, "weights")
+        before = unit_rows(weights)
+        after = before - part
+        kept = after.norm(dim=-1, keepdim=True) > _LEAST_LEFT
+        turned = torch.where(kept, unit_rows(after), after) - before
+        touched = part.any(dim=-1, keepdim=True)  # elsewhere only rounding would be left
+        change: torch.Tensor = turned * weights.norm(dim=-1, keepdim=True) * touched
+        return change
 
     def _own(self, point: AblationPoint) -> Iterator[Change]:
         """R_f of all tensors."""
@@ -96,6 +110,10 @@ class AblationWeights:
                 by_tensor[name] = [_Removed(squared_norm(matrix), spaces_of(basis)) for matrix, basis in pairs]
             self._matched = (key, by_tensor)
         return self._matched[1]
+
+
+_LEAST_LEFT = 1e-4
+"""Share of a row's norm below which what is left of it is rounding, and is not brought back to the old norm."""
 
 
 class _Removed(NamedTuple):

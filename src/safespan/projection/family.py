@@ -10,6 +10,7 @@ from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.updates import check_same_layout, update, update_factors
 from safespan.errors import ConfigError
 from safespan.linalg.device import device
+from safespan.linalg.stacks import unit_rows
 from safespan.settings.names import SUBSPACES, Side
 from safespan.subspaces import CapturedActivations, Decompose, WeightTensor, find_hypothesis
 
@@ -68,9 +69,13 @@ class Family:
         return update(name, self.aligned, self.finetuned[finetune])
 
     def removable(self, name: str, removal: str) -> torch.Tensor:
-        """What an ablation takes a part of, float32: the `weights` W_A of one tensor, or its `alignment` update Δ_A."""
-        if removal == "weights":
-            return self.aligned.load(name).to(device(), torch.float32, copy=True)
+        """What an ablation takes a part of, float32: the `weights` W_A of one tensor, or its `alignment` update Δ_A.
+
+        Of `rows`, it is W_A with each row of a matrix at length one.
+        """
+        if removal != "alignment":
+            weights = self.aligned.load(name).to(device(), torch.float32, copy=True)
+            return unit_rows(weights) if removal == "rows" else weights
         assert self.base is not None
         return update(name, self.base, self.aligned)
 

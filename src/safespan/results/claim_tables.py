@@ -90,7 +90,9 @@ class AblationPoint(Row):
 
 @dataclass(frozen=True)
 class _Ablated(Row):
-    energy_removed: A[float, Column("‖α R_f‖² over ‖W_A‖², over all tensors", "share of ‖W_A‖²", 0, any_scale=True)]
+    energy_removed: A[
+        float, Column("‖change of W_A‖² over ‖W_A‖², over all tensors", "share of ‖W_A‖²", 0, any_scale=True)
+    ]
     capability_lost: A[float, Column("x: 1 − exp(ℓ_A − ℓ), ℓ the mean NLL of right answers", "share", high=1)]
 
 

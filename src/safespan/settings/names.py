@@ -42,6 +42,15 @@ NAMED_ONLY: tuple[str, ...] = (
     "lssf-update",
     "csulora",
     "task-update",
+    "refusal-direction-orthogonal",
+    "refusal-direction-norms",
+    "refusal-direction-orthogonal-norms",
+    "harmfulness-direction",
+    "safety-neurons",
+    "set-difference-neurons",
+    "fine-grained-neurons",
+    "safety-residual",
+    "refusal-som",
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 

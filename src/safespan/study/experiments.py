@@ -24,6 +24,7 @@ from safespan.results.tables import (
 )
 from safespan.settings.analysis import ActivationsConfig
 from safespan.study.context import Study
+from safespan.study.needs import needs_base_activations
 from safespan.study.points import PointStore, answer_jobs, record_prompts
 
 _log = logging.getLogger(__name__)
@@ -145,14 +146,18 @@ def measure_activations(study: Study) -> None:
 
 
 def capture_activations(study: Study) -> None:
-    """Activations of the aligned model on the study's useful and harmful prompts, for the hypotheses that need them."""
+    """Activations of the aligned model on the study's useful and harmful prompts, for the hypotheses that need them.
+
+    Those of base too, where a hypothesis reads them.
+    """
     from safespan.activations import capture_for_hypotheses
 
     settings, verdict = _activations(study), study.config.verdict
     assert verdict is not None
     texts = {kind: [prompt.prompt for prompt in asked] for kind, asked in _prompts(settings).items()}
     aligned, asked = study.checkpoint("aligned"), (settings.batch_size, verdict.refusals, settings.template_date)
-    capture_for_hypotheses(aligned, texts, study.run.captured, *asked)
+    base = study.checkpoint("base") if needs_base_activations(study.config) else None
+    capture_for_hypotheses(aligned, texts, study.run.captured, *asked, base)
 
 
 def _activations(study: Study) -> ActivationsConfig:

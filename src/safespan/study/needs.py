@@ -72,6 +72,11 @@ def needs_base(config: StudyConfig) -> bool:
     )
 
 
+def needs_base_activations(config: StudyConfig) -> bool:
+    """Whether a claim that is tested reads what base does on the prompts; other studies do not run base on them."""
+    return any(find_hypothesis(name).reads_base for test in TESTS for name in tested_hypotheses(config, test))
+
+
 def _projected(config: StudyConfig) -> tuple[str, ...]:
     """The subspaces of the projection grid."""
     return () if config.projection is None else config.projection.subspaces or SUBSPACES

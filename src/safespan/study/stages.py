@@ -22,8 +22,9 @@ from safespan.study.claim_keys import points_key, test_key, trainings_key
 from safespan.study.context import Study
 from safespan.study.judge_again import ask_judge_again
 from safespan.study.keys import input_hashes, key_of
-from safespan.study.needs import needs_base, tested_hypotheses
+from safespan.study.needs import needs_base, needs_base_activations, tested_hypotheses
 from safespan.study.protected import source_hashes
+from safespan.subspaces.captured import CONTENTS
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,10 @@ def _activation_stages(study: Study) -> list[Stage]:
             "activations of aligned",
             when=config.verdict is not None and config.activations is not None,
             key=lambda: key_of(
+                CONTENTS,
                 config.activations,
                 config.verdict and config.verdict.refusals,
-                study.model_hashes(["aligned"]),
+                study.model_hashes(["aligned", "base"] if needs_base_activations(config) else ["aligned"]),
                 _prompt_hashes(study),
             ),
             outputs=(run.captured,),

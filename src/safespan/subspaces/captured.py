@@ -1,20 +1,28 @@
 """Reading of captured activations, matrix by matrix."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from safetensors import safe_open
 
+from safespan.errors import DataError
 from safespan.linalg.device import device
 
-INPUTS, RESIDUAL, REFUSAL = "inputs", "residual", "refusal"
-"""Prefixes of the tensors in the file: INPUTS/PROMPTS/TENSOR, RESIDUAL/PROMPTS/LAYER, REFUSAL/(direction|scores)/LAYER.
+Made = TypeVar("Made")
+
+INPUTS, RESIDUAL, INSTRUCTION, BASE, REFUSAL = "inputs", "residual", "instruction", "base", "refusal"
+"""Prefixes of the tensors in the file: INPUTS/PROMPTS/TENSOR, RESIDUAL/PROMPTS/LAYER and INSTRUCTION/PROMPTS/LAYER (at
+the last token of the prompt, and of the instruction in it), BASE/PROMPTS/LAYER (as RESIDUAL, of the base model),
+REFUSAL/(direction|scores)/LAYER.
 """
+
+CONTENTS = 2
+"""Raised when other things are captured of the same model and prompts, so that a file from before is captured anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +59,14 @@ class CapturedActivations:
     """A file of the aligned model's activations at the last attended token (`activations.capture_for_hypotheses`)."""
 
     path: Path
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` gives, which depends on this file alone: made for the first matrix that asks, and kept."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: Made = self._made[name]
+        return made
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -65,6 +81,31 @@ class CapturedActivations:
     def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
         """Layer ℓ = 1 … L -> the residual stream after block ℓ, one row per prompt of that class."""
         return self._by_layer(f"{RESIDUAL}/{prompts}/")
+
+    @property
+    def layers(self) -> int:
+        """L, the number of blocks."""
+        return sum(name.startswith(f"{RESIDUAL}/useful/") for name in self._names)
+
+    def residual_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
+        """The residual stream after block `layer` = 1 … L, one row per prompt of that class."""
+        return self._read(f"{RESIDUAL}/{prompts}/{layer}")
+
+    def instruction_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"] | None:
+        """As `residual_after`, at the last token of the user's instruction; None where the template rewrites it."""
+        name = f"{INSTRUCTION}/{prompts}/{layer}"
+        return self._read(name) if name in self._names else None
+
+    def base_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
+        """As `residual_after`, of the base model on the same tokens.
+
+        Raises:
+            DataError: base was not captured.
+        """
+        name = f"{BASE}/{prompts}/{layer}"
+        if name not in self._names:
+            raise DataError(f"{self.path}: the activations of base are not in it; capture with base=")
+        return self._read(name)
 
     def refusal_candidates(self) -> dict[int, RefusalCandidate]:
         """Layer ℓ < 0.8 L -> its candidate for the refusal direction; empty if there were too few prompts for one."""

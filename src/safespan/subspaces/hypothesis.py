@@ -12,7 +12,7 @@ from safespan.checkpoints.adapter import Factors
 from safespan.errors import ConfigError, HypothesisError
 from safespan.linalg.stacks import matrices, matrix_names
 from safespan.settings.names import TESTS, Side, Test, check_choices
-from safespan.subspaces.captured import CapturedActivations, RefusalCandidate
+from safespan.subspaces.captured import CapturedActivations, Made, RefusalCandidate
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
 
@@ -24,8 +24,10 @@ Need = Literal["base", "safe", "harmful", "prompts", "task"]
 
 Kind = Literal["subspace", "layers", "addition"]
 
-Removal = Literal["weights", "alignment"]
-"""What the ablation test takes out of W_A along a subspace: a part of W_A itself, or of Δ_A (METHODS §7)."""
+Removal = Literal["weights", "rows", "alignment"]
+"""What the ablation test takes out of W_A along a subspace: a part of W_A itself, of its rows as unit vectors (each row
+keeps its norm), or of Δ_A (METHODS §7).
+"""
 
 Line = Literal["alignment", "safety", "harmful"]
 
@@ -123,6 +125,31 @@ class WeightMatrix:
         """The residual stream after each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
         return self._captured.residual_stream(prompts)
 
+    def residual_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
+        """The residual stream after block `layer` = 1 … L alone, as in `residual_stream`."""
+        return self._captured.residual_after(prompts, layer)
+
+    def instruction_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"] | None:
+        """As `residual_after`, at the last token of the user's instruction in each prompt.
+
+        Without a chat template it is the last token of the prompt. None where the template rewrites an instruction.
+        """
+        return self._captured.instruction_after(prompts, layer)
+
+    def base_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
+        """As `residual_after`, of the base model on the same tokens (needs base and prompts)."""
+        self._check("base")
+        return self._captured.base_after(prompts, layer)
+
+    @property
+    def layers(self) -> int:
+        """L, the number of blocks (needs prompts)."""
+        return self._captured.layers
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What depends on the activations alone, under the hypothesis's name: computed once for all matrices."""
+        return self._captured.once(name, make)
+
     def refusal_candidates(self) -> dict[int, RefusalCandidate]:
         """The difference of means of each early layer, and what it does to refusals (needs prompts)."""
         return self._captured.refusal_candidates()
@@ -197,6 +224,11 @@ class Hypothesis:
         if self.kind != "subspace":
             return "edits updates and names no subspace"
         return "is a subspace of each fine-tune's own update, which the grid does not read" if self.of_task else ""
+
+    @property
+    def reads_base(self) -> bool:
+        """Whether base has to be run on the prompts: the claim needs both."""
+        return {"base", "prompts"} <= self.needs
 
     @property
     def tests(self) -> tuple[Test, ...]:

@@ -9,7 +9,12 @@ from safespan.subspaces.hypothesis import Hypothesis
 
 _FILES = {
     "refusal-directions": "refusal_direction",
+    "refusal-direction-orthogonal": "abliteration",
+    "refusal-direction-norms": "abliteration",
+    "refusal-direction-orthogonal-norms": "abliteration",
     "actsvd-orthogonal": "actsvd",
+    "set-difference-neurons": "safety_neurons",
+    "fine-grained-neurons": "safety_neurons",
     "safelora-projector": "safelora",
     "safemerge-factors": "safemerge",
     "lssf-update": "lssf",

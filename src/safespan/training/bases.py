@@ -17,7 +17,7 @@ from safespan.projection import Family
 from safespan.projection.protection import ProtectedBases, Protection, check_protectable, write_protection
 from safespan.settings.training import ProtectConfig
 from safespan.settings.verdict import REFUSALS
-from safespan.subspaces import CapturedActivations, SpectrumCache
+from safespan.subspaces import CapturedActivations, SpectrumCache, find_hypothesis
 from safespan.training.resume import COMPLETE
 
 
@@ -25,9 +25,16 @@ class Capture(Protocol):
     """Writes a model's activations on prompts, by class, to a file: `activations.capture_for_hypotheses`."""
 
     def __call__(
-        self, checkpoint: Checkpoint, prompts: Mapping[str, Sequence[str]], out: Path, /, *, refusals: Sequence[str]
+        self,
+        checkpoint: Checkpoint,
+        prompts: Mapping[str, Sequence[str]],
+        out: Path,
+        /,
+        *,
+        refusals: Sequence[str],
+        base: Checkpoint | None = None,
     ) -> None:
-        """The model, its prompts, the file, and the openings of refusals."""
+        """The model, its prompts, the file, the openings of refusals, and base where the claim reads it on prompts."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,9 @@ class ConfiguredProtection:
             if self.prompts:
                 assert capture is not None
                 captured = CapturedActivations(place / "activations.safetensors")
-                capture(family.aligned, self.prompts, captured.path, refusals=self.config.refusals or REFUSALS)
+                base = family.base if find_hypothesis(self.config.hypothesis).reads_base else None
+                refusals = self.config.refusals or REFUSALS
+                capture(family.aligned, self.prompts, captured.path, refusals=refusals, base=base)
                 family = Family(family.base, family.aligned, family.finetuned, family.safe, captured)
             claim, side = self.config.hypothesis, self.config.side
             write_protection(family, claim, self.config.fraction, side, self.seed, bases, SpectrumCache().decompose)

@@ -1,8 +1,9 @@
 """The refusal direction (Arditi et al.): refusal is mediated by one direction of the residual stream."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 
 from safespan.checkpoints import writes_residual_stream
 from safespan.subspaces.captured import RefusalCandidate
@@ -78,13 +79,17 @@ def refusal_directions(matrix: WeightMatrix) -> Basis | None:
     candidates = matrix.refusal_candidates()
     if not candidates:
         return None
-    best_first = [candidates[layer].direction.double() for layer in ranked(candidates)]
-    left = best_first[0].new_empty(len(best_first[0]), 0)
-    for direction in best_first:
+    return written(matrix, orthonormal([candidates[layer].direction for layer in ranked(candidates)]))
+
+
+def orthonormal(directions: Sequence[Float[torch.Tensor, " d"]]) -> Float[torch.Tensor, "d k"]:
+    """An orthonormal basis of one or more directions in their order, without combinations of those before."""
+    left = directions[0].new_empty(len(directions[0]), 0).double()
+    for direction in map(torch.Tensor.double, directions):
         rest = direction - left @ (left.T @ direction)
-        if rest.norm() > 1e-3 * direction.norm():  # else it is a combination of the others
+        if rest.norm() > 1e-3 * direction.norm():
             left = torch.cat([left, rest[:, None] / rest.norm()], 1)
-    return written(matrix, left.float())
+    return left.float()
 
 
 def written(matrix: WeightMatrix, directions: torch.Tensor) -> Basis | None:
