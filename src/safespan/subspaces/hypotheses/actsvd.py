@@ -19,10 +19,13 @@ _UTILITY_ENERGY = 0.9
     paper="https://arxiv.org/abs/2402.05162",
     needs=["prompts"],
     removes="weights",
-    authors_tests=["ablation"],
+    authors_tests=["ablation", "training"],
 )
 def actsvd(matrix: WeightMatrix) -> Basis | None:
-    """Left singular vectors of W_A X_safety, the largest first."""
+    """Left singular vectors of W_A X_safety, the largest first.
+
+    SaLoRA (Li et al., https://arxiv.org/abs/2501.01765) protects this same subspace in training.
+    """
     outputs = outputs_on(matrix, "harmful")
     return None if outputs is None else Basis(decompose(outputs).left, None)
 
