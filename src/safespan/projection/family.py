@@ -58,7 +58,7 @@ class Family:
         for name in requested or ():
             hypothesis = find_hypothesis(name)
             if hypothesis.kind != "subspace":
-                raise ConfigError(f"hypothesis {name!r} edits updates and names no subspace: test it instead")
+                raise ConfigError(f"hypothesis {name!r} names no subspace: test it instead")
             if missing := hypothesis.missing(present):
                 raise ConfigError(f"subspace {name!r} needs {missing}: give it, or leave the subspace out")
         return requested or tuple(name for name in SUBSPACES if not find_hypothesis(name).missing(present))

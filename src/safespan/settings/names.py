@@ -35,7 +35,7 @@ HYPOTHESES = (
 PLANTED = "planted"
 """The hypothesis that is true of a planted family by construction."""
 
-NAMED_ONLY: tuple[str, ...] = (PLANTED, "guardspace")
+NAMED_ONLY: tuple[str, ...] = (PLANTED, "guardspace", "safety-layers", "asft")
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 
 METHODS = ("parallel", "orthogonal", "opposite")

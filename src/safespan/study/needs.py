@@ -19,7 +19,7 @@ def check_needs(config: StudyConfig) -> None:
     for name in (config.projection and config.projection.subspaces) or ():
         hypothesis = find_hypothesis(name)
         if hypothesis.kind != "subspace":
-            raise ConfigError(f"projection.subspaces: {name!r} edits updates and names no subspace: test it instead")
+            raise ConfigError(f"projection.subspaces: {name!r} names no subspace: test it instead")
         if missing := hypothesis.missing(models):
             raise ConfigError(
                 f"projection.subspaces: {name!r} needs {missing}, which the projection grid does not have: add what it "

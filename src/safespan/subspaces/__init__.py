@@ -9,3 +9,4 @@ from safespan.subspaces.rotation import RandomRotation, random_part
 from safespan.subspaces.shape import effective_rank, spectrum_points, stable_rank
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose, rank_of_fraction
+from safespan.subspaces.training_claims import Frozen, Penalty

@@ -15,11 +15,22 @@ from safespan.settings.names import TESTS, Side, Test, check_choices
 from safespan.subspaces.captured import CapturedActivations, RefusalCandidate
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
+from safespan.subspaces.training_claims import Frozen, Penalty, check_orthonormal
 
 Need = Literal["base", "safe", "harmful", "prompts"]
 """Inputs of a hypothesis beside the aligned model: W_0, W_S, W_H, activations on useful and harmful prompts."""
 
-Kind = Literal["subspace", "layers", "addition"]
+Kind = Literal["subspace", "layers", "addition", "blocks", "penalty"]
+KINDS: tuple[Kind, ...] = ("subspace", "layers", "addition", "blocks", "penalty")
+
+_TESTS_OF: Mapping[Kind, tuple[Test, ...]] = {
+    "subspace": TESTS,
+    "layers": ("update",),
+    "addition": ("update",),
+    "blocks": ("training",),
+    "penalty": ("training",),
+}
+"""The tests that claims of a kind can be put to; of a subspace, ablation only if it says what is removed."""
 
 Removal = Literal["weights", "alignment"]
 """What the ablation test takes out of W_A along a subspace: a part of W_A itself, or of Δ_A (METHODS §7)."""
@@ -36,9 +47,6 @@ _NEEDS = {
 
 _GIVEN_BY = {"aligned": None, "task": None, "alignment": "base", "safety": "safe", "harmful": "harmful"}
 """Tensor -> the need that provides it."""
-
-_ORTHONORMAL = 1e-3
-"""Largest entry of |QᵀQ − I| that is accepted; float32 arithmetic gives about 1e-6."""
 
 
 class WeightMatrix:
@@ -147,7 +155,7 @@ class Edit:
     score: float = 0.0
 
 
-Claim = Basis | Edit | None
+Claim = Basis | Edit | Frozen | Penalty | None
 """The claim of a hypothesis about one matrix; None where it makes none."""
 
 
@@ -159,11 +167,13 @@ class Hypothesis:
         name: in study files and tables.
         claim: the claim, in one line.
         paper: URL.
-        function: a matrix -> its basis, its edit, or None where there is no claim about this matrix.
+        function: a matrix -> its basis, edit, score or penalty, or None where there is no claim about this matrix.
         needs: inputs beside the aligned model.
         kind: `subspace`: the function gives a `Basis`, kept or removed up to each fraction. `layers`: an `Edit`, made
-            in the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds something to Δ_T;
-            the fraction scales what is added.
+            in the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds to Δ_T; the
+            fraction scales what is added. `blocks`: `Frozen`; the given fraction of the model's blocks, contiguous,
+            is frozen in training; the function is asked of matrices of blocks alone. `penalty`: a `Penalty` on the
+            update in training, scaled by a setting λ; there is no fraction.
         removes: of a `subspace`, what the ablation test removes along it; None: the claim has no such test.
         line: of a `subspace`, the update (`alignment`, `safety`, `harmful`) along which 1-D tensors are projected; None
             where the claim does not speak of 1-D tensors, whose part in the subspace is then zero.
@@ -184,9 +194,8 @@ class Hypothesis:
 
     @property
     def tests(self) -> tuple[Test, ...]:
-        """The tests that the claim can be put to (METHODS §7): an edit of an update has the update test alone."""
-        there = {"update": True, "ablation": self.removes is not None, "training": self.kind == "subspace"}
-        return tuple(test for test in TESTS if there[test])
+        """The tests that the claim can be put to (METHODS §7): one of the three of all but subspaces."""
+        return tuple(test for test in _TESTS_OF[self.kind] if test != "ablation" or self.removes is not None)
 
     def needs_of(self, test: Test) -> frozenset[str]:
         """The needs of one test: those of the claim, and base or another model where the test takes its update."""
@@ -228,10 +237,10 @@ def hypothesis(
 ) -> Callable[[Callable[[WeightMatrix], Claim]], Hypothesis]:
     """Decorator that makes a hypothesis of a function of one matrix; for the arguments see `Hypothesis`."""
     check_choices("need", needs, tuple(_NEEDS))
-    check_choices("kind", [kind], ("subspace", "layers", "addition"))
+    check_choices("kind", [kind], KINDS)
     check_choices("test of the authors", authors_tests, TESTS)
     if kind != "subspace" and (removes or line):
-        raise ConfigError(f"hypothesis {name!r} of kind {kind} edits an update: removes and line are of a subspace")
+        raise ConfigError(f"hypothesis {name!r} of kind {kind} is no subspace: removes and line are of a subspace")
     inputs, made = frozenset(needs), tuple(authors_tests)
     return lambda function: Hypothesis(name, claim, paper, function, inputs, kind, removes, line, made, remark)
 
@@ -275,15 +284,19 @@ class WeightTensor:
 def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:
     if claim is None:
         return
-    expected = Basis if kind == "subspace" else Edit
+    expected: type = {"subspace": Basis, "blocks": Frozen, "penalty": Penalty}.get(kind, Edit)
     if not isinstance(claim, expected):
         raise HypothesisError(f"it returned {type(claim).__name__}, expected {expected.__name__} or None")
+    if isinstance(claim, Frozen | Penalty):
+        claim.check(shape)
+        return
     if isinstance(claim, Edit):
         if tuple(claim.update.shape) != shape:
             raise HypothesisError(f"its update has shape {list(claim.update.shape)}, expected {list(shape)}")
         if not bool(claim.update.isfinite().all()) or not math.isfinite(claim.score):
             raise HypothesisError("its update or score holds NaN or Inf")
         return
+    assert isinstance(claim, Basis)
     sides = (("left", claim.left, claim.left_order, shape[0]), ("right", claim.right, claim.right_order, shape[1]))
     for which, columns, order, size in sides:
         if columns is None:
@@ -294,10 +307,7 @@ def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:
             )
         if not bool(columns.isfinite().all()):
             raise HypothesisError(f"its {which} basis holds NaN or Inf")
-        if columns.shape[1]:
-            deviation = float((columns.T @ columns - torch.eye(columns.shape[1]).to(columns)).abs().max())
-            if deviation > _ORTHONORMAL:
-                raise HypothesisError(f"its {which} basis is not orthonormal (QᵀQ differs from I by {deviation:.2g})")
+        check_orthonormal(columns, f"{which} basis is")
         if order is not None and sorted(order.tolist()) != list(range(columns.shape[1])):
             raise HypothesisError(f"its {which} order is no order of its {columns.shape[1]} columns")
     if claim.left is None and claim.right is None:
