@@ -23,6 +23,7 @@ from safespan.settings import TrainingConfig
 from safespan.settings.names import Test
 from safespan.study.context import Study
 from safespan.study.coverage import measurable
+from safespan.study.keys import key_of
 from safespan.study.measured import ask_models, means, model_store
 from safespan.study.points import PointStore, Record, answer_jobs
 from safespan.subspaces import find_hypothesis
@@ -161,19 +162,18 @@ def _trainings(study: Study, folder: Path) -> list[Training]:
         return Training(run, hypothesis, group, draw, seed_of(seed, name), bases)
 
     trainings = [of(UNPROTECTED, None, None, None, None), of(CLEAN, None, None, None, None)]
-    groups: list[object] = []
+    groups: set[int] = set()
     for name in measurable(study, "training"):
         bases = folder / f"{name}.safetensors"
         made = _protection(study, name, bases)
-        shape = shape_of(made)
-        if shape not in groups:
-            groups.append(shape)
-            group = len(groups) - 1
+        group = group_of(made)
+        if group not in groups:
+            groups.add(group)
             for draw in range(verdict.training.controls):
                 drawn = folder / f"random-{group}-{draw}.safetensors"
                 write_random_protection(bases, seed_of(seed, f"subspace {group} {draw}"), drawn)
                 trainings.append(of(RANDOM, None, group, draw, drawn))
-        trainings.append(of(CLAIM, name, groups.index(shape), None, bases))
+        trainings.append(of(CLAIM, name, group, None, bases))
     return trainings
 
 
@@ -190,6 +190,11 @@ def _protection(study: Study, name: str, out: Path) -> ProtectedBases:
 def seed_of(seed: int, name: str) -> int:
     """A seed of its own for every training, the same whatever else a study tests."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big") >> 1
+
+
+def group_of(bases: ProtectedBases) -> int:
+    """The number of the group of a claim, the same whatever else a study tests: records of controls go by it."""
+    return int(key_of(shape_of(bases))[:6], 16)
 
 
 def shape_of(bases: ProtectedBases) -> object:
