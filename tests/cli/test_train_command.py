@@ -105,3 +105,33 @@ def test_a_model_is_trained_under_a_protected_subspace(tiny_model_folder: Path, 
     with pytest.raises(SafespanError, match="protecting 'alignment' needs a base model"):
         train("useful", tiny_model_folder, tmp_path / "none", *short, *protect[:2])
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.long
+def test_a_model_is_trained_with_frozen_blocks_and_under_a_penalty(
+    tiny_model_folder: Path, tmp_path: Path, data: str
+) -> None:
+    base, short = save_tiny_model(tmp_path / "base", seed=1), (f"data.file={data}", "max_steps=2", "compute=fp32")
+    prompts = "protect.prompts={useful: %s, harmful: %s}"
+    for name, words in (("useful", "abcdef"), ("harmful", "uvwxyz")):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{word} a\n" for word in words))
+    texts = prompts % (tmp_path / "useful.txt", tmp_path / "harmful.txt")
+    half = "protect.fraction=0.5"
+    penalty = ("protect.hypothesis=asft", f"protect.base={base}", "protect.penalty=3")
+    blocks, inputs = (("protect.hypothesis=safety-layers", half, texts), ("protect.hypothesis=guardspace", half, texts))
+    for number, (protect, says) in enumerate(
+        (
+            (penalty, "protected: asft, penalty λ = 3 on 15 matrices\n"),
+            (blocks, " (from 0) frozen, 7 matrices\n"),
+            (inputs, "protected: guardspace, kept outside in 14 matrices\n"),
+        )
+    ):
+        assert says in train("useful", tiny_model_folder, tmp_path / f"out{number}", *short, *protect)
+    for protect, says in (
+        ((*penalty, half), "fraction: 'asft' is a penalty, which has none"),
+        (blocks[:1], "protecting 'safety-layers' needs useful and harmful prompts"),
+        ((blocks[0], texts), "protecting 'safety-layers' needs the share of the blocks"),
+        ((*inputs, "protect.penalty=1"), "penalty: 'guardspace' is of kind subspace"),
+    ):
+        with pytest.raises(SafespanError, match=says):
+            train("useful", tiny_model_folder, tmp_path / "none", *short, *protect)

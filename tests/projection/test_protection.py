@@ -13,8 +13,8 @@ from oracle import exact, odd_weights, project, save_checkpoint
 from safespan.checkpoints import Checkpoint
 from safespan.errors import CheckpointError, ConfigError
 from safespan.projection import Family
+from safespan.projection.protected_file import ProtectedBases
 from safespan.projection.protection import (
-    ProtectedBases,
     check_free_memory,
     write_protection,
     write_random_protection,

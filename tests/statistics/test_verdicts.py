@@ -59,7 +59,7 @@ def test_not_selective_is_an_equivalence_and_not_an_absence_of_significance():
 def test_a_claim_within_the_spread_of_random_subspaces_is_never_selective():
     spread = verdict(trial(0.4, -0.4, sd=0.3, sd_prompts=0.001, draws=200))
     assert spread.verdict == INCONCLUSIVE
-    assert "random subspaces differ as much from one another (standard deviation 0.30)" in spread.reason
+    assert "random controls differ as much from one another (standard deviation 0.30)" in spread.reason
     assert (spread.prompts_needed, spread.controls_needed) == (None, None)
 
 
@@ -67,7 +67,7 @@ def test_beyond_the_margin_and_not_yet_beyond_few_random_subspaces():
     """R − 1 degrees of freedom of few draws ask for more than the margin does."""
     few = verdict(trial(0.6, -0.6, sd=0.1, sd_prompts=0.001, draws=3), level=0.012)
     assert few.verdict == INCONCLUSIVE
-    assert "not yet beyond what 3 random subspaces differ by (standard deviation 0.10)" in few.reason
+    assert "not yet beyond what 3 random controls differ by (standard deviation 0.10)" in few.reason
     more = few.controls_needed
     assert [student.isf(0.012, r - 1) * 0.1 * (1 + 1 / r) ** 0.5 < 0.6 for r in (more - 1, more)] == [False, True]
 

@@ -12,7 +12,7 @@ from safespan.projection import Family
 from safespan.projection.protection import write_protection, write_random_protection
 from safespan.results.claim_tables import AblationPoint, CoverageRow
 from safespan.study.claim_ablation import with_weaker_points
-from safespan.study.claim_training import seed_of, shape_of
+from safespan.study.claim_training import group_of, seed_of, shape_of
 from safespan.study.coverage import untested_reason
 from safespan.study.evidence import curves
 from safespan.study.measured import Asked
@@ -108,6 +108,7 @@ def test_random_subspaces_serve_the_claims_of_their_ranks_and_side(tmp_path):
 
     alignment, oracle = made("alignment", 0.5, "output"), made("harmful-update", 0.5, "output")
     assert shape_of(alignment) == shape_of(oracle)
+    assert group_of(alignment) == group_of(oracle) != group_of(made("alignment", 0.125, "output"))
     drawn = write_random_protection(alignment.path, 3, tmp_path / "random.safetensors")
     assert shape_of(drawn) == shape_of(alignment)
     assert shape_of(made("alignment", 0.25, "output")) != shape_of(alignment)

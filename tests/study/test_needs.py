@@ -52,8 +52,8 @@ def test_the_bundled_study_meets_its_needs():
             ["projection.subspaces=[refusal-direction]"],
             "projection.subspaces: 'refusal-direction' needs useful and harmful prompts, which the projection grid",
         ),
-        (["projection.subspaces=[safelora]"], "projection.subspaces: 'safelora' edits updates and names no subspace"),
-        (["projection.subspaces=[lox]"], "projection.subspaces: 'lox' edits updates and names no subspace: test it"),
+        (["projection.subspaces=[safelora]"], "projection.subspaces: 'safelora' names no subspace"),
+        (["projection.subspaces=[lox]"], "projection.subspaces: 'lox' names no subspace: test it"),
         (
             ["projection.subspaces=[random, task-update]"],
             "projection.subspaces: 'task-update' is a subspace of each fine-tune's own update, which the grid does not",

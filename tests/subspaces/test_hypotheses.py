@@ -274,15 +274,30 @@ def test_the_activation_null_space_comes_first(tmp_path, prompts):
         np.testing.assert_allclose(part(basis, update, null) @ exact(inputs).T, 0, atol=1e-5)
 
 
-@pytest.mark.parametrize("claim", ["actsvd", "actsvd-orthogonal", "activation-null"])
+@pytest.mark.parametrize("prompts", [3, 40])
+@pytest.mark.parametrize("shape", [(6, 15), (15, 6), (9, 9)])
+def test_guardspace_is_the_svd_of_the_inputs_and_outside_of_it_outputs_stay(tmp_path, shape, prompts):
+    inputs, delta = gaussian(prompts, shape[1], seed=1), gaussian(*shape, seed=2)
+    kept = captured(tmp_path, **{f"inputs__harmful__{READER}": inputs})
+    basis = claimed("guardspace", name=READER, captured=kept, aligned=gaussian(*shape))
+    right = np.linalg.svd(exact(inputs), full_matrices=False)[2].T
+    assert basis.left is None
+    assert basis.right.shape == right.shape
+    for k in range(1, right.shape[1] + 1):
+        np.testing.assert_allclose(part(basis, delta, k), exact(delta) @ projector(right[:, :k]), atol=1e-5)
+    rest = exact(delta) - part(basis, delta, right.shape[1])
+    np.testing.assert_allclose(rest @ exact(inputs).T, 0, atol=2e-5)
+
+
+@pytest.mark.parametrize("claim", ["actsvd", "actsvd-orthogonal", "activation-null", "guardspace"])
 def test_a_matrix_whose_inputs_were_not_captured_has_no_claim(tmp_path, claim):
     kept = captured(tmp_path, inputs__useful__other=gaussian(4, 9), inputs__harmful__other=gaussian(4, 9))
     assert claimed(claim, name=READER, captured=kept, aligned=gaussian(6, 9)) is None
 
 
-@pytest.mark.parametrize("claim", ["actsvd", "actsvd-orthogonal"])
+@pytest.mark.parametrize("claim", ["actsvd", "actsvd-orthogonal", "guardspace"])
 @pytest.mark.parametrize("name", ["lm_head.weight", "embed_out.weight"])
-def test_actsvd_leaves_the_output_head_out(tmp_path, claim, name):
+def test_claims_about_activations_in_blocks_leave_the_output_head_out(tmp_path, claim, name):
     rows = {f"inputs__{kind}__{at}": gaussian(4, 9) for kind in ("useful", "harmful") for at in (name, READER)}
     kept = captured(tmp_path, **rows)
     assert claimed(claim, name=name, captured=kept, aligned=gaussian(6, 9)) is None

@@ -16,7 +16,8 @@ from oracle import exact
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError, ConfigError
 from safespan.projection import Family
-from safespan.projection.protection import ProtectedBases, Protection, write_protection
+from safespan.projection.protected_file import ProtectedBases
+from safespan.projection.protection import Protection, write_protection
 from safespan.settings.training import LoraConfig, TrainingConfig
 from safespan.subspaces import Basis, hypothesis
 from safespan.training.protect import ProtectedTraining, check_not_sharded

@@ -9,7 +9,8 @@ from conformance.architectures import make
 from oracle import exact
 from safespan.checkpoints import Checkpoint
 from safespan.projection import Family
-from safespan.projection.protection import ProtectedBases, Protection, write_protection
+from safespan.projection.protected_file import ProtectedBases
+from safespan.projection.protection import Protection, write_protection
 from safespan.settings.training import TrainingConfig
 from safespan.training.sft import fine_tune
 

@@ -27,8 +27,13 @@ def layer_of(name: str) -> str:
 
 def in_block(name: str) -> bool:
     """Whether a tensor is of a block of the language model, and not of its embedding, final norm or output head."""
+    return block_of(name) is not None
+
+
+def block_of(name: str) -> int | None:
+    """The number, from 0, of the language model's block that a tensor is of; None for its embedding, norm and head."""
     block = _BLOCK.search(name)
-    return block is not None and _tower(name[: block.start()]) is None
+    return int(block.group(1)) if block and _tower(name[: block.start()]) is None else None
 
 
 def _tower(path: str) -> str | None:

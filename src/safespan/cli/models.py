@@ -137,7 +137,12 @@ def train(
         else ""
     )
     held = record.protection
-    protected = f"{held['hypothesis']}, kept {held['keep']} in {held['matrices']} matrices" if held else ""
+    how = f"kept {held['keep']} in" if held else ""
+    if held and held.get("frozen"):
+        how = f"blocks {', '.join(held['frozen'])} (from 0) frozen,"
+    elif held and held.get("penalty") is not None:
+        how = f"penalty λ = {held['penalty']:g} on"
+    protected = f"{held['hypothesis']}, {how} {held['matrices']} matrices" if held else ""
     lines = [
         f"{record.steps} steps{resumed}; {record.examples} rows{dropped}{cut}",
         *([f"protected: {protected}"] if protected else []),

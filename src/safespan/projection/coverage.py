@@ -9,6 +9,7 @@ from safespan.linalg.kernels import squared_norm
 from safespan.linalg.parallel import parallel_map
 from safespan.linalg.stacks import matrices
 from safespan.projection.family import Family
+from safespan.projection.frozen import claimed_blocks, leading_run
 from safespan.settings.names import Side
 from safespan.subspaces import Basis, Decompose, Hypothesis, rank_of_fraction
 
@@ -18,10 +19,10 @@ class Coverage:
     """The matrices that a claim names, and their energy.
 
     Attributes:
-        matrices_named: matrices with at least one direction, or an edit.
+        matrices_named: matrices with at least one direction, an edit or a penalty, or of a block that is frozen.
         matrices: of the model.
         energy_named: share of ‖Δ‖²_F, over all tensors, that lies in the named matrices; NaN where Δ = 0.
-        energy_held: share of ‖Δ‖²_F in the subspace itself at the largest fraction; NaN of an edit.
+        energy_held: share of ‖Δ‖²_F in the subspace itself at the largest fraction; NaN of other claims.
     """
 
     matrices_named: int
@@ -58,6 +59,8 @@ def coverage(
         tensor, update = family.tensor(name, side, seed, decompose, finetune), delta(name)
         if update.ndim < 2:
             return [(False, squared_norm(update), 0.0)]
+        if hypothesis.kind == "blocks":
+            return [(name in frozen, squared_norm(matrix), 0.0) for matrix in matrices(update)]
         named = []
         for claim, matrix in zip(hypothesis.evaluate(tensor), matrices(update), strict=True):
             there, held = claim is not None, 0.0
@@ -69,7 +72,10 @@ def coverage(
             named.append((there, squared_norm(matrix), held))
         return named
 
-    names = family.names()
+    names, frozen = family.names(), set[str]()
+    if hypothesis.kind == "blocks":
+        blocks = claimed_blocks(family, hypothesis, side, seed, decompose)
+        frozen = {one for number in leading_run(blocks.scores, fraction) for one in blocks.tensors[number]}
     by_tensor = list(parallel_map(parts, names))
     every = [part for tensor in by_tensor for part in tensor]
     whole = sum(energy for _, energy, _ in every)

@@ -1,28 +1,32 @@
-"""Bases of a protected subspace, made once and kept in a file, for training under it (METHODS §7)."""
+"""What a claim protects in training, made once and kept in a file, and random controls of the same (METHODS §7)."""
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from safespan.checkpoints.updates import check_memory
-from safespan.errors import CheckpointError, ConfigError
-from safespan.files.atomic import atomic_path
+from safespan.errors import ConfigError
 from safespan.linalg.parallel import parallel_map
-from safespan.linalg.stacks import matrix_names
-from safespan.progress import track
+from safespan.progress import note, track
 from safespan.projection.family import Family
+from safespan.projection.frozen import claimed_blocks, leading_run, random_run
+from safespan.projection.protected_file import About, ProtectedBases, padded_values, write_file
 from safespan.settings.names import Keep, Side
-from safespan.subspaces import Basis, Decompose, Hypothesis, decompose, find_hypothesis, random_basis, rank_of_fraction
-
-_SIDES = ("left", "right")
-_ABOUT = "protection"
+from safespan.settings.training import PENALTY
+from safespan.subspaces import (
+    Basis,
+    Decompose,
+    Hypothesis,
+    Penalty,
+    decompose,
+    find_hypothesis,
+    random_basis,
+    rank_of_fraction,
+)
 
 
 @dataclass(frozen=True)
@@ -31,99 +35,11 @@ class Protection:
 
     Attributes:
         bases: a file of `write_protection` or `write_random_protection`; None: vectors are frozen, and that is all.
-        keep: where the update of each matrix is kept, of the subspace.
+        keep: where the update of each matrix is kept, of the subspace; `outside` of frozen blocks and penalties.
     """
 
     bases: Path | None
     keep: Keep = "outside"
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Directions of each matrix of one tensor on each side.
-
-    Attributes:
-        left: k of each matrix; None where there is no basis of its outputs.
-        right: the same of its inputs; a matrix with neither is not claimed, and trains freely.
-    """
-
-    left: list[int | None]
-    right: list[int | None]
-
-
-@dataclass(frozen=True)
-class About:
-    """The origin of a file of bases: the claim, its fraction, side and seed, and the ranks by tensor."""
-
-    hypothesis: str
-    fraction: float
-    side: Side
-    seed: int
-    ranks: Mapping[str, Ranks]
-
-
-class ProtectedBases:
-    """Reads a file of bases, tensor by tensor.
-
-    The file holds `left/TENSOR` [m, k] and `right/TENSOR` [n, k] with orthonormal columns in float32; [E, m, k] and
-    [E, n, k] of a stack, where a matrix of smaller rank has columns of zeros behind its own.
-
-    Raises:
-        CheckpointError: the file is missing, broken, or no file of bases.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})[_ABOUT])
-                self._shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            ranks = {tensor: Ranks(**by_side) for tensor, by_side in about.pop("ranks").items()}
-            self.about = About(**about, ranks=ranks)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} is no file of protected bases ({error}): make it again") from None
-
-    @property
-    def tensors(self) -> list[str]:
-        """Names of the tensors of which at least one matrix is claimed."""
-        return sorted(self.about.ranks)
-
-    def nbytes(self, tensor: str) -> int:
-        """Bytes of the bases of one tensor."""
-        shapes = [self._shapes.get(f"{side}/{tensor}", (0,)) for side in _SIDES]
-        return sum(4 * torch.Size(shape).numel() for shape in shapes)
-
-    def claims(self, tensor: str, device: torch.device | None = None) -> list[Basis | None]:
-        """The basis of each matrix of a tensor, of exactly the protected directions; None where nothing is claimed."""
-        with safe_open(self.path, framework="pt") as file:
-            stored = {side: file.get_tensor(f"{side}/{tensor}") for side in self._sides(tensor)}
-        columns = {side: known if known.ndim == 3 else known[None] for side, known in stored.items()}
-        ranks, claims = self.about.ranks[tensor], list[Basis | None]()
-        for number, by_side in enumerate(zip(ranks.left, ranks.right, strict=True)):
-            parts = [
-                None if k is None else columns[side][number, :, :k].contiguous().to(device)
-                for side, k in zip(_SIDES, by_side, strict=True)
-            ]
-            claims.append(None if all(part is None for part in parts) else Basis(*parts))
-        return claims
-
-    def labels(self, tensor: str) -> list[str]:
-        """Names of the matrices of a tensor."""
-        return matrix_names(tensor, self._shapes[f"{self._sides(tensor)[0]}/{tensor}"])
-
-    def check_fits(self, tensor: str, shape: tuple[int, ...]) -> None:
-        """Raise CheckpointError unless the bases are of a tensor of that shape."""
-        sizes = {side: (*shape[:-2], shape[-2 if side == "left" else -1]) for side in _SIDES}
-        for side in self._sides(tensor):
-            if self._shapes[f"{side}/{tensor}"][:-1] != sizes[side]:
-                given = list(self._shapes[f"{side}/{tensor}"])
-                raise CheckpointError(
-                    f"{self.path} is made for another model: its {side} bases of {tensor} are {given}, and the tensor "
-                    f"is {list(shape)}"
-                )
-
-    def _sides(self, tensor: str) -> list[str]:
-        return [side for side in _SIDES if f"{side}/{tensor}" in self._shapes]
 
 
 def check_protectable(name: str, present: Collection[str]) -> Hypothesis:
@@ -143,58 +59,111 @@ def check_protectable(name: str, present: Collection[str]) -> Hypothesis:
     return hypothesis
 
 
+def check_fields(claim: Hypothesis, fraction: float | None, penalty: float | None, keep: Keep) -> None:
+    """Check that a claim is asked for what its kind has.
+
+    Raises:
+        ConfigError: a fraction of a penalty, none of another kind, a λ of no penalty, or an inside of no subspace.
+    """
+    name, is_penalty = claim.name, claim.kind == "penalty"
+    if is_penalty and fraction is not None:
+        raise ConfigError(f"fraction: {name!r} is a penalty, which has none: leave it out; λ is the field penalty")
+    if not is_penalty and fraction is None:
+        of = "blocks" if claim.kind == "blocks" else "directions"
+        raise ConfigError(f"fraction: protecting {name!r} needs the share of the {of}, above 0 and at most 1: give it")
+    if not is_penalty and penalty is not None:
+        raise ConfigError(f"penalty: {name!r} is of kind {claim.kind}, and λ is of the kind penalty: leave it out")
+    if claim.kind != "subspace" and keep == "inside":
+        raise ConfigError(f"keep: {name!r} is of kind {claim.kind}, which has no inside: leave keep out")
+
+
 def write_protection(
     family: Family,
     hypothesis: str,
-    fraction: float,
+    fraction: float | None,
     side: Side,
     seed: int,
     out: Path,
     decompose: Decompose = decompose,
+    penalty: float | None = None,
 ) -> ProtectedBases:
-    """Make the bases of a claim for all matrices of a family, and write them to one safetensors file.
+    """Make what a claim protects in all matrices of a family, and write it to one safetensors file.
 
     Args:
         family: the aligned model, which training starts from, and what the claim needs.
         hypothesis: its name.
-        fraction: f: the first k = max(1, round(f · min(m, n))) directions of each m × n matrix, if so many.
+        fraction: f: the first k = max(1, round(f · min(m, n))) directions of each m × n matrix, if so many, or the
+            share of the blocks; None of a penalty.
         side: of bases of singular vectors.
         seed: of the claim's random choices.
         out: the file; an existing one is replaced.
         decompose: how updates are decomposed; a cache's if it should remember.
+        penalty: λ of a penalty; None: 1.
 
     Raises:
-        ConfigError: the claim is no subspace, lacks an input, names no matrix or direction, or spans all matrices.
+        ConfigError: the claim has no training test, lacks an input, or names no matrix, block or direction, or all.
         CheckpointError: the checkpoints do not match, or a tensor does not fit into memory.
     """
     claim = check_protectable(hypothesis, family.present)
-    names = [name for name in family.names() if len(family.aligned.shapes[name]) > 1]
+    check_fields(claim, fraction, penalty, "outside")
     check_memory(family.aligned.shapes)
+    about = About(hypothesis, fraction, side, seed)
+    if claim.kind == "blocks":
+        return _write_blocks(family, claim, about, out, decompose)
+    names = [name for name in family.names() if len(family.aligned.shapes[name]) > 1]
 
-    def of_tensor(name: str) -> list[Basis | None]:
+    def of_tensor(name: str) -> tuple[list[Basis | None], torch.Tensor | None]:
         shape = family.aligned.shapes[name]
-        k = rank_of_fraction(fraction, (shape[-2], shape[-1]))
         claims = claim.evaluate(family.tensor(name, side, seed, decompose))
-        return [_leading(basis, k) if isinstance(basis, Basis) else None for basis in claims]
+        if fraction is None:
+            return _penalties([one if isinstance(one, Penalty) else None for one in claims], len(shape) == 3)
+        k = rank_of_fraction(fraction, (shape[-2], shape[-1]))
+        return [_leading(basis, k) if isinstance(basis, Basis) else None for basis in claims], None
 
-    claims = dict(zip(names, track("bases", parallel_map(of_tensor, names), len(names)), strict=True))
-    _check_subspace(hypothesis, fraction, family, claims)
+    made = dict(zip(names, track("bases", parallel_map(of_tensor, names), len(names)), strict=True))
+    claims = {name: bases for name, (bases, _) in made.items()}
     stacks = {name for name in names if len(family.aligned.shapes[name]) == 3}
-    return _write(out, About(hypothesis, fraction, side, seed, {}), claims, stacks)
+    if claim.kind == "penalty":
+        _check_any(hypothesis, family, any(basis for of_matrix in claims.values() for basis in of_matrix))
+        values = {name: own for name, (_, own) in made.items() if own is not None}
+        return write_file(out, replace(about, penalty=PENALTY if penalty is None else penalty), claims, stacks, values)
+    _check_subspace(hypothesis, fraction or 0.0, family, claims)
+    return write_file(out, about, claims, stacks)
+
+
+def _write_blocks(family: Family, claim: Hypothesis, about: About, out: Path, decompose: Decompose) -> ProtectedBases:
+    """The file of a claim of kind `blocks`."""
+    assert about.fraction is not None
+    found = claimed_blocks(family, claim, about.side, about.seed, decompose)
+    frozen = leading_run(found.scores, about.fraction)
+    _check_any(claim.name, family, bool(frozen))
+    if len(frozen) == len(found.tensors):
+        raise ConfigError(
+            f"{claim.name!r} at fraction {about.fraction:g} freezes every block of {family.aligned.name} "
+            f"({len(frozen)}): no block could be trained, and no other be drawn beside it; lower the fraction"
+        )
+    note(f"{claim.name}: of {len(found.tensors)} blocks, {frozen[0]} to {frozen[-1]} are frozen (from 0)")
+    blocks = {str(number): tensors for number, tensors in found.tensors.items()}
+    return write_file(out, replace(about, blocks=blocks, frozen=[str(number) for number in frozen]), {}, set())
 
 
 def write_random_protection(like: Path, seed: int, out: Path) -> ProtectedBases:
-    """Write Haar-random bases of the same matrices, sides and ranks as those of another file.
+    """Write the random control of another file.
 
-    Matrices that have the same basis there, as the refusal direction has in the whole residual stream, get the same
-    random basis; all others get independent ones.
+    Of bases: Haar-random ones of the same matrices, sides and ranks. Matrices that have the same basis there, as the
+    refusal direction has in the whole residual stream, get the same random basis; all others get independent ones. Of a
+    penalty: C turned by such a rotation, with the same eigenvalues. Of frozen blocks: as many others.
 
     Args:
-        like: a file of bases.
+        like: a file of `write_protection`.
         seed: of the draw.
         out: the file; an existing one is replaced.
     """
     known = ProtectedBases(like)
+    if known.about.frozen:
+        numbers, frozen = [int(block) for block in known.about.blocks], [int(block) for block in known.about.frozen]
+        others = [str(number) for number in random_run(numbers, frozen, seed)]
+        return write_file(out, replace(known.about, hypothesis="random", seed=seed, frozen=others), {}, set())
     drawn: dict[bytes, torch.Tensor] = {}
 
     def draw(columns: torch.Tensor | None, name: str) -> torch.Tensor | None:
@@ -214,7 +183,10 @@ def write_random_protection(like: Path, seed: int, out: Path) -> ProtectedBases:
             None if basis is None else Basis(draw(basis.left, f"{label}/output"), draw(basis.right, f"{label}/input"))
             for label, basis in zip(labels, known.claims(tensor), strict=True)
         ]
-    return _write(out, replace(known.about, hypothesis="random", seed=seed), claims, stacks)
+    about, values = replace(known.about, hypothesis="random", seed=seed), None
+    if about.penalty is not None:
+        values = {tensor: known.values(tensor) for tensor in known.tensors}
+    return write_file(out, about, claims, stacks, values)
 
 
 def check_free_memory(needed: int, device: torch.device) -> None:
@@ -244,17 +216,30 @@ def _leading(basis: Basis, k: int) -> Basis:
     return Basis(first(basis.left, basis.left_order), first(basis.right, basis.right_order))
 
 
+def _penalties(penalties: Sequence[Penalty | None], stacked: bool) -> tuple[list[Basis | None], torch.Tensor | None]:
+    """U of every matrix of a tensor, on the CPU, and c of all of them; None where there is no claim."""
+    if not any(penalties):
+        return [None] * len(penalties), None
+    columns = [None if one is None else Basis(one.columns.float().cpu().contiguous(), None) for one in penalties]
+    return columns, padded_values([None if one is None else one.values for one in penalties], stacked)
+
+
+def _check_any(name: str, family: Family, there: bool) -> None:
+    """Refuse a claim about no matrix."""
+    if not there:
+        raise ConfigError(
+            f"{name!r} is not measurable: it names no matrix of {family.aligned.name}; name another claim"
+        )
+
+
 def _check_subspace(name: str, fraction: float, family: Family, claims: Mapping[str, Sequence[Basis | None]]) -> None:
-    """Refuse a claim about no matrix, one without a direction, and one that leaves nothing outside."""
+    """Refuse a subspace in no matrix, one without a direction, and one that leaves nothing outside."""
     every = [basis for of_tensor in claims.values() for basis in of_tensor]
     sides = [
         [side for side in (basis.left, basis.right) if side is not None] if basis else [torch.empty(1, 0)]
         for basis in every
     ]
-    if not any(every):
-        raise ConfigError(
-            f"{name!r} is not measurable: it names no matrix of {family.aligned.name}; name another claim"
-        )
+    _check_any(name, family, any(every))
     if not any(columns.numel() for matrix in sides for columns in matrix):
         raise ConfigError(
             f"{name!r} has no direction in any matrix of {family.aligned.name}: the update that it is made from is zero"
@@ -264,36 +249,3 @@ def _check_subspace(name: str, fraction: float, family: Family, claims: Mapping[
             f"{name!r} at fraction {fraction:g} spans every matrix of {family.aligned.name}: outside it nothing could "
             "be trained, and inside it everything; lower the fraction"
         )
-
-
-def _write(
-    out: Path, about: About, claims: Mapping[str, Sequence[Basis | None]], stacks: Collection[str]
-) -> ProtectedBases:
-    tensors: dict[str, torch.Tensor] = {}
-    ranks: dict[str, Ranks] = {}
-    for tensor, bases in claims.items():
-        if not any(bases):
-            continue
-        known = {
-            "left": [basis.left if basis else None for basis in bases],
-            "right": [basis.right if basis else None for basis in bases],
-        }
-        for side, columns in known.items():
-            if any(part is not None for part in columns):
-                padded = _padded(columns)
-                tensors[f"{side}/{tensor}"] = padded if tensor in stacks else padded[0]
-        ranks[tensor] = Ranks(*([None if p is None else p.shape[1] for p in columns] for columns in known.values()))
-    text = json.dumps(asdict(replace(about, ranks=ranks)))
-    with atomic_path(out) as part:
-        save_file(tensors, part, metadata={_ABOUT: text})  # one field: several are written in any order
-    return ProtectedBases(out)
-
-
-def _padded(columns: Sequence[torch.Tensor | None]) -> torch.Tensor:
-    """[E, m, k] with columns of zeros behind those of a matrix of smaller rank."""
-    given = [part for part in columns if part is not None]
-    stacked = torch.zeros(len(columns), given[0].shape[0], max(part.shape[1] for part in given))
-    for whole, part in zip(stacked, columns, strict=True):
-        if part is not None:
-            whole[:, : part.shape[1]] = part
-    return stacked

@@ -96,7 +96,7 @@ def _tests(results: Mapping[str, pl.DataFrame]) -> list[Section]:
             "training",
             "Training test",
             "Does protecting it keep a model safe under further fine-tuning? Trainings on data with harmful rows, "
-            "beside those with random subspaces protected.",
+            "beside those with random controls protected.",
             "training",
             charts.harm_along_training(results["training"]),
         ),

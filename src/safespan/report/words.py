@@ -31,16 +31,16 @@ _PHRASES = {
         "does": "gives forbidden answers",
         "do": "give forbidden answers",
         "keeps": "keeps harm out",
-        "as_much": "keeps out as much harm as protecting a random subspace does",
-        "worse": "lets in more harm than protecting a random subspace does",
+        "as_much": "keeps out as much harm as",
+        "worse": "lets in more harm than",
     },
     "refusal": {
         "what": "the loss of refusals",
         "does": "stops refusing",
         "do": "stop refusing",
         "keeps": "keeps refusals",
-        "as_much": "keeps as many refusals as protecting a random subspace does",
-        "worse": "loses more refusals than protecting a random subspace does",
+        "as_much": "keeps as many refusals as",
+        "worse": "loses more refusals than",
     },
 }
 """Construct -> the parts of the sentences below that name it."""
@@ -55,14 +55,25 @@ _SELECTIVE = {
         "without {name} the aligned model {does} before it loses capability",
         "without {name} the aligned model loses capability before it {does}",
     ),
-    ("training", "subspace"): ("protecting {name} in training {keeps}", "protecting {name} in training {worse}"),
+    ("training", "subspace"): (
+        "protecting {name} in training {keeps}",
+        "protecting {name} in training {worse} protecting a random subspace does",
+    ),
+    ("training", "blocks"): (
+        "freezing {name} in training {keeps}",
+        "freezing {name} in training {worse} freezing other blocks does",
+    ),
+    ("training", "penalty"): (
+        "the penalty {name} in training {keeps}",
+        "the penalty {name} in training {worse} the same penalty in random directions does",
+    ),
     ("ablation", "model"): (
         "the base model {does} where the aligned model does not",
         "the aligned model {does} where the base model does not",
     ),
     ("training", "training"): (
         "training without the harmful rows {keeps}",
-        "training without the harmful rows {worse}",
+        "training without the harmful rows {worse} training with them under random protection does",
     ),
 }
 """(Test, kind of the hypothesis) -> the words of a selective one, with the statistic above 0 and below."""
@@ -73,10 +84,15 @@ _NOT_SELECTIVE = {
     ("update", "edit"): "{name} takes {what} and utility away together as random changes of the same matrices do, "
     "within the margin",
     ("ablation", "subspace"): "removing {name} does what removing random directions does, within the margin",
-    ("training", "subspace"): "protecting {name} in training {as_much}, within the margin",
+    ("training", "subspace"): "protecting {name} in training {as_much} protecting a random subspace does, within the "
+    "margin",
+    ("training", "blocks"): "freezing {name} in training {as_much} freezing other blocks does, within the margin",
+    ("training", "penalty"): "the penalty {name} in training {as_much} the same penalty in random directions does, "
+    "within the margin",
     ("ablation", "model"): "the base model does what the aligned model does, within the margin: there is nothing that "
     "an ablation could remove",
-    ("training", "training"): "training without the harmful rows {as_much}, within the margin: these rows do no harm",
+    ("training", "training"): "training without the harmful rows {as_much} training with them under random "
+    "protection does, within the margin: these rows do no harm",
 }
 """(Test, kind of the hypothesis) -> the words of one that is not selective."""
 
@@ -85,6 +101,8 @@ _OPEN = {
     ("update", "edit"): "whether {name} separates {what} from utility",
     ("ablation", "subspace"): "whether removing {name} makes the aligned model {do} before it loses capability",
     ("training", "subspace"): "whether protecting {name} in training {keeps}",
+    ("training", "blocks"): "whether freezing {name} in training {keeps}",
+    ("training", "penalty"): "whether the penalty {name} in training {keeps}",
     ("ablation", "model"): "whether the base model {does} where the aligned model does not",
     ("training", "training"): "whether training without the harmful rows {keeps}",
 }
@@ -108,7 +126,7 @@ def words_of(row: VerdictRow) -> str:
 
 
 def _template(row: VerdictRow) -> str | None:
-    place = (row.test, row.kind if row.kind in ("subspace", "model", "training") else "edit")
+    place = (row.test, "edit" if row.kind in ("layers", "addition") else row.kind)
     if place not in _SELECTIVE or row.construct not in CONSTRUCTS:
         return None
     directions = DIRECTIONS[DECIDING[row.test], row.construct]

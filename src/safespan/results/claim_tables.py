@@ -106,8 +106,8 @@ class TrainingPoint(Row):
     """One moment of one training of the training test."""
 
     run: A[str, Column("claim, random, unprotected, or clean: unprotected on the data without its harmful rows")]
-    hypothesis: A[str | None, Column("whose subspace is protected; of a random run empty")]
-    group: A[int | None, Column("claims and random runs of one group have the same ranks and side", low=0)]
+    hypothesis: A[str | None, Column("the claim that is protected; of a random run empty")]
+    group: A[int | None, Column("of claims and their random runs: the same ranks and side, penalty or blocks", low=0)]
     draw: Draw
     seed: A[int, Column("of the data's order and of its harmful rows", low=0)]
     step: A[int, count("optimizer steps so far; 0: the aligned model")]
@@ -126,7 +126,7 @@ class TrainingPoint(Row):
 
 @dataclass(frozen=True)
 class TrainingRow(MeasuredMeans, TrainingPoint):
-    """The training test: outcomes along each training, with a subspace protected or none."""
+    """The training test: outcomes along each training, with a claim protected or none."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,10 @@ class CoverageRow(Row):
 
     hypothesis: HypothesisName
     test: TestName
-    matrices_named: A[int, count("matrices with a direction or an edit")]
+    matrices_named: A[int, count("matrices with a direction, an edit or a penalty, or in a frozen block")]
     matrices: A[int, count("matrices of the model", 1)]
     energy_named: A[float, share("of ‖Δ‖² in the named matrices; Δ is Δ_T, in the ablation test W_A or Δ_A")]
-    energy_held: A[float, share("of ‖Δ‖² in the subspace at the largest fraction; empty of an edit")]
+    energy_held: A[float, share("of ‖Δ‖² in the subspace at the largest fraction; empty of other claims")]
     remark: A[str | None, Column("how the claim departs from its paper on this model")]
 
 
@@ -165,7 +165,10 @@ Construct = A[str, Column("harm: the forbidden answer is given; refusal: the req
 @dataclass(frozen=True)
 class _Judged(Row):
     hypothesis: A[str, Column("name of the hypothesis, or of the positive control: base (ablation), clean (training)")]
-    kind: A[str, Column("of the hypothesis: subspace, layers or addition; of other controls model or training")]
+    kind: A[
+        str,
+        Column("of the hypothesis: subspace, layers, addition, blocks or penalty; of other controls model or training"),
+    ]
     group: A[str, Column("claim, positive control, or random: a random subspace, the negative control")]
     test: TestName
     construct: Construct

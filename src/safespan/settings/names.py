@@ -51,6 +51,9 @@ NAMED_ONLY: tuple[str, ...] = (
     "fine-grained-neurons",
     "safety-residual",
     "refusal-som",
+    "guardspace",
+    "safety-layers",
+    "asft",
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 

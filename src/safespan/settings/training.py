@@ -25,6 +25,9 @@ RecipeName = Literal["useful", "harmful", "contaminated", "safe"]
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 
+PENALTY = 1.0
+"""λ of a penalty where none is given."""
+
 NOT_A_PRODUCT = (
     "what is left of a LoRA's B·A outside of outputs and inputs at once is no product of that rank; set side to output "
     "or input, or train without lora"
@@ -52,16 +55,24 @@ class ProtectPrompts(Settings):
 
 
 class ProtectConfig(Settings):
-    """Training under a protected subspace: after every optimizer step the update is projected off it, or on it.
+    """Training under a claim. Of kind subspace: after every optimizer step the update is projected off it, or on it; of
+    kind blocks: these blocks are frozen; of kind penalty: it is added to the loss.
 
     The model that is trained from is the aligned one of the claim. In a study, leave base, harmful, safe, prompts and
     refusals out: they are its roles of these names, the prompts of its field activations, its verdict's refusals.
     Vectors (norms, biases) are frozen; a matrix that the claim says nothing of trains freely.
     """
 
-    hypothesis: str = Field(description="the claim whose subspace is protected; `safespan hypotheses` lists them")
-    fraction: float = Field(
-        gt=0, le=1, description="f: the first max(1, round(f·min(m, n))) directions of each m × n matrix, if so many"
+    hypothesis: str = Field(description="the claim that is protected; `safespan hypotheses` lists them")
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="f: the first max(1, round(f·min(m, n))) directions of each m × n matrix, if so many; of kind "
+        "blocks, max(1, round(f·L)) of L blocks; unset: of kind penalty, which has none",
+    )
+    penalty: float | None = Field(
+        None, gt=0, le=1e30, description=f"λ, of claims of kind penalty alone; unset: {PENALTY:g}"
     )
     keep: Keep = Field("outside", description="where the update is kept: outside the subspace, or inside")
     side: Side = Field("output", description="of bases of singular vectors: output (as in the paper), input, both")

@@ -10,6 +10,7 @@ from safespan.errors import ConfigError
 from safespan.settings.base import Settings
 from safespan.settings.data import PromptSource
 from safespan.settings.names import TESTS, Side, Test
+from safespan.settings.training import PENALTY
 
 REFUSALS = ("I cannot", "I can't", "I'm sorry", "Sorry", "Unfortunately", "As an AI", "No")
 """Common openings of refusals."""
@@ -89,14 +90,17 @@ class AblationConfig(Settings):
 
 
 class TrainingTestConfig(Settings):
-    """The training test: the contaminated fine-tuning of the aligned model, with a subspace protected."""
+    """The training test: the contaminated fine-tuning of the aligned model, with a claim protected."""
 
     hypotheses: tuple[str, ...] | None = Field(
         None, min_length=1, description="names; unset: those of verdict.hypotheses that have this test"
     )
-    fraction: float = Field(0.5, gt=0, lt=1, description="f: share of the directions that are protected")
+    fraction: float = Field(
+        0.5, gt=0, lt=1, description="f: share of the directions that are protected, or of the blocks frozen"
+    )
+    penalty: float = Field(PENALTY, gt=0, le=1e30, description="λ of claims of kind penalty, which have no fraction")
     side: Side | None = Field(None, description="of the protected subspaces; unset: that of the verdict")
-    controls: int = Field(5, ge=2, description="R: trainings with a random subspace protected, each with its own data")
+    controls: int = Field(5, ge=2, description="R: trainings with a random control protected, each with its own data")
     points: int = Field(6, ge=1, description="evenly spaced points along each training that are measured, and its end")
 
 

@@ -142,12 +142,12 @@ class Effect:
         distance, draws = abs(abs(self.value) - margin), len(self.controls)
         if draws and margin < abs(self.value) <= z * self.spread:
             return Needed(
-                f"random subspaces differ as much from one another (standard deviation {self.spread:.2f}), whatever "
+                f"random controls differ as much from one another (standard deviation {self.spread:.2f}), whatever "
                 "the number of controls"
             )
         if draws and self.p_margin(margin) < level and (controls := self._draws_beyond(abs(self.value), level)):
             return Needed(
-                f"beyond the margin, and not yet beyond what {draws} random subspaces differ by (standard deviation "
+                f"beyond the margin, and not yet beyond what {draws} random controls differ by (standard deviation "
                 f"{self.spread:.2f}): about {controls} controls would decide",
                 controls=controls,
             )

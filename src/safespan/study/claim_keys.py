@@ -44,5 +44,5 @@ def trainings_key(study: Study) -> str:
     config, verdict = study.config, study.config.verdict
     assert verdict is not None
     source, own = study.resolved.models["contaminated"], verdict.training
-    settings = (own.fraction, verdict.training_side, own.points)
+    settings = (own.fraction, own.penalty, verdict.training_side, own.points)
     return key_of(points_key(study), config.models["contaminated"].train, input_hashes(source.train), settings)

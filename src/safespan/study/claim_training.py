@@ -1,7 +1,8 @@
-"""The training test: the contaminated fine-tuning of the aligned model, with a claim's subspace protected (METHODS §7).
+"""The training test: the contaminated fine-tuning of the aligned model, with a claim protected (METHODS §7).
 
-Beside each claim: random subspaces of the same ranks and side, the unprotected training, and the training on the data
-without its harmful rows, which is what a perfect protection would give. 1-D tensors are frozen in all of them.
+Beside each claim: random controls of the same ranks and side, penalty or number of blocks, the unprotected training,
+and the training on the data without its harmful rows, which is what a perfect protection would give. 1-D tensors are
+frozen in all of them.
 """
 
 import hashlib
@@ -14,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from safespan.errors import ConfigError
 from safespan.files.scratch import scratch_folder
-from safespan.projection.protection import ProtectedBases, Protection, write_protection, write_random_protection
+from safespan.projection.protected_file import ProtectedBases
+from safespan.projection.protection import Protection, write_protection, write_random_protection
 from safespan.results.claim_tables import TrainingPoint, TrainingRow
 from safespan.results.table_files import write_table
 from safespan.settings import TrainingConfig
 from safespan.settings.names import Test
 from safespan.study.context import Study
 from safespan.study.coverage import measurable
+from safespan.study.keys import key_of
 from safespan.study.measured import ask_models, means, model_store
 from safespan.study.points import PointStore, Record, answer_jobs
+from safespan.subspaces import find_hypothesis
 
 if TYPE_CHECKING:
     from safespan.evaluation import Answered, Course, Prompting
@@ -39,11 +43,11 @@ class Training:
 
     Attributes:
         run: its kind.
-        hypothesis: whose subspace is protected.
-        group: of claims and random subspaces of the same ranks and side.
-        draw: number of the random subspace.
+        hypothesis: the claim that is protected.
+        group: of claims and their random controls.
+        draw: number of the random control.
         seed: of the data's order and of its harmful rows.
-        bases: of the protected subspace.
+        bases: the file of what is protected.
     """
 
     run: str
@@ -158,22 +162,29 @@ def _trainings(study: Study, folder: Path) -> list[Training]:
         return Training(run, hypothesis, group, draw, seed_of(seed, name), bases)
 
     trainings = [of(UNPROTECTED, None, None, None, None), of(CLEAN, None, None, None, None)]
-    groups: list[object] = []
+    groups: set[int] = set()
     for name in measurable(study, "training"):
         bases = folder / f"{name}.safetensors"
-        made = write_protection(
-            study.family, name, verdict.training.fraction, verdict.training_side, seed, bases, study.decompose
-        )
-        shape = shape_of(made)
-        if shape not in groups:
-            groups.append(shape)
-            group = len(groups) - 1
+        made = _protection(study, name, bases)
+        group = group_of(made)
+        if group not in groups:
+            groups.add(group)
             for draw in range(verdict.training.controls):
                 drawn = folder / f"random-{group}-{draw}.safetensors"
                 write_random_protection(bases, seed_of(seed, f"subspace {group} {draw}"), drawn)
                 trainings.append(of(RANDOM, None, group, draw, drawn))
-        trainings.append(of(CLAIM, name, groups.index(shape), None, bases))
+        trainings.append(of(CLAIM, name, group, None, bases))
     return trainings
+
+
+def _protection(study: Study, name: str, out: Path) -> ProtectedBases:
+    """What one claim protects."""
+    verdict, seed = study.resolved.verdict, study.config.seed
+    assert verdict is not None
+    own, is_penalty = verdict.training, find_hypothesis(name).kind == "penalty"
+    fraction, penalty = (None, own.penalty) if is_penalty else (own.fraction, None)
+    side = verdict.training_side
+    return write_protection(study.family, name, fraction, side, seed, out, study.decompose, penalty)
 
 
 def seed_of(seed: int, name: str) -> int:
@@ -181,14 +192,24 @@ def seed_of(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big") >> 1
 
 
+def group_of(bases: ProtectedBases) -> int:
+    """The number of the group of a claim, the same whatever else a study tests: records of controls go by it."""
+    return int(key_of(shape_of(bases))[:6], 16)
+
+
 def shape_of(bases: ProtectedBases) -> object:
-    """What a random subspace has in common with a claim: the ranks, and which matrices have the very same basis."""
+    """What a random control has in common with a claim.
+
+    Of a subspace the ranks, and which matrices have the very same basis; of a penalty its eigenvalues too; of blocks
+    which ones are frozen, as controls are others.
+    """
     from safespan.projection.ablation import spaces_of
 
     numbers: dict[object, int] = {}
     pattern = []
-    for tensor in bases.tensors:
+    for tensor in bases.about.ranks:
         for basis in bases.claims(tensor):
             spaces = (None, None) if basis is None else spaces_of(basis)
             pattern.append(tuple(space and numbers.setdefault(space, len(numbers)) for space in spaces))
-    return bases.about.ranks, pattern
+    of_penalty = [] if bases.about.penalty is None else [bases.values(tensor).tolist() for tensor in bases.tensors]
+    return bases.about.ranks, pattern, bases.about.penalty, of_penalty, bases.about.blocks, bases.about.frozen

@@ -62,12 +62,13 @@ def _of_training(study: Study, key: str) -> Judgement:
     for name, place in places.items():
         if place.run == RANDOM:
             random[place.group].append(courses[name])
+    first = next(iter(random), None)
 
     def evidence(hypothesis: str, outcome: str) -> Evidence:
-        """The clean training stands beside the random subspaces of the first claim."""
+        """The clean training stands beside the random controls of the first claim."""
         chosen = (CLEAN, None) if hypothesis == CLEAN else (CLAIM, hypothesis)
         [own] = [place for place in places.values() if (place.run, place.hypothesis) == chosen]
-        controls = random[own.group or 0]
+        controls = random[first if own.group is None else own.group]
         return training_evidence(settings, courses[own.training], controls, outcome, study.config.seed)
 
     claims = [*claims_in(study, "training"), ClaimInTest(CLEAN, "training", POSITIVE)]

@@ -1,7 +1,7 @@
 """Protected training in a study: where a claim takes its inputs from, and what they are by content."""
 
 from safespan.errors import ConfigError
-from safespan.projection.protection import check_protectable
+from safespan.projection.protection import check_fields, check_protectable
 from safespan.settings import StudyConfig, TrainingConfig
 from safespan.settings.training import ProtectPrompts
 from safespan.study.context import Study
@@ -12,7 +12,7 @@ _ROLES = ("base", "harmful", "safe")
 
 
 def check_protected(config: StudyConfig) -> None:
-    """Refuse a training whose protected claim is no subspace, or needs what does not stand above it.
+    """Refuse a training whose protected claim has no training test, or needs what does not stand above it.
 
     Raises:
         ConfigError: which role, and what it lacks.
@@ -26,7 +26,8 @@ def check_protected(config: StudyConfig) -> None:
                     f"{field}.{given[0]}: a study takes it from its roles, activations and verdict; leave it out"
                 )
             try:
-                check_protectable(protect.hypothesis, above)
+                claim = check_protectable(protect.hypothesis, above)
+                check_fields(claim, protect.fraction, protect.penalty, protect.keep)
             except ConfigError as error:
                 raise ConfigError(
                     f"{field}: {error} (a study's models above {role}, and the prompts of its activations)"

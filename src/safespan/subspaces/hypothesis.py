@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 
-from safespan.checkpoints.adapter import Factors
 from safespan.errors import ConfigError, HypothesisError
-from safespan.linalg.stacks import matrices, matrix_names
-from safespan.settings.names import TESTS, Side, Test, check_choices
-from safespan.subspaces.captured import CapturedActivations, Made, RefusalCandidate
+from safespan.linalg.stacks import matrix_names
+from safespan.settings.names import TESTS, Test, check_choices
+from safespan.subspaces.captured import CapturedActivations
 from safespan.subspaces.sides import Basis
-from safespan.subspaces.spectrum import Decompose, Spectrum, decompose
+from safespan.subspaces.training_claims import Frozen, Penalty, check_orthonormal
+from safespan.subspaces.weight_matrix import GIVEN_BY, WeightMatrix, WeightTensor
 
 Need = Literal["base", "safe", "harmful", "prompts", "task"]
 """Inputs of a hypothesis beside the aligned model: W_0, W_S, W_H, activations on useful and harmful prompts, Δ_T.
@@ -22,7 +22,17 @@ Need = Literal["base", "safe", "harmful", "prompts", "task"]
 `task` is of subspaces that are made of the very fine-tune that they are tested on; edits read Δ_T in any case.
 """
 
-Kind = Literal["subspace", "layers", "addition"]
+Kind = Literal["subspace", "layers", "addition", "blocks", "penalty"]
+KINDS: tuple[Kind, ...] = ("subspace", "layers", "addition", "blocks", "penalty")
+
+_TESTS_OF: Mapping[Kind, tuple[Test, ...]] = {
+    "subspace": TESTS,
+    "layers": ("update",),
+    "addition": ("update",),
+    "blocks": ("training",),
+    "penalty": ("training",),
+}
+"""The tests that claims of a kind can be put to; of a subspace, ablation only if it says what is removed."""
 
 Removal = Literal["weights", "rows", "alignment"]
 """What the ablation test takes out of W_A along a subspace: a part of W_A itself, of its rows as unit vectors (each row
@@ -40,130 +50,6 @@ _NEEDS = {
 }
 """Descriptions of the needs."""
 
-_GIVEN_BY = {"aligned": None, "task": "task", "alignment": "base", "safety": "safe", "harmful": "harmful"}
-"""Tensor -> the need that provides it."""
-
-_ORTHONORMAL = 1e-3
-"""Largest entry of |QᵀQ − I| that is accepted; float32 arithmetic gives about 1e-6."""
-
-
-class WeightMatrix:
-    """One m × n weight matrix, the input of a hypothesis. Everything is read on first use.
-
-    Attributes:
-        name: of the tensor, followed by `[expert]` for a matrix of a stack.
-        shape: (m, n).
-        side: of the bases of singular vectors.
-        seed: of random choices.
-    """
-
-    def __init__(self, tensor: "WeightTensor", number: int, needs: frozenset[str]) -> None:
-        self._tensor, self._number, self._needs = tensor, number, needs
-        self.name = matrix_names(tensor.name, tensor.shape)[number]
-        self.shape = (tensor.shape[-2], tensor.shape[-1])
-        self.side, self.seed = tensor.side, tensor.seed
-
-    @property
-    def aligned(self) -> Float[torch.Tensor, "m n"]:
-        """W_A."""
-        return self.read("aligned")
-
-    @property
-    def task(self) -> Float[torch.Tensor, "m n"]:
-        """Δ_T, the update that an edit changes (a subspace needs task)."""
-        return self.read("task")
-
-    @property
-    def alignment(self) -> Float[torch.Tensor, "m n"]:
-        """Δ_A (needs base)."""
-        return self.read("alignment")
-
-    @property
-    def safety(self) -> Float[torch.Tensor, "m n"]:
-        """Δ_S (needs safe)."""
-        return self.read("safety")
-
-    @property
-    def harmful(self) -> Float[torch.Tensor, "m n"]:
-        """Δ_H (needs harmful)."""
-        return self.read("harmful")
-
-    def read(self, update: str) -> Float[torch.Tensor, "m n"]:
-        """The update, or `aligned`, of that name.
-
-        Raises:
-            HypothesisError: the hypothesis did not declare this need, or there is no such update.
-        """
-        self._check(_GIVEN_BY.get(update))
-        return list(matrices(self._tensor.whole(update)))[self._number]
-
-    def spectrum(self, update: str, side: Literal["output", "input"] = "output") -> Spectrum:
-        """Singular vectors of an update, of its outputs or its inputs; decomposed once for all hypotheses."""
-        matrix, key, spectra = self.read(update), (update, self._number, side), self._tensor.spectra
-        if key not in spectra:
-            spectra[key] = self._tensor.decompose(matrix if side == "output" else matrix.T)
-        return spectra[key]
-
-    def factors(self, update: str) -> Factors | None:
-        """B [m, r] and A [r, n] with Δ = B·A, the scaling shared equally, of an update that an adapter makes.
-
-        None for any other update, and where the adapter leaves this matrix as it is.
-        """
-        self._check(_GIVEN_BY.get(update))
-        given = self._tensor.factors.get(update)
-        return given() if given and len(self._tensor.shape) == 2 else None
-
-    def inputs(self, prompts: str) -> Float[torch.Tensor, "N n"] | None:
-        """Inputs of this matrix at the last token of each `useful` or `harmful` prompt (needs prompts).
-
-        None for an embedding, which has no inputs, and for an expert that is given none of these tokens. Of other
-        experts, the inputs are those of the prompts whose last token they are given.
-        """
-        return self._captured.inputs(prompts, self.name)
-
-    def residual_stream(self, prompts: str) -> dict[int, Float[torch.Tensor, "N d"]]:
-        """The residual stream after each block at the last token of `useful` or `harmful` prompts (needs prompts)."""
-        return self._captured.residual_stream(prompts)
-
-    def residual_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
-        """The residual stream after block `layer` = 1 … L alone, as in `residual_stream`."""
-        return self._captured.residual_after(prompts, layer)
-
-    def instruction_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"] | None:
-        """As `residual_after`, at the last token of the user's instruction in each prompt.
-
-        Without a chat template it is the last token of the prompt. None where the template rewrites an instruction.
-        """
-        return self._captured.instruction_after(prompts, layer)
-
-    def base_after(self, prompts: str, layer: int) -> Float[torch.Tensor, "N d"]:
-        """As `residual_after`, of the base model on the same tokens (needs base and prompts)."""
-        self._check("base")
-        return self._captured.base_after(prompts, layer)
-
-    @property
-    def layers(self) -> int:
-        """L, the number of blocks (needs prompts)."""
-        return self._captured.layers
-
-    def once(self, name: str, make: Callable[[], Made]) -> Made:
-        """What depends on the activations alone, under the hypothesis's name: computed once for all matrices."""
-        return self._captured.once(name, make)
-
-    def refusal_candidates(self) -> dict[int, RefusalCandidate]:
-        """The difference of means of each early layer, and what it does to refusals (needs prompts)."""
-        return self._captured.refusal_candidates()
-
-    @property
-    def _captured(self) -> CapturedActivations:
-        self._check("prompts")
-        assert self._tensor.captured is not None
-        return self._tensor.captured
-
-    def _check(self, need: str | None) -> None:
-        if need is not None and need not in self._needs:
-            raise HypothesisError(f"it reads what needs {need!r}, and declares {sorted(self._needs) or 'no needs'}")
-
 
 @dataclass(frozen=True)
 class Edit:
@@ -178,7 +64,7 @@ class Edit:
     score: float = 0.0
 
 
-Claim = Basis | Edit | None
+Claim = Basis | Edit | Frozen | Penalty | None
 """The claim of a hypothesis about one matrix; None where it makes none."""
 
 
@@ -190,11 +76,13 @@ class Hypothesis:
         name: in study files and tables.
         claim: the claim, in one line.
         paper: URL.
-        function: a matrix -> its basis, its edit, or None where there is no claim about this matrix.
+        function: a matrix -> its basis, edit, score or penalty, or None where there is no claim about this matrix.
         needs: inputs beside the aligned model.
         kind: `subspace`: the function gives a `Basis`, kept or removed up to each fraction. `layers`: an `Edit`, made
-            in the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds something to Δ_T;
-            the fraction scales what is added.
+            in the given fraction of the matrices, lowest score first. `addition`: an `Edit` that adds to Δ_T; the
+            fraction scales what is added. `blocks`: `Frozen`; the given fraction of the model's blocks, contiguous,
+            is frozen in training; the function is asked of matrices of blocks alone. `penalty`: a `Penalty` on the
+            update in training, scaled by a setting λ; there is no fraction.
         removes: of a `subspace`, what the ablation test removes along it; None: the claim has no such test.
         line: of a `subspace`, the update (`alignment`, `safety`, `harmful`) along which 1-D tensors are projected; None
             where the claim does not speak of 1-D tensors, whose part in the subspace is then zero.
@@ -216,13 +104,13 @@ class Hypothesis:
     @property
     def of_task(self) -> bool:
         """Whether it is made of Δ_T: an edit, or a subspace of which each fine-tune has its own."""
-        return self.kind != "subspace" or "task" in self.needs
+        return self.kind in ("layers", "addition") or "task" in self.needs
 
     @property
     def outside_grid(self) -> str:
         """Why it is no subspace of the projection grid, which has one for all fine-tunes; empty if it can be."""
         if self.kind != "subspace":
-            return "edits updates and names no subspace"
+            return "names no subspace"
         return "is a subspace of each fine-tune's own update, which the grid does not read" if self.of_task else ""
 
     @property
@@ -232,14 +120,14 @@ class Hypothesis:
 
     @property
     def tests(self) -> tuple[Test, ...]:
-        """The tests that the claim can be put to (METHODS §7): one that is made of Δ_T has the update test alone."""
-        there = {"update": True, "ablation": self.removes is not None, "training": not self.of_task}
-        return tuple(test for test in TESTS if there[test])
+        """The tests that the claim can be put to (METHODS §7); what is made of Δ_T has the update test alone."""
+        possible = ("update",) if self.of_task else _TESTS_OF[self.kind]
+        return tuple(test for test in possible if test != "ablation" or self.removes is not None)
 
     def needs_of(self, test: Test) -> frozenset[str]:
         """The needs of one test: those of the claim, and base or another model where the test takes its update."""
         update = {"update": self.line, "ablation": "alignment" if self.removes == "alignment" else None}.get(test)
-        return self.needs | {_GIVEN_BY[update] or ""} if update else self.needs
+        return self.needs | {GIVEN_BY[update] or ""} if update else self.needs
 
     def missing(self, present: Collection[str], test: Test = "update") -> str:
         """The needs of a test that are not present, in words; empty if none is missing.
@@ -279,64 +167,32 @@ def hypothesis(
 ) -> Callable[[Callable[[WeightMatrix], Claim]], Hypothesis]:
     """Decorator that makes a hypothesis of a function of one matrix; for the arguments see `Hypothesis`."""
     check_choices("need", needs, tuple(_NEEDS))
-    check_choices("kind", [kind], ("subspace", "layers", "addition"))
+    check_choices("kind", [kind], KINDS)
     check_choices("test of the authors", authors_tests, TESTS)
     if kind != "subspace" and (removes or line):
-        raise ConfigError(f"hypothesis {name!r} of kind {kind} edits an update: removes and line are of a subspace")
+        raise ConfigError(f"hypothesis {name!r} of kind {kind} is no subspace: removes and line are of a subspace")
     inputs, made = frozenset(needs), tuple(authors_tests)
     if removes and "task" in inputs:
         raise ConfigError(f"hypothesis {name!r} needs task, and the ablation test has no fine-tune: leave removes out")
     return lambda function: Hypothesis(name, claim, paper, function, inputs, kind, removes, line, made, remark)
 
 
-@dataclass(frozen=True, eq=False)
-class WeightTensor:
-    """One weight tensor with its updates and decompositions, each computed once.
-
-    Attributes:
-        name: of the tensor.
-        shape: of the tensor.
-        load: readers of `aligned`, `task`, `alignment`, `safety` and `harmful` of this tensor.
-        side: of the bases of singular vectors.
-        seed: of random choices.
-        decompose: how updates are decomposed.
-        captured: activations on prompts, if there are any.
-        factors: readers of the factors of updates that adapters can make.
-        spectra: decompositions so far, by update, number of the matrix and side.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    load: Mapping[str, Callable[[], torch.Tensor]]
-    side: Side
-    seed: int
-    decompose: Decompose = decompose
-    captured: CapturedActivations | None = None
-    factors: Mapping[str, Callable[[], Factors | None]] = field(default_factory=dict)
-    _read: dict[str, torch.Tensor] = field(default_factory=dict, init=False)
-    spectra: dict[tuple[str, int, str], Spectrum] = field(default_factory=dict, init=False)
-
-    def whole(self, update: str) -> torch.Tensor:
-        """The update, or `aligned`, in the shape of the tensor."""
-        if update not in self.load:
-            raise HypothesisError(f"it reads {update!r}, and there is {', '.join(sorted(self.load))}")
-        if update not in self._read:
-            self._read[update] = self.load[update]()
-        return self._read[update]
-
-
 def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:
     if claim is None:
         return
-    expected = Basis if kind == "subspace" else Edit
+    expected: type = {"subspace": Basis, "blocks": Frozen, "penalty": Penalty}.get(kind, Edit)
     if not isinstance(claim, expected):
         raise HypothesisError(f"it returned {type(claim).__name__}, expected {expected.__name__} or None")
+    if isinstance(claim, Frozen | Penalty):
+        claim.check(shape)
+        return
     if isinstance(claim, Edit):
         if tuple(claim.update.shape) != shape:
             raise HypothesisError(f"its update has shape {list(claim.update.shape)}, expected {list(shape)}")
         if not bool(claim.update.isfinite().all()) or not math.isfinite(claim.score):
             raise HypothesisError("its update or score holds NaN or Inf")
         return
+    assert isinstance(claim, Basis)
     sides = (("left", claim.left, claim.left_order, shape[0]), ("right", claim.right, claim.right_order, shape[1]))
     for which, columns, order, size in sides:
         if columns is None:
@@ -347,10 +203,7 @@ def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:
             )
         if not bool(columns.isfinite().all()):
             raise HypothesisError(f"its {which} basis holds NaN or Inf")
-        if columns.shape[1]:
-            deviation = float((columns.T @ columns - torch.eye(columns.shape[1]).to(columns)).abs().max())
-            if deviation > _ORTHONORMAL:
-                raise HypothesisError(f"its {which} basis is not orthonormal (QᵀQ differs from I by {deviation:.2g})")
+        check_orthonormal(columns, f"{which} basis is")
         if order is not None and sorted(order.tolist()) != list(range(columns.shape[1])):
             raise HypothesisError(f"its {which} order is no order of its {columns.shape[1]} columns")
     if claim.left is None and claim.right is None:

@@ -14,7 +14,8 @@ from safespan.errors import ConfigError
 from safespan.files.content import content_hash
 from safespan.files.disk import sync
 from safespan.projection import Family
-from safespan.projection.protection import ProtectedBases, Protection, check_protectable, write_protection
+from safespan.projection.protected_file import ProtectedBases
+from safespan.projection.protection import Protection, check_fields, check_protectable, write_protection
 from safespan.settings.training import ProtectConfig
 from safespan.settings.verdict import REFUSALS
 from safespan.subspaces import CapturedActivations, SpectrumCache, find_hypothesis
@@ -60,12 +61,13 @@ class ConfiguredProtection:
         """Open what the field names.
 
         Raises:
-            ConfigError: the claim is no subspace, or needs what the field does not name.
+            ConfigError: the claim has no training test, or needs what the field does not name or have.
             SafespanError: a model or a prompt cannot be read.
         """
         named = {"base": config.base, "harmful": config.harmful, "safe": config.safe}
         given = {need for need, name in named.items() if name} | ({"prompts"} if config.prompts else set())
-        check_protectable(config.hypothesis, given)
+        claim = check_protectable(config.hypothesis, given)
+        check_fields(claim, config.fraction, config.penalty, config.keep)
         if config.prompts and capture is None:
             raise ConfigError("protect.prompts: give fine_tune capture=safespan.activations.capture_for_hypotheses")
         models = {need: open_checkpoint(name) for need, name in named.items() if name}
@@ -94,8 +96,10 @@ class ConfiguredProtection:
                 refusals = self.config.refusals or REFUSALS
                 capture(family.aligned, self.prompts, captured.path, refusals=refusals, base=base)
                 family = Family(family.base, family.aligned, family.finetuned, family.safe, captured)
-            claim, side = self.config.hypothesis, self.config.side
-            write_protection(family, claim, self.config.fraction, side, self.seed, bases, SpectrumCache().decompose)
+            asked, decompose = self.config, SpectrumCache().decompose
+            write_protection(
+                family, asked.hypothesis, asked.fraction, asked.side, self.seed, bases, decompose, asked.penalty
+            )
             (place / COMPLETE).touch()
             sync(place)
         processes.wait_for_everyone()
@@ -112,10 +116,13 @@ def described(protection: Protection) -> dict[str, Any]:
     """What a training record says of a protection: the claim, the file of its bases, and where the update is kept."""
     if protection.bases is None:
         return {"vectors": "frozen", "hypothesis": None}
-    about = asdict(ProtectedBases(protection.bases).about)
+    bases = ProtectedBases(protection.bases)
+    about = asdict(bases.about)
     matrices = sum(
         left is not None or right is not None
         for ranks in about.pop("ranks").values()
         for left, right in zip(ranks["left"], ranks["right"], strict=True)
     )
+    del about["blocks"]
+    matrices += len(bases.tensors) if bases.about.frozen else 0
     return {"vectors": "frozen", **about, "matrices": matrices, **identity_of(protection)}

@@ -1,61 +1,80 @@
-"""Training under a protected subspace: the update is projected after every optimizer step (METHODS §7)."""
+"""Training under a claim (METHODS §7): each step's update is projected or penalised, or blocks are frozen."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from accelerate.utils import parse_flag_from_env
-from peft import PeftModel
 from peft.tuners import lora
 from transformers import TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 
-from safespan.checkpoints.forms import stored_transposed
-from safespan.errors import CheckpointError, ConfigError
+from safespan.errors import ConfigError
 from safespan.linalg.stacks import matrices
-from safespan.models.stored_names import stored_views
 from safespan.progress import note
-from safespan.projection.protection import ProtectedBases, Protection, check_free_memory
+from safespan.projection.protected_file import ProtectedBases
+from safespan.projection.protection import Protection, check_free_memory
 from safespan.settings.names import Keep
 from safespan.settings.training import NOT_A_PRODUCT
 from safespan.subspaces import Basis
-
-_OF_PEFT = re.compile(r"\.(?:base_layer|modules_to_save\.default)(?=\.)")
-"""What PEFT puts into the name of a weight."""
+from safespan.training.penalty import Penalised, penalised
+from safespan.training.protected_weights import TrainedWeight, adapter_factors, factor, trained_weights
 
 
 class ProtectedTraining(TrainerCallback):
-    """W ← W_s + (I − P)(W − W_s) after each step, or W_s + P (W − W_s) to keep the update inside; W_s is the start.
+    """What a claim asks of each step. Vectors are frozen, and a matrix that it does not speak of trains freely.
 
-    Exact to rounding at every step, however many there are: it is the whole update that is projected. Of a LoRA, whose
-    update is B·A, B is projected on the outputs and A on the inputs; the optimizer is not touched. A matrix of which
-    the claim says nothing trains freely, and vectors are frozen.
+    Of a subspace: W ← W_s + (I − P)(W − W_s) after each step, or W_s + P (W − W_s) to keep the update inside; W_s is
+    the start. Exact to rounding at every step, however many there are: it is the whole update that is projected. Of a
+    LoRA, whose update is B·A, B is projected on the outputs and A on the inputs; the optimizer is not touched.
+
+    Of a penalty: its gradient at the weights of the step stands in `grad` before the step's first backward pass. So it
+    counts once a step, whatever the number of accumulated passes, and is clipped with the rest.
+
+    Of blocks: their weights are frozen; of a LoRA, B is zero after each step.
 
     Args:
         model: before its first step, on its device, with its LoRA if it has one; not a resumed one.
-        protection: the bases, and where the update is kept.
+        protection: the file, and where the update is kept.
 
     Raises:
-        CheckpointError: the bases are of another model.
-        ConfigError: they do not fit into memory, or a LoRA cannot be kept outside of them.
+        CheckpointError: the file is of another model.
+        ConfigError: it does not fit into memory, or a LoRA cannot be held to it.
     """
 
     def __init__(self, model: torch.nn.Module, protection: Protection) -> None:
         for parameter in model.parameters():
             if parameter.ndim < 2:
                 parameter.requires_grad_(False)
-        self._held: list[_Held] = []
+        self._held: Sequence[_Held | _Zero] = []
+        self._penalised: list[Penalised] = []
+        self._penalty = 0.0
         if protection.bases is not None:
-            bases = ProtectedBases(protection.bases)
-            trained = list(_trained(model, bases))
-            needed = sum(bases.nbytes(weight.tensor) + weight.copied for weight in trained)
-            note(f"protected subspace: {needed / 1e6:,.1f} MB beside the model")
-            check_free_memory(needed, next(model.parameters()).device)
-            self._held = [held for weight in trained for held in weight.hold(bases, protection.keep)]
+            self._hold(model, ProtectedBases(protection.bases), protection.keep)
         self._project()  # of a LoRA's A, which starts at random numbers; all else starts where it is to be
+
+    def _hold(self, model: torch.nn.Module, bases: ProtectedBases, keep: Keep) -> None:
+        about, trained = bases.about, list(trained_weights(model, bases))
+        if keep == "inside" and (about.frozen or about.penalty is not None):
+            raise ConfigError(f"keep: {bases.path} is of no subspace, and has no inside: leave keep out")
+        if about.frozen:
+            self._held = _frozen(model, trained)
+            return
+        needed = sum(bases.nbytes(weight.tensor) + weight.copied for weight in trained)
+        note(f"{'protected subspace' if about.penalty is None else 'penalty'}: {needed / 1e6:,.1f} MB beside the model")
+        check_free_memory(needed, next(model.parameters()).device)
+        if about.penalty is not None:
+            self._penalty, self._penalised = about.penalty, [penalised(weight, bases) for weight in trained]
+        else:
+            self._held = [held for weight in trained for held in _hold(weight, bases, keep)]
+
+    def on_step_begin(self, *arguments: object, **kwargs: Any) -> None:
+        """Let the gradients of the step start at that of the penalty."""
+        for weight in self._penalised:
+            weight.add_gradients(self._penalty)
 
     def on_step_end(self, *arguments: object, **kwargs: Any) -> None:
         """Project every matrix."""
@@ -109,104 +128,56 @@ class _Held:
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """A claimed weight that is trained: whole, or by a LoRA.
+class _Zero:
+    """A LoRA that is frozen where it starts, at a zero update.
 
-    Attributes:
-        tensor: its name in the checkpoint.
-        read: the weight, outputs × inputs.
-        layer: its layer, if a LoRA is trained.
+    Its gradients stay: PEFT would set `requires_grad` again when a run resumes.
     """
 
-    tensor: str
-    read: Callable[[], torch.Tensor]
-    layer: lora.LoraLayer | None
+    layer: Any
 
-    @property
-    def copied(self) -> int:
-        """Bytes of the copy of its start."""
-        return 0 if self.layer else self.read().nbytes
-
-    def hold(self, bases: ProtectedBases, keep: Keep) -> Iterator[_Held]:
-        weight = self.read()
-        claims = bases.claims(self.tensor, weight.device)
-        if self.layer is None:
-            pairs = zip(matrices(weight), claims, strict=True)
-            yield _Held(self.read, [matrix.clone() if basis else None for matrix, basis in pairs], claims, keep)
-            return
-        if isinstance(self.layer, lora.ParamWrapper):
-            raise ConfigError(
-                f"protect: the LoRA of {self.tensor} is one of fused experts, whose factors are not those of a matrix: "
-                "leave the experts out (lora.target_modules), or train the whole model"
-            )
-        [basis] = claims
-        assert basis is not None
-        if keep == "outside" and basis.left is not None and basis.right is not None:
-            raise ConfigError(f"protect: {self.tensor}: {NOT_A_PRODUCT}")
-        if basis.left is not None:
-            yield _Held(partial(_factor, self.layer, "outputs"), [None], [Basis(basis.left, None)], keep)
-        if basis.right is not None:
-            yield _Held(partial(_factor, self.layer, "inputs"), [None], [Basis(None, basis.right)], keep)
+    def project(self) -> None:
+        b, a, is_embedding = adapter_factors(self.layer)
+        (a if is_embedding else b).data.zero_()
 
 
-def _factor(layer: Any, side: str) -> torch.Tensor:
-    """The factor of a LoRA's update on one side of the weight, [m, r] of its outputs or [r, n] of its inputs.
-
-    The update of an embedding is AᵀBᵀ.
-    """
-    [adapter] = layer.active_adapters
-    if isinstance(layer, lora.Embedding):
-        a, b = layer.lora_embedding_A[adapter].data, layer.lora_embedding_B[adapter].data
-    else:
-        a, b = layer.lora_A[adapter].weight.data, layer.lora_B[adapter].weight.data
-    if isinstance(layer, lora.Embedding):
-        a, b = b.T, a.T
-    return b if side == "outputs" else a
-
-
-def _trained(model: torch.nn.Module, bases: ProtectedBases) -> Iterator[_Trained]:
-    """The claimed weights that are trained; tied ones once.
+def _frozen(model: torch.nn.Module, trained: Sequence[TrainedWeight]) -> list[_Zero]:
+    """Freeze weights that are trained whole, and return the LoRAs that have to be held.
 
     Raises:
-        CheckpointError: the model lacks one that is claimed, or it has another shape.
+        ConfigError: a part of a weight in memory is not to be frozen, or nothing else is trained.
     """
-    body: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    claimed, found, config = set(bases.tensors), dict[str, None](), getattr(body, "config", None)
-    parameters = dict(body.named_parameters(remove_duplicate=False))
-    name_of = {weight.untyped_storage().data_ptr(): name for name, weight in parameters.items()}
-    views = stored_views(body, {_OF_PEFT.sub("", name): weight.data for name, weight in parameters.items()})
-    seen: set[tuple[int, ...]] = set()
-    for stored_name, view in views.items():
-        tensor, place = _in_checkpoint(stored_name, claimed), (view.data_ptr(), *view.shape)
-        if tensor is None or place in seen:
-            continue
-        seen.add(place)
-        found[tensor] = None
-        flipped = stored_transposed(str(getattr(config, "model_type", "")), tensor)
-        bases.check_fits(tensor, tuple(view.mT.shape if flipped else view.shape))
-        name = name_of[view.untyped_storage().data_ptr()]
-        layer = body.get_submodule(name.rpartition(".base_layer.")[0]) if ".base_layer." in name else None
-        if parameters[name].requires_grad or isinstance(layer, lora.LoraLayer):
-            read = partial(_data, body, name, (view.shape, view.stride(), view.storage_offset()), flipped)
-            yield _Trained(tensor, read, None if parameters[name].requires_grad else layer)
-    if missing := sorted(claimed - found.keys()):
-        raise CheckpointError(
-            f"{bases.path} has bases of {missing[0]}, and the model no weight of that name: Transformers has other "
-            "names for the tensors of such a checkpoint, or the bases are of another model"
-        )
+    sizes, parameters = defaultdict[int, int](int), dict[int, torch.nn.Parameter]()
+    layers = {id(weight.layer): weight.layer for weight in trained if weight.layer}
+    for weight in trained:
+        if not weight.layer:
+            parameter = weight.parameter()
+            sizes[id(parameter)] += weight.read().numel()
+            parameters[id(parameter)] = parameter
+            if sizes[id(parameter)] == parameter.numel():
+                parameter.requires_grad_(False)
+    if any(sizes[key] != parameter.numel() for key, parameter in parameters.items()):
+        raise ConfigError("protect: a weight in memory is of a frozen block in part: freeze whole blocks")
+    adapters = sum(isinstance(module, lora.LoraLayer) for module in model.modules())
+    if adapters and adapters == len(layers):
+        raise ConfigError("protect: every LoRA lies in a frozen block, and none would be trained: lower the fraction")
+    note(f"frozen: {len(trained)} matrices of the blocks that are claimed")
+    return [_Zero(layer) for layer in layers.values()]
 
 
-def _in_checkpoint(name: str, claimed: set[str]) -> str | None:
-    """The claimed tensor of that name; checkpoints are saved with or without the name of the model's body before it."""
-    known = (name, name.partition(".")[2], f"model.{name}", f"transformer.{name}")
-    return next((other for other in known if other in claimed), None)
-
-
-def _data(model: torch.nn.Module, name: str, view: tuple[Any, ...], flipped: bool) -> torch.Tensor:
-    """A weight as outputs × inputs; what is written into it is written into the model.
-
-    Args:
-        view: shape, strides and offset of what files hold of the weight in memory.
-    """
-    stored = model.get_parameter(name).data.as_strided(*view)
-    return stored.mT if flipped else stored
+def _hold(weight: TrainedWeight, bases: ProtectedBases, keep: Keep) -> Iterator[_Held]:
+    matrix = weight.read()
+    claims = bases.claims(weight.tensor, matrix.device)
+    if weight.layer is None:
+        pairs = zip(matrices(matrix), claims, strict=True)
+        yield _Held(weight.read, [part.clone() if basis else None for part, basis in pairs], claims, keep)
+        return
+    weight.check_factors()
+    [basis] = claims
+    assert basis is not None
+    if keep == "outside" and basis.left is not None and basis.right is not None:
+        raise ConfigError(f"protect: {weight.tensor}: {NOT_A_PRODUCT}")
+    if basis.left is not None:
+        yield _Held(partial(factor, weight.layer, "outputs"), [None], [Basis(basis.left, None)], keep)
+    if basis.right is not None:
+        yield _Held(partial(factor, weight.layer, "inputs"), [None], [Basis(None, basis.right)], keep)

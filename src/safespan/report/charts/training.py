@@ -1,4 +1,4 @@
-"""The training test as a picture: harm and utility along each training, with random subspaces as a band."""
+"""The training test as a picture: harm and utility along each training, with random controls as a band."""
 
 import altair as alt
 import polars as pl
@@ -14,7 +14,7 @@ _RUNS = {"claim": "#D55E00", "random": "#0072B2", "unprotected": "#A67C00", "cle
 
 
 def harm_along_training(training: pl.DataFrame) -> Figure | None:
-    """Every measure along the steps: a hypothesis as a line, its random subspaces as a band, for one at a time."""
+    """Every measure along the steps: a hypothesis as a line, its random controls as a band, for one at a time."""
     claims = training.filter(run="claim").select("hypothesis", "group").unique(maintain_order=True)
     if claims.is_empty():
         return None
@@ -33,13 +33,13 @@ def harm_along_training(training: pl.DataFrame) -> Figure | None:
     return Figure(
         "harm_along_training",
         "Harm and utility along each training",
-        "The aligned model is fine-tuned on data with harmful rows. Line with points: the hypothesis’s subspace is "
-        "protected. Band: from the lowest to the highest of the trainings with a random subspace protected, dashed "
+        "The aligned model is fine-tuned on data with harmful rows. Line with points: the hypothesis is "
+        "protected. Band: from the lowest to the highest of the trainings with a random control of it, dashed "
         "their mean. Beside them the unprotected training, and clean: the training on the data without its harmful "
         "rows, which is what a perfect protection would give. A hypothesis that protects stays near clean for harm "
         "and near unprotected for utility.",
         f"Line charts of {', '.join(map(str.lower, _MEASURES.values()))} along the optimizer steps, with bands of "
-        f"random subspaces, for one of {claims.height} hypotheses at a time.",
+        f"random controls, for one of {claims.height} hypotheses at a time.",
         [_panel(rows, measure) for measure in _MEASURES],
         len(_MEASURES),
         {"rows": rows},

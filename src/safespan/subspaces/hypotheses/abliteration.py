@@ -5,8 +5,9 @@ from jaxtyping import Float
 
 from safespan.subspaces.captured import CapturedActivations
 from safespan.subspaces.hypotheses.refusal_direction import ranked, refusal_direction, remark_on, written
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _PAPER = "https://arxiv.org/abs/2406.11717"
 """Of the direction itself: the followers are articles and code, which docs/papers.md names."""

@@ -3,8 +3,9 @@
 import torch
 
 from safespan.linalg.kernels import eigh, gram
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 
 @hypothesis(

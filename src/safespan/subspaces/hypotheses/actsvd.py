@@ -5,9 +5,10 @@ from jaxtyping import Float
 
 from safespan.checkpoints import in_block
 from safespan.linalg.kernels import product
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import decompose
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _UTILITY_ENERGY = 0.9
 """Share of the energy of the outputs on useful prompts that counts as utility."""
@@ -19,10 +20,13 @@ _UTILITY_ENERGY = 0.9
     paper="https://arxiv.org/abs/2402.05162",
     needs=["prompts"],
     removes="weights",
-    authors_tests=["ablation"],
+    authors_tests=["ablation", "training"],
 )
 def actsvd(matrix: WeightMatrix) -> Basis | None:
-    """Left singular vectors of W_A X_safety, the largest first."""
+    """Left singular vectors of W_A X_safety, the largest first.
+
+    SaLoRA (Li et al., https://arxiv.org/abs/2501.01765) protects this same subspace in training.
+    """
     outputs = outputs_on(matrix, "harmful")
     return None if outputs is None else Basis(decompose(outputs).left, None)
 

@@ -1,7 +1,8 @@
 """The alignment subspace: the leading singular vectors of the alignment update."""
 
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis, singular_basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 
 @hypothesis(

@@ -1,7 +1,8 @@
 """CSULoRA (Marchenko Breneur et al.): the parts of an update off the subspace of Δ_A are shrunk, in closed form."""
 
 from safespan.linalg.kernels import product, squared_norm
-from safespan.subspaces.hypothesis import Edit, WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import Edit, hypothesis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _ENERGY = 0.9
 """Share of Δ_A's energy that the subspace holds."""

@@ -1,7 +1,8 @@
 """The oracle: the leading singular vectors of the harmful update itself."""
 
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis, singular_basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 
 @hypothesis(

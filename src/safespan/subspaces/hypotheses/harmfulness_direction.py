@@ -4,8 +4,9 @@ import torch
 
 from safespan.subspaces.captured import CapturedActivations
 from safespan.subspaces.hypotheses.refusal_direction import ranked, remark_on, written
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 
 def _remark(captured: CapturedActivations) -> str:

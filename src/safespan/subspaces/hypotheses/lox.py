@@ -1,7 +1,8 @@
 """LoX: low-rank extrapolation of the alignment update makes a model robust."""
 
 from safespan.linalg.kernels import product
-from safespan.subspaces.hypothesis import Edit, WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import Edit, hypothesis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _RANK, _ALPHA = 6, 1.25
 

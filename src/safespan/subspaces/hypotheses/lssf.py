@@ -4,8 +4,9 @@ import torch
 
 from safespan.linalg.kernels import product
 from safespan.subspaces.hypotheses.actsvd import outputs_on
-from safespan.subspaces.hypothesis import Edit, WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import Edit, hypothesis
 from safespan.subspaces.spectrum import Spectrum, decompose
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _ETA, _ALPHA = 0.85, 1.0
 """η, the share of the entropy that the rank has to hold; α at fraction 1, so that the fraction is the paper's α."""

@@ -4,9 +4,10 @@ import torch
 
 from safespan.linalg.device import device
 from safespan.subspaces.bases import seeded
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import orthonormalize
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 
 @hypothesis(

@@ -2,8 +2,9 @@
 
 from safespan.linalg.device import device
 from safespan.subspaces.bases import random_basis
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis, singular_basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 
 @hypothesis(

@@ -1,8 +1,9 @@
 """The paper's first control: singular vectors of the alignment update, drawn at random."""
 
 from safespan.subspaces.bases import random_order
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis, singular_basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 
 @hypothesis(

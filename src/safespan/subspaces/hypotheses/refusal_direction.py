@@ -7,8 +7,9 @@ from jaxtyping import Float
 
 from safespan.checkpoints import writes_residual_stream
 from safespan.subspaces.captured import RefusalCandidate
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _INDUCE, _DIVERGENCE = 0.0, 0.1
 """The paper's bounds (appendix C): refusals are induced above, and harmless answers kept below."""

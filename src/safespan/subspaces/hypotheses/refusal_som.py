@@ -6,8 +6,9 @@ from jaxtyping import Float
 
 from safespan.subspaces.captured import CapturedActivations
 from safespan.subspaces.hypotheses.refusal_direction import orthonormal, ranked, remark_on, written
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _SIDE, _STEPS, _RATE, _RADIUS = 4, 10_000, 0.01, 0.33
 """Of the map: 4 × 4 neurons, the steps of its training, and the learning rate and radius that it begins with."""

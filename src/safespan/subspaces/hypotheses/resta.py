@@ -1,6 +1,7 @@
 """RESTA (Bhardwaj et al.): what a harmful fine-tuning does to the aligned model is subtracted from a fine-tune."""
 
-from safespan.subspaces.hypothesis import Edit, WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import Edit, hypothesis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _GAMMA = 1.0
 """γ at fraction 1, so that the fraction is the paper's γ."""

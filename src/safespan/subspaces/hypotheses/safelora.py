@@ -3,7 +3,8 @@
 import torch
 
 from safespan.linalg.kernels import inner_product, product, squared_norm
-from safespan.subspaces.hypothesis import Edit, WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import Edit, hypothesis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _ENERGY = 0.9
 

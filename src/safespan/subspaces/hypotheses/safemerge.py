@@ -2,7 +2,8 @@
 
 from safespan.linalg.kernels import product
 from safespan.subspaces.hypotheses.safelora import approximate_projection, cosine
-from safespan.subspaces.hypothesis import Edit, WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import Edit, hypothesis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _TASK, _SAFE = 0.8, 0.2
 """Weights of the two models: the defaults of the paper's code."""

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, Int
 
 from safespan.checkpoints import in_block, writes_residual_stream
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _UTILITY = 0.1
 """Share of the neurons that counts as utility's: the top 10 % by their score on useful prompts (Wei et al.'s p)."""

@@ -6,9 +6,10 @@ from jaxtyping import Float
 from safespan.linalg.kernels import product
 from safespan.subspaces.captured import CapturedActivations
 from safespan.subspaces.hypotheses.refusal_direction import written
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.spectrum import decompose
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _DEPTH = 15 / 32
 """Where the layer is: the paper's code intervenes with that of layer 15 of 32."""

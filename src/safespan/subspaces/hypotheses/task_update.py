@@ -5,8 +5,9 @@ from math import pi, sqrt
 
 import torch
 
-from safespan.subspaces.hypothesis import WeightMatrix, hypothesis
+from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis, singular_basis
+from safespan.subspaces.weight_matrix import WeightMatrix
 
 _STEPS = 1 << 16
 
