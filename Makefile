@@ -78,7 +78,7 @@ seeds: install  ## the table of docs/organism.md: the embedded family on five se
 	$(BIN)/python benchmarks/organism/organism_seeds.py --seeds 5
 	$(BIN)/python docs/pages/organism_page.py
 
-verdict-rates: install  ## how often the test of safety subspaces is right: docs/verdict-rates.md, some hours on two cores
+verdict-rates: install  ## how often the test of safety subspaces is right: docs/verdict-rates.md, about four hours on two cores
 	$(BIN)/python benchmarks/verdict/verdict_rates.py
 	$(BIN)/python docs/pages/verdict_page.py
 
