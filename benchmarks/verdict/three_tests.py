@@ -1,4 +1,4 @@
-"""The three tests of a claim on several seeds of the embedded family (METHODS §7): update, ablation and training.
+"""Every claim in every test that it has, on several seeds of the embedded family (METHODS §7).
 
 Each seed is one run of the demo's recipe, and one run for each further fraction and side of the training test, whose
 models are those of the first. What stands in the run folders from before is not done again.
@@ -12,12 +12,15 @@ from typing import Any
 
 import yaml
 
+from safespan.settings.names import HYPOTHESES, NAMED_ONLY
 from safespan.settings.study import StudyConfig, bundled_study
 from safespan.study.run import run_study
 
-SUBSPACES = ("alignment", "safety", "random-k", "random", "harmful-update", "refusal-directions", "actsvd")
-UPDATE, ABLATION = (*SUBSPACES, "safelora"), (*SUBSPACES, "refusal-direction")
+LEFT_OUT = ("planted", "safemerge-factors")
+"""Claims about a planted family, and about fine-tunes that are adapters: the family has neither."""
+CLAIMS = tuple(name for name in (*HYPOTHESES, *NAMED_ONLY) if name not in LEFT_OUT)
 TRAINING = ("alignment", "harmful-update", "random")
+"""Claims of the further runs of the training test."""
 VARIANTS = {"f0.5": (0.5, "output"), "f0.9": (0.9, "output"), "f0.5-both": (0.5, "both"), "f0.9-both": (0.9, "both")}
 """Name of a run -> fraction and side of its training test; the first one has the other tests too."""
 CONTROLS = 5
@@ -28,15 +31,14 @@ def study_of(seed: int, variant: str, runs: Path) -> StudyConfig:
     study: dict[str, Any] = yaml.safe_load(bundled_study("organism").read_text(encoding="utf-8"))
     fraction, side = VARIANTS[variant]
     first = variant == next(iter(VARIANTS))
-    training = {"hypotheses": list(TRAINING), "fraction": fraction, "side": side, "controls": CONTROLS}
+    training = {"fraction": fraction, "side": side, "controls": CONTROLS}
     verdict = {
         "refusals": study["verdict"]["refusals"],
         "tests": ["update", "ablation", "training"] if first else ["training"],
-        "hypotheses": list(UPDATE if first else TRAINING),
+        "hypotheses": list(CLAIMS if first else TRAINING),
         "training": training,
-        **({"ablation": {"hypotheses": list(ABLATION)}} if first else {}),
     }
-    study |= {"name": f"Three tests, seed {seed}, {variant}", "seed": seed, "verdict": verdict}
+    study |= {"name": f"Three tests, {variant}", "seed": seed, "verdict": verdict}
     study |= {"projection": None, "overlap": None}
     if first:
         study["activations"] |= {"models": ["aligned"], "permutations": 0, "bootstraps": 0}

@@ -9,8 +9,11 @@ import polars as pl
 from markdown_tables import table
 
 from safespan.files.atomic import write_text
+from safespan.report.pooled import pooled_rows
 from safespan.results import RunFolder
-from safespan.statistics.verdicts import CONSTRUCTS, VERDICTS
+from safespan.settings.names import TESTS
+from safespan.statistics.verdicts import CLAIM, CONSTRUCTS, VERDICTS
+from safespan.subspaces import find_hypothesis
 
 PAGE = Path(__file__).parents[1] / "three-tests.md"
 FIRST = "f0.5"
@@ -33,8 +36,8 @@ HEADER = """# Three tests of a claim on several seeds
 
 A claim about a safety subspace can be true in three places, and each test asks about one
 ([methods](methods.md)). This page has all three on the embedded family, made by `make three-tests` from {seeds} seeds
-of the demo's recipe, {controls} random controls of every claim, 100 prompts of each kind. Numbers are means over seeds,
-in brackets the lowest and the highest.
+of the demo's recipe; the settings are those of every study, with {controls} random controls of every claim in the training
+test. Which paper makes which claim is in [papers](papers.md).
 
 In short:
 
@@ -79,6 +82,22 @@ def verdict_rows(runs: Sequence[RunFolder], test: str) -> Iterator[tuple[str, ..
             ]
             cells.append(spread([float(x) for rows in deciding for x in rows["estimate"].drop_nulls()], signed=True))
         yield name, *said, *cells
+
+
+def claim_rows(runs: Sequence[RunFolder], construct: str) -> Iterator[tuple[str, ...]]:
+    """Claim or control, and in each test the verdict about the recipe, with its statistic and interval."""
+    found = {(row.hypothesis, row.test): row for row in pooled_rows(runs) if row.votes and row.construct == construct}
+    names = dict.fromkeys(name for name, _ in found)
+    in_groups = sorted(names, key=lambda name: all(row.group != CLAIM for (of, _), row in found.items() if of == name))
+    for name in in_groups:
+        groups = {row.group for (of, _), row in found.items() if of == name}
+        made = find_hypothesis(name).authors_tests if CLAIM in groups else ()
+        cells = []
+        for test in TESTS:
+            row = found.get((name, test))
+            told = f"{row.verdict}, {row.estimate:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" if row else "–"
+            cells.append(f"**{told}**" if row and test in made else told)
+        yield name if CLAIM in groups else f"{name} ({', '.join(sorted(groups))})", *cells
 
 
 def ablation_rows(runs: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
@@ -164,6 +183,17 @@ def page(runs: Path) -> str:
     verdict = ("claim or control", *(f"{one}: verdicts" for one in CONSTRUCTS), *OUTCOMES)
     controls = first[0].read_manifest().config["verdict"]["training"]["controls"]
     parts = [HEADER.format(seeds=len(first), controls=controls), *summary(runs)]
+    parts.append(
+        "\n## Claim and test\n\nThe verdict about the recipe, over all seeds, with D, A or T and its interval; in bold the test "
+        "that the claim's authors made; – where a claim has no such test, or was not measured. Controls of the tests come "
+        "last.\n"
+    )
+    for construct in CONSTRUCTS:
+        parts += [
+            f"\n{construct.capitalize()}:\n\n",
+            table(("claim or control", *TESTS), list(claim_rows(first, construct))),
+        ]
+    parts.append("\nIn the tables below numbers are means over seeds, in brackets the lowest and the highest.\n")
     parts += [
         "\n## Update: a finished fine-tune, projected\n\nD: above 0, harm goes before utility along the claim.\n\n",
         table(verdict, list(verdict_rows(first, "update"))),
