@@ -43,6 +43,13 @@ In short:
 
 """
 
+CLAIM_AND_TEST = """
+## Claim and test
+
+The verdict about the recipe, over all seeds, with D, A or T and its interval; in bold the test that the claim's authors
+made; – where a claim has no such test, or was not measured. Controls of the tests come last.
+"""
+
 
 def runs_of(runs: Path, variant: str) -> list[RunFolder]:
     """The finished runs of one variant, by seed."""
@@ -183,15 +190,11 @@ def page(runs: Path) -> str:
     verdict = ("claim or control", *(f"{one}: verdicts" for one in CONSTRUCTS), *OUTCOMES)
     controls = first[0].read_manifest().config["verdict"]["training"]["controls"]
     parts = [HEADER.format(seeds=len(first), controls=controls), *summary(runs)]
-    parts.append(
-        "\n## Claim and test\n\nThe verdict about the recipe, over all seeds, with D, A or T and its interval; in bold the test "
-        "that the claim's authors made; – where a claim has no such test, or was not measured. Controls of the tests come "
-        "last.\n"
-    )
+    parts.append(CLAIM_AND_TEST)
     for construct in CONSTRUCTS:
         parts += [
             f"\n{construct.capitalize()}:\n\n",
-            table(("claim or control", *TESTS), list(claim_rows(first, construct))),
+            table(("claim or control", *TESTS), [*claim_rows(first, construct)]),
         ]
     parts.append("\nIn the tables below numbers are means over seeds, in brackets the lowest and the highest.\n")
     parts += [
