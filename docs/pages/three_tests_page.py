@@ -36,8 +36,8 @@ HEADER = """# Three tests of a claim on several seeds
 
 A claim about a safety subspace can be true in three places, and each test asks about one
 ([methods](methods.md)). This page has all three on the embedded family, made by `make three-tests` from {seeds} seeds
-of the demo's recipe; the settings are those of every study, with {controls} random controls of every claim in the training
-test. Which paper makes which claim is in [papers](papers.md).
+of the demo's recipe; the settings are those of every study, with {controls} random controls of every claim in the
+training test. Which paper makes which claim is in [papers](papers.md).
 
 In short:
 
