@@ -88,6 +88,13 @@ def test_a_prompt_that_is_not_asked_may_be_long(fields, tmp_path):
     assert "data not checked: none" in plan(StudyConfig.model_validate(fields), tmp_path / "run")
 
 
+def test_rows_of_a_training_none_of_which_has_room_for_a_response_are_named(fields, tmp_path):
+    fields["models"]["useful"]["train"]["max_length"] = 3
+    says = fault(fields, tmp_path / "run")
+    assert says.startswith("models.useful.train.data: ")
+    assert says.endswith("no prompt leaves room for a response within max_length = 3 tokens; raise it")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

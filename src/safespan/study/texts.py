@@ -8,7 +8,9 @@ from safespan.checkpoints import Checkpoint, open_local
 from safespan.data import Prompt, read_prompts
 from safespan.data.hub import from_files_alone, offline
 from safespan.data.task_files import has_documents_here
-from safespan.settings import PromptSource, StudyConfig
+from safespan.errors import DataError
+from safespan.settings import PromptSource, StudyConfig, TrainingConfig
+from safespan.settings.data import TrainingData
 from safespan.study.inputs import Named
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ class Reader(NamedTuple):
     tokenizer: "PreTrainedTokenizerBase"
     context: int | None
 
+
+_ROWS = 64
+"""Rows of a training that are encoded at once."""
 
 _ASKED = ("evaluation.harmfulness.prompts", "evaluation.over_refusal.prompts")
 
@@ -62,7 +67,7 @@ def check_texts(config: StudyConfig, named: Sequence[Named]) -> list[str]:
         check_in_memory(models["aligned"].folder, models["aligned"].name, models["aligned"].stored_shapes)
     by_role = {role: readers[model.name] for role, model in models.items()}
     _check_activations(config, named, by_role)
-    _check_trainings(config, by_role)
+    _check_trainings(config, named, by_role)
     return [role for role in config.models if role not in models]
 
 
@@ -117,7 +122,7 @@ def _check_activations(config: StudyConfig, named: Sequence[Named], readers: Map
             check_room(rows, reader.context, f"{name}: {what}", places, answered=False)
 
 
-def _check_trainings(config: StudyConfig, readers: Mapping[str, Reader]) -> None:
+def _check_trainings(config: StudyConfig, named: Sequence[Named], readers: Mapping[str, Reader]) -> None:
     from safespan.training.encoding import end_ids
     from safespan.training.start import check_template
 
@@ -125,6 +130,27 @@ def _check_trainings(config: StudyConfig, readers: Mapping[str, Reader]) -> None
         if source.train is not None and role in readers:
             check_template(readers[role].tokenizer, source.train)
             end_ids(readers[role].tokenizer, source.train.prompt_format)
+            for one in named:
+                if one.field == f"models.{role}.train.data" and isinstance(one.source, TrainingData):
+                    _check_rows(one, one.source, source.train, readers[role])
+
+
+def _check_rows(named: Named, source: TrainingData, train: TrainingConfig, reader: Reader) -> None:
+    """Refuse rows of which none leaves room for a response; the first that does ends the search."""
+    from safespan.training.encoding import encode
+    from safespan.training.mixture import read_examples
+
+    room = min(train.max_length, reader.context or train.max_length)
+    with offline(source):
+        examples = read_examples(source)
+    for start in range(0, len(examples), _ROWS):
+        try:
+            encode(reader.tokenizer, examples[start : start + _ROWS], room, train.prompt_format, train.template_date)
+            return
+        except DataError as error:
+            reason = error
+    if examples:
+        raise DataError(f"{named.field}: {reader.model.name}: {reason}") from None
 
 
 def _read(named: Sequence[Named], fields: Sequence[str]) -> Iterator[tuple[str, str, list[Prompt]]]:
