@@ -290,3 +290,28 @@ def test_every_command_explains_itself(command, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert len(text.splitlines()) > 8
     assert ("--quiet" in text and "--json" in text) == (command != "report")
+
+
+def test_the_list_has_the_needs_of_each_test_and_whose_claim_it_is(monkeypatch, capsys):
+    assert run(monkeypatch, "hypotheses", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)["hypotheses"]
+    assert listed["random"]["needs_by_test"] == {"update": ["base"], "ablation": ["base"], "training": []}
+    assert listed["lox"]["needs_by_test"] == {"update": ["base"]}
+    assert listed["safety"]["needs_by_test"]["ablation"] == ["base", "safe"]
+    followers = {name for name, one in listed.items() if one["after"]}
+    ours = {"harmful-update", "planted", "refusal-directions", "lssf-update", "activation-null"}
+    assert followers == {*ours, "lox", "harmfulness-direction"}
+    assert all(
+        "2406.11717" not in one["paper"] for name, one in listed.items() if name.startswith("refusal-direction-")
+    )
+    assert run(monkeypatch, "hypotheses") == 0
+    lines = capsys.readouterr().out.splitlines()
+    below = {name.partition(":")[0]: line for name, line in zip(lines[::2], lines[1::2], strict=True)}
+    assert below["random"].endswith("needs: base (update, ablation), the aligned model alone (training)")
+    assert below["safety"].endswith("needs: safe (update, training), base and safe (ablation)")
+    assert below["safemerge"].endswith("needs: base and safe")
+    assert below["activation-null"].startswith(
+        "    after https://arxiv.org/abs/2410.02355; authors' test: none of the three;"
+    )
+    assert below["alignment"].startswith("    https://arxiv.org/abs/2505.14185; authors' test: update;")
+    assert "2501.01765" in next(line for line in lines if line.startswith("actsvd:"))

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,7 @@ from safespan.errors import ConfigError
 from safespan.settings import PAPER, ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
 from safespan.settings.data import FILES
 from safespan.settings.instructions import take_one_path
-from safespan.settings.names import TESTS, check_choices, hypothesis_names
+from safespan.settings.names import TESTS, Test, check_choices, hypothesis_names
 from safespan.settings.reading import read_fields
 
 OptionalModel = Annotated[str | None, model_option("named in the same ways")]
@@ -130,27 +131,44 @@ def verdict(
 
 @command()
 def hypotheses() -> CommandOutput:
-    """List the claims about where safety lies: what each says, its paper, its authors' test, tests here, its needs."""
+    """List the claims about where safety lies: what each says, its paper, its authors' test, tests here, its needs.
+
+    `after` stands before a paper whose authors put the claim to none of the three tests: it is safespan's own, or
+    follows the paper. Needs are beside the aligned model, by test where tests differ.
+    """
     from safespan.subspaces import find_hypothesis
 
     values, lines = {}, list[str]()
     for name in hypothesis_names():
         found = find_hypothesis(name)
-        tests, made, needs = (", ".join(names) for names in (found.tests, found.authors_tests, sorted(found.needs)))
+        tests, made = (", ".join(names) for names in (found.tests, found.authors_tests))
+        needs = {test: sorted(found.needs_of(test)) for test in found.tests}
         values[name] = {
             "claim": found.claim,
             "paper": found.paper,
+            "after": not made,
             "kind": found.kind,
             "authors_tests": found.authors_tests,
             "tests": found.tests,
             "needs": sorted(found.needs),
+            "needs_by_test": needs,
         }
         lines += [
             f"{name}: {found.claim}",
-            f"    {found.paper}; authors' test: {made or 'none of the three'}; tests here: {tests}; "
-            f"needs: {needs or 'the aligned model alone'}",
+            f"    {'' if made else 'after '}{found.paper}; authors' test: {made or 'none of the three'}; "
+            f"tests here: {tests}; needs: {_needs_in_words(needs)}",
         ]
     return CommandOutput({"hypotheses": values}, lines, [])
+
+
+def _needs_in_words(needs: Mapping[Test, list[str]]) -> str:
+    """The needs of each test; once where they are the same, else with the tests behind them."""
+    groups: dict[str, list[Test]] = {}
+    for test, inputs in needs.items():
+        groups.setdefault(" and ".join(inputs) or "the aligned model alone", []).append(test)
+    if len(groups) == 1:
+        return next(iter(groups))
+    return ", ".join(f"{inputs} ({', '.join(tests)})" for inputs, tests in groups.items())
 
 
 @command("test")

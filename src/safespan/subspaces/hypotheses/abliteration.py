@@ -9,9 +9,9 @@ from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.weight_matrix import WeightMatrix
 
-_PAPER = "https://arxiv.org/abs/2406.11717"
-"""Of the direction itself: the followers are articles and code, which docs/papers.md names."""
-
+_PROJECTED = "https://huggingface.co/blog/grimjim/projected-abliteration"
+_NORMS = "https://huggingface.co/blog/grimjim/norm-preserving-biprojected-abliteration"
+"""The articles that make these claims; the direction itself is of `refusal-direction`."""
 
 _LEAST = 1e-6
 """Share of r that has to be left beside the harmless mean: less is rounding, and no direction."""
@@ -24,7 +24,7 @@ def _remark(captured: CapturedActivations) -> str:
 @hypothesis(
     "refusal-direction-orthogonal",
     claim="as `refusal-direction`, without its part along the mean activation on harmless prompts",
-    paper=_PAPER,
+    paper=_PROJECTED,
     needs=["prompts"],
     removes="weights",
     authors_tests=["ablation"],
@@ -38,7 +38,7 @@ def refusal_direction_orthogonal(matrix: WeightMatrix) -> Basis | None:
 @hypothesis(
     "refusal-direction-norms",
     claim="as `refusal-direction`, and each row of a changed matrix keeps its norm",
-    paper=_PAPER,
+    paper=_NORMS,
     needs=["prompts"],
     removes="rows",
     authors_tests=["ablation"],
@@ -53,7 +53,7 @@ def refusal_direction_norms(matrix: WeightMatrix) -> Basis | None:
 @hypothesis(
     "refusal-direction-orthogonal-norms",
     claim="as `refusal-direction-orthogonal`, and each row of a changed matrix keeps its norm",
-    paper=_PAPER,
+    paper=_NORMS,
     needs=["prompts"],
     removes="rows",
     authors_tests=["ablation"],

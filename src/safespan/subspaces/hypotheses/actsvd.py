@@ -16,7 +16,8 @@ _UTILITY_ENERGY = 0.9
 
 @hypothesis(
     "actsvd",
-    claim="safety lies in the leading directions of a layer's outputs W·X on harmful prompts",
+    claim="safety lies in the leading directions of a layer's outputs W·X on harmful prompts; in training the claim of "
+    "SaLoRA, https://arxiv.org/abs/2501.01765",
     paper="https://arxiv.org/abs/2402.05162",
     needs=["prompts"],
     removes="weights",

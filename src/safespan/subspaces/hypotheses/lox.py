@@ -9,7 +9,8 @@ _RANK, _ALPHA = 6, 1.25
 
 @hypothesis(
     "lox",
-    claim="safety is restored by adding more of the leading directions of Δ_A",
+    claim="safety is restored by adding more of the leading directions of Δ_A; the paper adds them before fine-tuning, "
+    "for robustness",
     paper="https://arxiv.org/abs/2506.15606",
     needs=["base"],
     kind="addition",

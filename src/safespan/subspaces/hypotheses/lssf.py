@@ -28,7 +28,7 @@ def lssf(matrix: WeightMatrix) -> Edit | None:
 
 @hypothesis(
     "lssf-update",
-    claim="as `lssf`, with the leading directions of Δ_H itself, which need no prompts",
+    claim="a second reading of LSSF: as `lssf`, with the leading directions of Δ_H itself, which need no prompts",
     paper="https://arxiv.org/abs/2602.00038",
     needs=["harmful"],
     kind="addition",

@@ -20,7 +20,7 @@ _STEPS = 1 << 16
     authors_tests=["update"],
 )
 def task_update(matrix: WeightMatrix) -> Basis:
-    """U_r of Δ_T = U Σ Vᵀ, with σ_r the last above ω(β) · median(σ) / μ_β, β = min(m, n) / max(m, n)."""
+    """U_r of Δ_T = U Σ Vᵀ, with σ_r the last above ω(β) · median(σ), ω(β) = λ(β) / √μ_β, β = min(m, n) / max(m, n)."""
     known = matrix.spectrum("task", "input" if matrix.side == "input" else "output")
     rank = signal_rank(known.values, matrix.shape)
     return singular_basis(matrix.side, lambda side: matrix.spectrum("task", side).left[:, :rank])
@@ -40,17 +40,18 @@ def signal_rank(values: torch.Tensor, shape: tuple[int, int]) -> int:
 
 
 def threshold(ratio: float) -> float:
-    """ω(β): the optimal threshold for noise of known size, in units of σ_noise √max(m, n)."""
+    """λ(β): the optimal threshold for noise of known size, in units of σ_noise √max(m, n)."""
     root = sqrt(ratio**2 + 14 * ratio + 1)
     return sqrt(2 * (ratio + 1) + 8 * ratio / (ratio + 1 + root))
 
 
 @cache
 def median_of_noise(ratio: float) -> float:
-    """μ_β: the median singular value of pure noise, in the same units, by the law of Marchenko and Pastur.
+    """√μ_β: the median singular value of pure noise, in the same units.
 
-    Its squares x have the density √((x₊ − x)(x − x₋)) / (2π β x) between x∓ = (1 ∓ √β)². With
-    x = 1 + β − 2 √β cos θ this is 2 sin²θ / (π x) dθ, which has no roots at its ends.
+    μ_β is the median of the law of Marchenko and Pastur: the squares x have the density
+    √((x₊ − x)(x − x₋)) / (2π β x) between x∓ = (1 ∓ √β)². With x = 1 + β − 2 √β cos θ this is 2 sin²θ / (π x) dθ,
+    which has no roots at its ends.
     """
     angles = torch.linspace(0, pi, _STEPS + 1, dtype=torch.float64)
     squares = 1 + ratio - 2 * sqrt(ratio) * angles.cos()
