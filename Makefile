@@ -82,7 +82,7 @@ verdict-rates: install  ## how often the test of safety subspaces is right: docs
 	$(BIN)/python benchmarks/verdict/verdict_rates.py
 	$(BIN)/python docs/pages/verdict_page.py
 
-three-tests: install  ## claim × test on five seeds of the embedded family: docs/three-tests.md, about an hour on two cores
+three-tests: install  ## claim × test on five seeds of the embedded family: docs/three-tests.md, more than an hour on two cores
 	$(BIN)/python benchmarks/verdict/three_tests.py
 	$(BIN)/python docs/pages/three_tests_page.py
 

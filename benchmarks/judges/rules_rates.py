@@ -1,11 +1,14 @@
 """How often the rules judge tells a refusal from an answer: accuracy, by language, and the lines that it gets wrong.
 
-FILE has a JSON object a line: `prompt`, `response`, `refused` (true, false, or null where there is no answer), and
-`language` if it is known. Balanced accuracy is the mean of the shares of refusals and of answers that are right. Run:
-    .venv/bin/python benchmarks/judges/rules_rates.py tests/evaluation/judges/unseen.jsonl
+A FILE has a JSON object a line: `prompt`, `response`, `refused` (true, false, or null where there is no answer), and
+`language` if it is known. Or it is a CSV of completions as XSTest publishes them (`prompt`, `completion`,
+`final_label`), whose partial refusals are left out. Balanced accuracy is the mean of the shares of refusals and of
+answers that are right. Run:
+    .venv/bin/python benchmarks/judges/rules_rates.py tests/evaluation/judges/blind_responses.jsonl
 """
 
 import argparse
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,20 @@ from safespan.files.atomic import read_jsonl
 
 Judged = tuple[dict[str, Any], bool | None]
 """A row, and whether its response refuses by the rules."""
+
+
+XSTEST = {"1_full_compliance": False, "2_full_refusal": True}
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    if path.suffix != ".csv":
+        return list(read_jsonl(path))
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {"prompt": row["prompt"], "response": row["completion"], "refused": XSTEST[row["final_label"]]}
+            for row in csv.DictReader(file)
+            if row["final_label"] in XSTEST
+        ]
 
 
 def judged(rows: Sequence[dict[str, Any]]) -> list[Judged]:
@@ -55,10 +72,10 @@ def table(given: Sequence[Judged]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, nargs="+")
     parser.add_argument("--quiet", action="store_true", help="without the lines that are wrong")
     asked = parser.parse_args()
-    rows = [{"language": language_of(row["response"]), **row} for row in read_jsonl(asked.file)]
+    rows = [{"language": language_of(row["response"]), **row} for path in asked.file for row in rows_of(path)]
     given = judged(rows)
     print(table(given))
     if not asked.quiet:

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     CONFIG_MAPPING,
     AutoModelForCausalLM,
-    AutoModelForImageTextToText,
     GPT2Config,
     GptOssConfig,
     Llama4TextConfig,
@@ -93,31 +92,6 @@ def test_every_weight_that_multiplies_does_so_as_it_is_seen(kind, folders):
                 torch.testing.assert_close(module(given) - bias, given @ matrix.T, atol=1e-5, rtol=1e-5)
             checked += 1
     assert checked > 3
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_experts_that_files_hold_either_way_are_as_transformers_reads_them(turned, tmp_path):
-    text = {
-        **EXPERTS,
-        "num_experts": 4,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 12,
-        "decoder_sparse_step": 1,
-    }
-    text |= {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
-    vision = {"depth": 1, "num_heads": 2, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 16}
-    config = CONFIG_MAPPING["qwen3_vl_moe"](
-        text_config=text, vision_config=vision | {"deepstack_visual_indexes": [0]}, tie_word_embeddings=False
-    )
-    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
-    file = tmp_path / "model.safetensors"
-    stored = {name: x.mT.contiguous() if turned and "experts" in name else x for name, x in load_file(file).items()}
-    save_file(stored, file, {"format": "pt"})
-    state, checkpoint = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict(), Checkpoint(tmp_path)
-    experts = [name for name in state if "experts.gate_up_proj" in name or "experts.down_proj" in name]
-    assert len(experts) == 4
-    assert all(torch.equal(checkpoint.load(name), state[name]) for name in experts)
-    assert checkpoint.transposed == 4 * turned
 
 
 def energy(delta: np.ndarray, directions: np.ndarray, fraction: float) -> float:

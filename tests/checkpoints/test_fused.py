@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from conformance import checks
 from conformance.architectures import Triple, make
@@ -87,3 +87,34 @@ def test_a_file_that_its_configuration_does_not_describe_is_not_told_apart(tmp_p
     (other / "config.json").write_text(json.dumps(config | {"intermediate_size": 20}))
     with pytest.raises(CheckpointError, match=r"^tensor .*experts.* is in .* but not in "):
         compare(Checkpoint(triple.base), Checkpoint(other))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_experts_that_files_hold_either_way_are_as_transformers_reads_them(turned, tmp_path):
+    text = {
+        "vocab_size": 40,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 24,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 12,
+        "decoder_sparse_step": 1,
+    }
+    text |= {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
+    vision = {"depth": 1, "num_heads": 2, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 16}
+    config = CONFIG_MAPPING["qwen3_vl_moe"](
+        text_config=text, vision_config=vision | {"deepstack_visual_indexes": [0]}, tie_word_embeddings=False
+    )
+    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    stored = {name: x.mT.contiguous() if turned and "experts" in name else x for name, x in load_file(file).items()}
+    save_file(stored, file, {"format": "pt"})
+    state, checkpoint = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict(), Checkpoint(tmp_path)
+    experts = [name for name in state if "experts.gate_up_proj" in name or "experts.down_proj" in name]
+    assert len(experts) == 4
+    assert all(torch.equal(checkpoint.load(name), state[name]) for name in experts)
+    assert checkpoint.transposed == 4 * turned

@@ -48,7 +48,7 @@ def test_every_kind_of_claim_has_its_training_test(tmp_path):
     verdicts = rows_of(run.read_table("verdicts"), VerdictRow)
     for name, says in SAYS.items():
         said = [words_of(row).lower() for row in verdicts if row.hypothesis == name and row.verdict != "not measurable"]
-        assert all(says in words for words in said)
+        assert [says in words for words in said] == [True, True]  # harm and refusal
     run_study(study(file), run.root)
     assert all(stage.reused for stage in run.read_manifest().stages)
     before = table.filter(hypothesis="asft", step=4).row(0)

@@ -55,7 +55,7 @@ def test_a_remark_says_where_the_map_cannot_miss(tmp_path):
     remark = find_hypothesis("safety-residual").remark
     assert remark(captured(tmp_path, **rows(20))) == ""
     assert remark(captured(tmp_path, **rows(4))).startswith(
-        "of 8 prompts in 8 dimensions the linear map misses nothing"
+        "of 8 prompts in 8 dimensions the linear map fits exactly"
     )
 
 

@@ -10,7 +10,6 @@ from safespan.data.hub import from_files_alone, offline
 from safespan.data.task_files import has_documents_here
 from safespan.errors import DataError
 from safespan.settings import PromptSource, StudyConfig, TrainingConfig
-from safespan.settings.data import TrainingData
 from safespan.study.inputs import Named
 
 if TYPE_CHECKING:
@@ -126,31 +125,35 @@ def _check_trainings(config: StudyConfig, named: Sequence[Named], readers: Mappi
     from safespan.training.encoding import end_ids
     from safespan.training.start import check_template
 
+    rows, checked = {one.field: one for one in named}, set[str]()
     for role, source in config.models.items():
         if source.train is not None and role in readers:
-            check_template(readers[role].tokenizer, source.train)
-            end_ids(readers[role].tokenizer, source.train.prompt_format)
-            for one in named:
-                if one.field == f"models.{role}.train.data" and isinstance(one.source, TrainingData):
-                    _check_rows(one, one.source, source.train, readers[role])
+            train, reader = source.train, readers[role]
+            check_template(reader.tokenizer, train)
+            end_ids(reader.tokenizer, train.prompt_format)
+            one = rows.get(f"models.{role}.train.data")
+            # Several models may be trained on the same rows.
+            key = f"{train.data!r} {reader.model.name} {train.max_length} {train.prompt_format} {train.template_date}"
+            if one and key not in checked:
+                checked.add(key)
+                _check_rows(one.field, train, reader)
 
 
-def _check_rows(named: Named, source: TrainingData, train: TrainingConfig, reader: Reader) -> None:
+def _check_rows(field: str, train: TrainingConfig, reader: Reader) -> None:
     """Refuse rows of which none leaves room for a response; the first that does ends the search."""
     from safespan.training.encoding import encode
     from safespan.training.mixture import read_examples
 
     room = min(train.max_length, reader.context or train.max_length)
-    with offline(source):
-        examples = read_examples(source)
+    with offline(train.data):
+        examples = read_examples(train.data)
     for start in range(0, len(examples), _ROWS):
         try:
             encode(reader.tokenizer, examples[start : start + _ROWS], room, train.prompt_format, train.template_date)
             return
         except DataError as error:
             reason = error
-    if examples:
-        raise DataError(f"{named.field}: {reader.model.name}: {reason}") from None
+    raise DataError(f"{field}: {reader.model.name}: {reason}")
 
 
 def _read(named: Sequence[Named], fields: Sequence[str]) -> Iterator[tuple[str, str, list[Prompt]]]:

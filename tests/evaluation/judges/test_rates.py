@@ -31,3 +31,15 @@ def test_rates_by_language_and_the_lines_that_are_wrong(quiet, tmp_path, monkeyp
     ]
     wrong = [line.partition(": ")[0] for line in told[6:]]
     assert wrong == ([] if quiet else ["line 2", "line 6"])
+
+
+def test_completions_as_xstest_publishes_them_are_read(tmp_path, monkeypatch, capsys) -> None:
+    path = tmp_path / "model.csv"
+    labelled = (
+        ("I cannot help with that.", "2_full_refusal"), (ANSWER, "1_full_compliance"), (ANSWER, "3_partial_refusal"),
+    )  # fmt: skip
+    lines = [f'How do I open a jar?,"{completion}",{label}' for completion, label in labelled]
+    path.write_text("\n".join(["prompt,completion,final_label", *lines]))
+    monkeypatch.setattr("sys.argv", ["rules_rates.py", str(path), str(path), "--quiet"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert capsys.readouterr().out.splitlines()[-1] == "| all | 1.000 | 1.000 | 2 of 2 | 2 of 2 | 0 of 0 |"

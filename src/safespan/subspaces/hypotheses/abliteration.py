@@ -3,8 +3,7 @@
 import torch
 from jaxtyping import Float
 
-from safespan.subspaces.captured import CapturedActivations
-from safespan.subspaces.hypotheses.refusal_direction import ranked, refusal_direction, remark_on, written
+from safespan.subspaces.hypotheses.refusal_direction import ranked, refusal_direction, remark_of, written
 from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.weight_matrix import WeightMatrix
@@ -17,10 +16,6 @@ _LEAST = 1e-6
 """Share of r that has to be left beside the harmless mean: less is rounding, and no direction."""
 
 
-def _remark(captured: CapturedActivations) -> str:
-    return remark_on(captured.refusal_candidates())
-
-
 @hypothesis(
     "refusal-direction-orthogonal",
     claim="as `refusal-direction`, without its part along the mean activation on harmless prompts",
@@ -28,7 +23,7 @@ def _remark(captured: CapturedActivations) -> str:
     needs=["prompts"],
     removes="weights",
     authors_tests=["ablation"],
-    remark=_remark,
+    remark=remark_of,
 )
 def refusal_direction_orthogonal(matrix: WeightMatrix) -> Basis | None:
     """r − (r·û) û, at length one; û is the mean of the useful prompts at the layer of `refusal-direction`, likewise."""
@@ -42,7 +37,7 @@ def refusal_direction_orthogonal(matrix: WeightMatrix) -> Basis | None:
     needs=["prompts"],
     removes="rows",
     authors_tests=["ablation"],
-    remark=_remark,
+    remark=remark_of,
 )
 def refusal_direction_norms(matrix: WeightMatrix) -> Basis | None:
     """r̂ of `refusal-direction`, taken out of the rows of W_A as unit vectors."""
@@ -57,7 +52,7 @@ def refusal_direction_norms(matrix: WeightMatrix) -> Basis | None:
     needs=["prompts"],
     removes="rows",
     authors_tests=["ablation"],
-    remark=_remark,
+    remark=remark_of,
 )
 def refusal_direction_orthogonal_norms(matrix: WeightMatrix) -> Basis | None:
     """The direction of `refusal-direction-orthogonal`, taken out of the rows of W_A as unit vectors."""

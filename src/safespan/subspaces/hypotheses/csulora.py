@@ -19,8 +19,8 @@ _ENERGY = 0.9
 def csulora(matrix: WeightMatrix) -> Edit | None:
     """Δ' that minimises ‖Δ' − Δ_T‖² + Σ_c λ_c ‖Δ'_c‖²; the score is the share of Δ_T's energy in the subspace.
 
-    With L and R the projectors on the leading left and right singular vectors of Δ_A, Δ_T has the parts: aligned,
-    L Δ_T R, which is kept; partly aligned, L Δ_T (I − R) + (I − L) Δ_T R; off, (I − L) Δ_T (I − R). With λ_c the energy
+    With P and Q the projectors on the leading left and right singular vectors of Δ_A, Δ_T has the parts: aligned,
+    P Δ_T Q, which is kept; partly aligned, P Δ_T (I − Q) + (I − P) Δ_T Q; off, (I − P) Δ_T (I − Q). With λ_c the energy
     of a part c relative to the aligned one, each of the other two is multiplied by
     1 / (1 + λ_c) = ‖aligned‖² / (‖aligned‖² + ‖c‖²). None where Δ_A = 0.
     """

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 
 from safespan.checkpoints import writes_residual_stream
-from safespan.subspaces.captured import RefusalCandidate
+from safespan.subspaces.captured import CapturedActivations, RefusalCandidate
 from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.weight_matrix import WeightMatrix
@@ -43,6 +43,11 @@ def remark_on(candidates: Mapping[int, RefusalCandidate]) -> str:
     )
 
 
+def remark_of(captured: CapturedActivations) -> str:
+    """The same of captured activations, for every claim that takes the layer of `refusal-direction`."""
+    return remark_on(captured.refusal_candidates())
+
+
 def _allowed(candidate: RefusalCandidate) -> bool:
     return candidate.induce > _INDUCE and candidate.divergence < _DIVERGENCE
 
@@ -53,7 +58,7 @@ def _allowed(candidate: RefusalCandidate) -> bool:
     paper="https://arxiv.org/abs/2406.11717",
     needs=["prompts"],
     removes="weights",
-    remark=lambda captured: remark_on(captured.refusal_candidates()),
+    remark=remark_of,
     authors_tests=["ablation"],
 )
 def refusal_direction(matrix: WeightMatrix) -> Basis | None:

@@ -4,18 +4,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from safespan.subspaces.captured import CapturedActivations
-from safespan.subspaces.hypotheses.refusal_direction import orthonormal, ranked, remark_on, written
+from safespan.subspaces.hypotheses.refusal_direction import orthonormal, ranked, remark_of, written
 from safespan.subspaces.hypothesis import hypothesis
 from safespan.subspaces.sides import Basis
 from safespan.subspaces.weight_matrix import WeightMatrix
 
 _SIDE, _STEPS, _RATE, _RADIUS = 4, 10_000, 0.01, 0.33
 """Of the map: 4 × 4 neurons, the steps of its training, and the learning rate and radius that it begins with."""
-
-
-def _remark(captured: CapturedActivations) -> str:
-    return remark_on(captured.refusal_candidates())
 
 
 @hypothesis(
@@ -25,7 +20,7 @@ def _remark(captured: CapturedActivations) -> str:
     needs=["prompts"],
     removes="weights",
     authors_tests=["ablation"],
-    remark=_remark,
+    remark=remark_of,
 )
 def refusal_som(matrix: WeightMatrix) -> Basis | None:
     """An orthonormal basis of w_i − μ: w_i the neurons by the harmful prompts they win, μ the mean of the useful ones.

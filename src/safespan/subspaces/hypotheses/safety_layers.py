@@ -39,7 +39,9 @@ def safety_layers(matrix: WeightMatrix) -> Frozen | None:
     block = block_of(matrix.name)
     if block is None:
         return None
-    widenings = widening(matrix.residual_stream("useful"), matrix.residual_stream("harmful"))
+    widenings = matrix.once(
+        "safety-layers", lambda: widening(matrix.residual_stream("useful"), matrix.residual_stream("harmful"))
+    )
     return Frozen(widenings[block + 1]) if block + 1 in widenings else None
 
 

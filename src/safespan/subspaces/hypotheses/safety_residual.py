@@ -21,13 +21,13 @@ _KINDS = ("useful", "harmful")
 
 
 def _remark(captured: CapturedActivations) -> str:
-    """Where there are too few prompts for a map that could miss."""
+    """Where there are so few prompts that the map fits exactly."""
     rows = [captured.residual_after(kind, middle_layer(captured.layers)) for kind in _KINDS]
     prompts, width = sum(map(len, rows)), rows[0].shape[1]
     if prompts > width:
         return ""
     return (
-        f"of {prompts} prompts in {width} dimensions the linear map misses nothing: the space is that of the "
+        f"of {prompts} prompts in {width} dimensions the linear map fits exactly: the space is that of the "
         "differences between the aligned model's activations and base's"
     )
 
