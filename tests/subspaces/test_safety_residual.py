@@ -54,9 +54,7 @@ def test_the_layer_is_that_of_the_papers_code_at_the_same_depth():
 def test_a_remark_says_where_the_map_cannot_miss(tmp_path):
     remark = find_hypothesis("safety-residual").remark
     assert remark(captured(tmp_path, **rows(20))) == ""
-    assert remark(captured(tmp_path, **rows(4))).startswith(
-        "of 8 prompts in 8 dimensions the linear map fits exactly"
-    )
+    assert remark(captured(tmp_path, **rows(4))).startswith("of 8 prompts in 8 dimensions the linear map fits exactly")
 
 
 def test_where_alignment_moves_nothing_there_is_no_direction(tmp_path):
