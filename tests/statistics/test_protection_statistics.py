@@ -53,7 +53,7 @@ def test_where_a_claim_learns_less_harm_is_compared_at_equal_utility():
     (_, end), note = protection_effects(own, controls, 0.05, 200, 0)
     assert end.own == pytest.approx(0.2)
     np.testing.assert_allclose(end.controls, [0.6] * 3)
-    assert "0.50 at the end against 1.00 of its controls" in note
+    assert "at the end 0.50, and 1.00 on average of its controls" in note
     assert "first reaches a utility of 0.50" in note
 
 

@@ -122,8 +122,11 @@ def test_a_file_with_other_contents_is_captured_anew(inputs, tmp_path, monkeypat
 
 
 @pytest.mark.long
-def test_base_is_not_run_on_prompts_where_no_claim_reads_it(inputs, tmp_path, run):
-    run_study(study_of(inputs, ["refusal-direction"]), tmp_path / "run")
+def test_base_is_not_run_on_prompts_where_no_claim_reads_it(inputs, tmp_path, run, caplog):
+    study = study_of(inputs, ["refusal-direction"])
+    assert study.evaluation.general is None
+    run_study(study, tmp_path / "run")
+    assert "without evaluation.general, lost capability is measured on the useful questions alone" in caplog.text
     without, with_base = load_file(RunFolder(tmp_path / "run").captured), load_file(run.captured)
     assert {name for name in with_base if name not in without} == {
         f"base/{kind}/{layer}" for kind in ("useful", "harmful") for layer in (1, 2)

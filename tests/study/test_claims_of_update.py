@@ -30,8 +30,11 @@ def tiny_study(finetunes: set[str]) -> StudyConfig:
 
 
 @pytest.mark.parametrize("finetunes", [{"harmful", "contaminated"}, {"useful", "harmful"}], ids=["one", "two"])
-def test_every_claim_is_asked_beside_its_controls(finetunes, tmp_path):
+def test_every_claim_is_asked_beside_its_controls(finetunes, tmp_path, caplog):
     run_study(tiny_study(finetunes), tmp_path)
+    undoes = "is made of the harmful fine-tune that it is tested on"
+    told = [one.getMessage().partition(" ")[0] for one in caplog.records if undoes in one.getMessage()]
+    assert told == ([] if "contaminated" in finetunes else ["resta", "lssf", "lssf-update"])
     run = RunFolder(tmp_path)
     update, coverage = run.read_table("update"), run.read_table("coverage")
     tested = ["contaminated"] if "contaminated" in finetunes else ["useful", "harmful"]

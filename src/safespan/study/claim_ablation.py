@@ -1,5 +1,6 @@
 """The ablation test: the aligned model without what a claim names, beside random directions (METHODS §7)."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,8 @@ from safespan.subspaces import find_hypothesis
 if TYPE_CHECKING:
     from safespan.evaluation import Measured, Measures
 
+_log = logging.getLogger(__name__)
+
 TEST: Test = "ablation"
 
 BASE = "base"
@@ -45,6 +48,11 @@ def run_ablation_test(study: Study, key: str) -> None:
 
     settings, evaluator, family = study.resolved.verdict, study.evaluator, study.family
     assert settings is not None
+    if study.config.evaluation.general is None:
+        _log.warning(
+            "ablation test: without evaluation.general, lost capability is measured on the useful questions alone; it "
+            "means little where the aligned model cannot answer them: give a task that it can do"
+        )
     models = ask_models(study, model_store(study, TEST, key), Measures(settings, evaluator), ablation_models(study))
 
     def worker(measures: "Measures", scratch: Path, known: Mapping[str, str]) -> partial[PointWorker]:

@@ -1,5 +1,6 @@
 """The update test: a finished update, projected or edited along every claim and its random controls."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,14 @@ from safespan.study.context import Study
 from safespan.study.coverage import claims_in
 from safespan.study.evidence import Evidence, update_evidence
 from safespan.study.measured import PointsAsked, ask_models, looks_at, means, model_store, ratio
+from safespan.study.needs import tested_hypotheses
 from safespan.study.verdicts import EvidenceOf, Judgement, judged_by_looks
 from safespan.subspaces import find_hypothesis
 
 if TYPE_CHECKING:
     from safespan.evaluation import Measured, Measures
+
+_log = logging.getLogger(__name__)
 
 TEST: Test = "update"
 
@@ -32,6 +36,14 @@ def run_update_test(study: Study, key: str) -> None:
     settings, evaluator, family = study.resolved.verdict, study.evaluator, study.family
     assert settings is not None
     finetunes = update_finetunes(family.finetuned)
+    if "harmful" in finetunes:
+        for name in tested_hypotheses(study.resolved, TEST):
+            claim = find_hypothesis(name)
+            if claim.kind == "addition" and "harmful" in claim.needs:
+                _log.warning(
+                    f"{name} is made of the harmful fine-tune that it is tested on: at fraction 1 it undoes it by "
+                    "construction, so that *harm first* says nothing of the claim; give a contaminated fine-tune"
+                )
     models = ask_models(study, model_store(study, TEST, key), Measures(settings, evaluator), ("aligned", *finetunes))
 
     def worker(measures: "Measures", scratch: Path, known: Mapping[str, str]) -> partial[PointWorker]:

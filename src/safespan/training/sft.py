@@ -99,9 +99,9 @@ def fine_tune(
         SafespanError: data, start or configuration are invalid.
     """
     _check(out, config, protection)
-    mixed = mixture(config, seed)
     checkpoint = open_start(start, config)
     asked = ConfiguredProtection.read(config.protect, checkpoint, seed, capture) if config.protect else None
+    mixed = mixture(config, seed)  # last, as its rows may have to be downloaded
     name, folder = _working_folder(out)
     arguments = _arguments(config if out else config.model_copy(update={"save_steps": None}), folder, name, seed)
     held = protection or asked
