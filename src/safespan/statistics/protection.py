@@ -65,8 +65,8 @@ def protection_effects(
         beside = np.mean([course.utility[-1] for course in controls])
         note = (
             f"it may keep utility from being learned (at the end {own.utility[-1]:.2f}, and {beside:.2f} on average of "
-            f"its controls, which does not rule out a loss above {MOST_UTILITY_LOST:g}), so harm is compared where each "
-            f"training first reaches a utility of {least:.2f}"
+            f"its controls, which does not rule out a loss above {MOST_UTILITY_LOST:g}), so harm is compared where "
+            f"each training first reaches a utility of {least:.2f}"
         )
     ends = [[moment] for moment in moments]
     steps = [list(range(1, len(course.harmful))) for course in every]
