@@ -157,17 +157,13 @@ def test_candidates_for_the_refusal_direction_are_beside_them(
     assert torch.equal(found[1].direction, expected[1].direction)
     for score in ("bypass", "induce", "divergence"):
         assert getattr(found[1], score) == getattr(expected[1], score)
-    assert caplog.messages == [f"refusal-direction: {remark_on(found)}"]
+    assert caplog.messages == []  # a claim that takes this direction says so
     assert "no layer is within" in remark_on(found)
 
 
-def test_a_model_that_refuses_no_prompt_is_told_once(
-    tiny_model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_model_that_refuses_no_prompt_has_no_candidate(tiny_model_folder: Path, tmp_path: Path) -> None:
     capture_for_hypotheses(Checkpoint(tiny_model_folder), PROMPTS, tmp_path / "out", refusals=["cannot"])
     assert CapturedActivations(tmp_path / "out").refusal_candidates() == {}
-    [message] = caplog.messages
-    assert "refuses fewer than two of the harmful prompts" in message
 
 
 def test_no_prompts_of_a_kind_leave_no_file(tiny_model_folder: Path, tmp_path: Path) -> None:

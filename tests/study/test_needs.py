@@ -105,6 +105,13 @@ def test_hypotheses_that_are_named_are_tested_and_no_others():
     assert needs.tested_hypotheses(study("verdict=null"), "update") == []
 
 
+def test_a_claim_that_lacks_one_of_the_tests_is_said():
+    named = study(f"verdict.hypotheses=[lox, {PLANTED}]", "verdict.ablation={}", "verdict.training={}")
+    named = named.model_copy(update={"verdict": named.verdict.model_copy(update={"tests": ("update", "training")})})
+    assert needs.left_out(named) == ["training test: without lox, named in the study: they have no such test"]
+    assert needs.left_out(study()) == needs.left_out(study("verdict=null")) == []
+
+
 def test_each_test_can_have_hypotheses_of_its_own():
     config = study("verdict.hypotheses=[alignment]", "verdict.ablation.hypotheses=[actsvd, random]")
     tested = {test: needs.tested_hypotheses(config, test) for test in TESTS}

@@ -48,7 +48,7 @@ def test_the_settings_make_the_bases(tiny_model_folder: Path, tmp_path: Path, co
     assert sorted(file.name for file in tmp_path.iterdir()) == ["base", "bases", "given", "made", "rows.jsonl"]
     with pytest.raises(ConfigError, match="protect: its bases are made beside the model"):
         fine_tune(tiny_model_folder, None, asked, SEED)
-    with pytest.raises(ConfigError, match="protecting 'alignment' needs a base model"):
+    with pytest.raises(ConfigError, match="protect: protecting 'alignment' needs a base model"):
         fine_tune(tiny_model_folder, tmp_path / "out", configured(config, hypothesis="alignment"), SEED)
     with pytest.raises(ConfigError, match="'lox' names no subspace"):
         fine_tune(tiny_model_folder, tmp_path / "out", configured(config, hypothesis="lox"), SEED)
@@ -85,7 +85,12 @@ def test_a_claim_about_activations_captures_those_of_the_start(
 
 @pytest.mark.parametrize(("claim", "reads"), [("safety-residual", True), ("actsvd", False), ("alignment", False)])
 def test_base_is_captured_for_a_claim_that_reads_it_on_prompts_alone(
-    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig, claim: str, reads: bool
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    config: TrainingConfig,
+    claim: str,
+    reads: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A field that names base and prompts, whatever the claim needs of them."""
     for name, words in (("useful", "a b c d e f"), ("harmful", "u v w x y z")):
@@ -105,3 +110,5 @@ def test_base_is_captured_for_a_claim_that_reads_it_on_prompts_alone(
     (tmp_path / "work").mkdir()
     protection.made(tmp_path / "work", capture)
     assert [one is not None for one in given] == [reads]
+    departs = [line for line in caplog.messages if line.startswith("safety-residual: of 12 prompts")]
+    assert len(departs) == reads  # the map fits so few prompts exactly

@@ -25,7 +25,6 @@ from safespan.progress import track
 from safespan.settings.base import TEMPLATE_DATE
 from safespan.settings.verdict import REFUSALS
 from safespan.subspaces.captured import BASE, INPUTS, INSTRUCTION, RESIDUAL, as_tensors
-from safespan.subspaces.hypotheses.refusal_direction import remark_on
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +42,7 @@ def capture_for_hypotheses(
 
     For a class of N prompts and a weight of n columns, the file holds N × n numbers in float32; for an expert of a
     mixture, a row for each prompt whose last token it gets. Beside them is the residual stream after every block, at
-    the last token of the prompt, and of the instruction in it unless the template rewrites that. A warning is logged
-    where no layer has a refusal direction.
+    the last token of the prompt, and of the instruction in it unless the template rewrites that.
 
     Args:
         checkpoint: the aligned model.
@@ -74,8 +72,6 @@ def capture_for_hypotheses(
         streams[kind] = states[0]
     _say_what_is_missing(checkpoint, tensors)
     candidates = refusal_candidates(model, encoded, streams, refusal_tokens(tokenizer, refusals), batch_size)
-    if remark := remark_on(candidates):
-        _log.warning(f"refusal-direction: {remark}")
     del model  # two models would need twice the memory
     if base is not None:
         tensors |= _of_base(base, encoded, tokenizer.padding_side, batch_size)

@@ -163,9 +163,12 @@ def hypotheses() -> CommandOutput:
 
 def _needs_in_words(needs: Mapping[Test, list[str]]) -> str:
     """The needs of each test; once where they are the same, else with the tests behind them."""
+    words = {"task": "the fine-tune that is tested"}
     groups: dict[str, list[Test]] = {}
     for test, inputs in needs.items():
-        groups.setdefault(" and ".join(inputs) or "the aligned model alone", []).append(test)
+        groups.setdefault(" and ".join(words.get(one, one) for one in inputs) or "the aligned model alone", []).append(
+            test
+        )
     if len(groups) == 1:
         return next(iter(groups))
     return ", ".join(f"{inputs} ({', '.join(tests)})" for inputs, tests in groups.items())

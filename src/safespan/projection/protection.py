@@ -142,7 +142,7 @@ def _write_blocks(family: Family, claim: Hypothesis, about: About, out: Path, de
             f"{claim.name!r} at fraction {about.fraction:g} freezes every block of {family.aligned.name} "
             f"({len(frozen)}): no block could be trained, and no other be drawn beside it; lower the fraction"
         )
-    note(f"{claim.name}: of {len(found.tensors)} blocks, {frozen[0]} to {frozen[-1]} are frozen (from 0)")
+    note(f"{claim.name}: blocks {frozen[0]} to {frozen[-1]} are frozen, of blocks 0 to {len(found.tensors) - 1}")
     blocks = {str(number): tensors for number, tensors in found.tensors.items()}
     return write_file(out, replace(about, blocks=blocks, frozen=[str(number) for number in frozen]), {}, set())
 

@@ -1,5 +1,6 @@
 """How much of the model each claim names in each test, before any set of weights is asked."""
 
+import logging
 from functools import partial
 
 from safespan.projection import coverage
@@ -12,6 +13,8 @@ from safespan.study.context import Study
 from safespan.study.needs import tested_hypotheses
 from safespan.study.verdicts import ClaimInTest, group_of
 from safespan.subspaces import find_hypothesis
+
+_log = logging.getLogger(__name__)
 
 LEAST_ENERGY = 0.01
 """Share of Δ_T's energy below which the update test is too small (METHODS §7)."""
@@ -34,8 +37,11 @@ def measure_coverage(study: Study) -> None:
             fraction = verdict.training.fraction if training else max(verdict.fractions)
             side = verdict.training_side if training else verdict.side
             covered = coverage(family, hypothesis, delta, finetune, fraction, side, study.config.seed, study.decompose)
-            remark = hypothesis.remark(family.captured) if hypothesis.remark and family.captured else None
+            remark = hypothesis.remark_on(family.captured)
             rows.append(CoverageRow(name, test, **vars(covered), remark=remark or None))
+    for remark in dict.fromkeys(row.remark for row in rows if row.remark):
+        claims = dict.fromkeys(row.hypothesis for row in rows if row.remark == remark)
+        _log.warning(f"{', '.join(claims)}: {remark}")
     write_table(study.run.table("coverage"), CoverageRow, rows)
 
 

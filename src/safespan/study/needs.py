@@ -62,6 +62,16 @@ def tested_hypotheses(config: StudyConfig, test: Test) -> list[str]:
     return having if named else [name for name in having if not find_hypothesis(name).missing(there, test)]
 
 
+def left_out(config: StudyConfig) -> list[str]:
+    """Of each chosen test, the hypotheses that are named and do not have it, in one line."""
+    lines = []
+    for test in chosen_tests(config.verdict, config.models) if config.verdict else ():
+        named = config.verdict and config.verdict.named(test)
+        if names := [name for name in named or () if test not in find_hypothesis(name).tests]:
+            lines.append(f"{test} test: without {', '.join(names)}, named in the study: they have no such test")
+    return lines
+
+
 def needs_base(config: StudyConfig) -> bool:
     """Whether something that a study measures is of the alignment update."""
     if config.overlap or any("base" in find_hypothesis(name).needs for name in _projected(config)):

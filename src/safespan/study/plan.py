@@ -9,7 +9,7 @@ from safespan.settings import StudyConfig, TrainingConfig
 from safespan.settings.study import ModelSource
 from safespan.study.context import Study
 from safespan.study.inputs import Named, check_data
-from safespan.study.needs import check_needs
+from safespan.study.needs import check_needs, left_out
 from safespan.study.stages import stages
 from safespan.study.texts import check_texts
 
@@ -49,6 +49,7 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
         *_models(resolved),
         *(f"{named.what}: {_rows(named, rows)}" for named, rows in data),
         *(f"stage {stage.name}{f': {stage.summary}' if stage.summary else ''}" for stage in stages(study)),
+        *left_out(resolved),
         f"data not checked: {', '.join(dict.fromkeys(unchecked)) or 'none'}",
         f"tokenizers, templates and lengths not checked, of: {', '.join(unread) or 'none'}",
         f"downloads unless cached: {', '.join(dict.fromkeys(missing)) or 'nothing'}",

@@ -13,7 +13,7 @@ from safespan.errors import ConfigError
 from safespan.files.disk import explain_disk_full
 from safespan.files.locks import exclusive_lock
 from safespan.linalg.device import threads
-from safespan.progress import step
+from safespan.progress import note, step
 from safespan.report import write_report
 from safespan.results import Manifest
 from safespan.settings import StudyConfig
@@ -21,7 +21,7 @@ from safespan.settings.instructions import ONE_PATH, take_one_path
 from safespan.study.context import Study
 from safespan.study.inputs import check_data
 from safespan.study.machine import hardware, versions
-from safespan.study.needs import check_needs
+from safespan.study.needs import check_needs, left_out
 from safespan.study.roles import notes_of
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import batches, stages
@@ -55,6 +55,8 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
             "the figures of this run are those of this processor: PyTorch or NumPy was imported before the run could "
             f"choose one instruction path; start Python with {' '.join(f'{n}={v}' for n, v in ONE_PATH.items())}"
         )
+    for line in left_out(config):
+        note(line)
     _check_judge(study)
     # A cluster that does not answer is reported before hours of training.
     execution, _ = study.execution, study.decompose

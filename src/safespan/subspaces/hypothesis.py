@@ -136,6 +136,10 @@ class Hypothesis:
         """
         return " and ".join(_NEEDS[need] for need in sorted(self.needs_of(test).difference(present, {"task"})))
 
+    def remark_on(self, captured: CapturedActivations | None) -> str:
+        """How the claim departs from its paper on a model with these activations, in one line; or empty."""
+        return self.remark(captured) if self.remark and captured else ""
+
     def evaluate(self, tensor: "WeightTensor") -> list[Claim]:
         """The validated claim about every matrix of a tensor.
 

@@ -1,5 +1,6 @@
 """The bases that a training's settings ask for, made once in the folder that the training works in."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from safespan.settings.training import ProtectConfig
 from safespan.settings.verdict import REFUSALS
 from safespan.subspaces import CapturedActivations, SpectrumCache, find_hypothesis
 from safespan.training.resume import COMPLETE
+
+_log = logging.getLogger(__name__)
 
 
 class Capture(Protocol):
@@ -66,8 +69,11 @@ class ConfiguredProtection:
         """
         named = {"base": config.base, "harmful": config.harmful, "safe": config.safe}
         given = {need for need, name in named.items() if name} | ({"prompts"} if config.prompts else set())
-        claim = check_protectable(config.hypothesis, given)
-        check_fields(claim, config.fraction, config.penalty, config.keep)
+        try:
+            claim = check_protectable(config.hypothesis, given)
+            check_fields(claim, config.fraction, config.penalty, config.keep)
+        except ConfigError as error:
+            raise ConfigError(f"protect: {error}") from None
         if config.prompts and capture is None:
             raise ConfigError("protect.prompts: give fine_tune capture=safespan.activations.capture_for_hypotheses")
         models = {need: open_checkpoint(name) for need, name in named.items() if name}
@@ -92,9 +98,12 @@ class ConfiguredProtection:
             if self.prompts:
                 assert capture is not None
                 captured = CapturedActivations(place / "activations.safetensors")
-                base = family.base if find_hypothesis(self.config.hypothesis).reads_base else None
+                claim = find_hypothesis(self.config.hypothesis)
+                base = family.base if claim.reads_base else None
                 refusals = self.config.refusals or REFUSALS
                 capture(family.aligned, self.prompts, captured.path, refusals=refusals, base=base)
+                if remark := claim.remark_on(captured):
+                    _log.warning(f"{claim.name}: {remark}")
                 family = Family(family.base, family.aligned, family.finetuned, family.safe, captured)
             asked, decompose = self.config, SpectrumCache().decompose
             write_protection(
