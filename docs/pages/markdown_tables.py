@@ -1,13 +1,26 @@
 """What the pages made from a run share: Markdown tables, and how their cells are written."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from safespan.files.atomic import write_text
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+
+
+def put(page: Path, name: str, script: str, made: str) -> None:
+    """Replace the part of a page between the two comments that name it."""
+    start, end = f"<!-- {name}: made by docs/pages/{script} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(start)
+    if not found:
+        sys.exit(f"{page} has no line {start.strip()}")
+    write_text(page, f"{before}{start}\n{made}\n{end}{rest.partition(end)[2]}")
 
 
 def percent(value: float | None) -> str:

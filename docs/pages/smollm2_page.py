@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
-from markdown_tables import percent, table, verdict_words, with_interval
+from markdown_tables import percent, put, table, verdict_words, with_interval
 
-from safespan.files.atomic import write_text
 from safespan.results.run_folder import RunFolder
 
 PAGE = Path(__file__).parents[1] / "smollm2.md"
@@ -217,11 +216,7 @@ def main(root: Path) -> None:
     """Put a part into the page, and the figures beside it."""
     run = RunFolder(root)
     part = tests if run.table("verdicts").exists() else experiments
-    start, end = f"<!-- {part.__name__}: made by docs/pages/smollm2_page.py -->\n", f"<!-- end of {part.__name__} -->"
-    before, found, rest = PAGE.read_text(encoding="utf-8").partition(start)
-    if not found:
-        sys.exit(f"{PAGE} has no line {start.strip()}")
-    write_text(PAGE, before + start + "\n" + part(run) + "\n" + end + rest.partition(end)[2])
+    put(PAGE, part.__name__, "smollm2_page.py", part(run))
 
 
 if __name__ == "__main__":

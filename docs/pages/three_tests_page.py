@@ -1,4 +1,4 @@
-"""Write docs/three-tests.md from the runs that benchmarks/verdict/three_tests.py made."""
+"""Write docs/three-tests.md, and the outcomes of docs/papers.md, from the runs of benchmarks/verdict/three_tests.py."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import polars as pl
-from markdown_tables import table
+from markdown_tables import put, table, verdict_words
 
 from safespan.files.atomic import write_text
 from safespan.report.pooled import pooled_rows
@@ -15,7 +15,7 @@ from safespan.settings.names import TESTS
 from safespan.statistics.verdicts import CLAIM, CONSTRUCTS, VERDICTS
 from safespan.subspaces import find_hypothesis
 
-PAGE = Path(__file__).parents[1] / "three-tests.md"
+PAGE, PAPERS = (Path(__file__).parents[1] / name for name in ("three-tests.md", "papers.md"))
 FIRST = "f0.5"
 VARIANTS = {
     "f0.5": "f = 0.5, outputs",
@@ -105,6 +105,20 @@ def claim_rows(runs: Sequence[RunFolder], construct: str) -> Iterator[tuple[str,
             told = f"{row.verdict}, {row.estimate:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" if row else "–"
             cells.append(f"**{told}**" if row and test in made else told)
         yield name if CLAIM in groups else f"{name} ({', '.join(sorted(groups))})", *cells
+
+
+def outcome_rows(runs: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
+    """Claim, and in each test the verdicts about the recipe by harm and by refusal, in words."""
+    rows = [row for row in pooled_rows(runs) if row.votes and row.group == CLAIM]
+    for name in dict.fromkeys(row.hypothesis for row in rows):
+        cells = []
+        for test in TESTS:
+            said = {
+                row.construct: verdict_words(vars(row)) for row in rows if (row.hypothesis, row.test) == (name, test)
+            }
+            told = "; ".join(f"{construct}: {said[construct]}" for construct in CONSTRUCTS if construct in said) or "–"
+            cells.append(f"**{told}**" if said and test in find_hypothesis(name).authors_tests else told)
+        yield f"`{name}`", *cells
 
 
 def ablation_rows(runs: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
@@ -228,7 +242,9 @@ def main() -> None:
     """Read the runs; write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/three-tests"))
-    write_text(PAGE, page(parser.parse_args().runs))
+    runs = parser.parse_args().runs
+    write_text(PAGE, page(runs))
+    put(PAPERS, "outcomes", "three_tests_page.py", table(("claim", *TESTS), outcome_rows(runs_of(runs, FIRST))))
 
 
 if __name__ == "__main__":
