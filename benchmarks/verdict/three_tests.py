@@ -88,8 +88,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/three-tests"))
     asked = parser.parse_args()
     logging.disable(logging.WARNING)
-    for seed in range(asked.seeds):
-        for variant in VARIANTS:
+    for variant in VARIANTS:
+        for seed in range(asked.seeds):
             folder = folder_of(seed, variant, asked.runs)
             run_study(study_of(seed, variant, asked.runs), folder, "make three-tests")
             print(folder, flush=True)
