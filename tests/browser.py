@@ -15,6 +15,8 @@ import pytest
 if TYPE_CHECKING:  # imported by the tests that need it, not by every collection
     from playwright.sync_api import Browser, BrowserContext, Page
 
+LONGEST = 120_000
+"""Milliseconds to wait for a browser, on a machine that does much else."""
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox",
@@ -96,7 +98,7 @@ def open_page(browser: "Browser", record: Record) -> Iterator[Callable[..., "Pag
     def opened(**options: Any) -> "Page":
         context = browser.new_context(**{"offline": True, **options})
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(LONGEST)
         record.watch(context)
         return context.new_page()
 

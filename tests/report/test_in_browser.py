@@ -13,8 +13,6 @@ from safespan.report import write_comparison, write_report
 from safespan.results.run_folder import RunFolder
 
 SIZES = ((380, 800), (1600, 1000))
-LONGEST = 120_000
-"""Milliseconds to wait for what a browser does after a click, on a machine that does much else."""
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +31,12 @@ def drawn(page, address: str):
     page.goto(address)
     for chart in page.locator(".chart").all():
         chart.locator("svg path[aria-roledescription]").first.wait_for(state="attached")
+    return page
+
+
+def unfolded(page):
+    """The page with all its folded sections open."""
+    page.evaluate("document.querySelectorAll('details.folded').forEach(place => { place.open = true })")
     return page
 
 
@@ -81,8 +85,19 @@ def test_axe_finds_nothing_serious(open_page: Callable, request, which, scheme):
     assert serious == {}
 
 
-def test_a_point_says_its_figures(page, report):
+def test_a_link_to_a_folded_section_opens_it_with_its_charts(page, report):
     drawn(page, report)
+    chart = page.locator("#chart-spectra svg")
+    assert not chart.is_visible()
+    page.get_by_role("link", name="Spectra of the updates").click()
+    chart.wait_for(state="visible")
+    wide = page.locator("#chart-verdicts").evaluate("chart => chart.clientWidth")
+    assert page.locator("#chart-spectra").evaluate("chart => chart.clientWidth") == wide
+    assert 0 < page.locator("#chart-spectra svg").evaluate("drawing => drawing.getBoundingClientRect().width") <= wide
+
+
+def test_a_point_says_its_figures(page, report):
+    unfolded(drawn(page, report))
     page.locator('#chart-orthogonal_fraction svg path[aria-roledescription="point"]').first.hover(force=True)
     tip = page.locator("#vg-tooltip-element.visible")
     tip.wait_for()
@@ -130,11 +145,11 @@ def test_a_hypothesis_is_chosen_and_drawn(page, report):
 
 
 def test_the_data_of_a_chart_is_a_table_and_a_file(page, report, full_run, tmp_path):
-    drawn(page, report)
+    unfolded(drawn(page, report))
     data = page.locator('details[data-figure="removed_by_layer"]')
     data.locator("summary").click()
     # A browser says that details were opened when it gets to it: the table is drawn some time after the click.
-    data.locator("tbody td").first.wait_for(timeout=LONGEST)
+    data.locator("tbody td").first.wait_for()
     assert data.locator("thead th").all_inner_texts()[0] == "finetune"
     with page.expect_download() as waiting:
         data.get_by_role("button", name="Save as CSV").click()
@@ -152,7 +167,7 @@ def test_what_models_said_is_shown_when_asked_for_and_filtered(page, report):
     assert items.count() == 0
     assert not browser.locator(".notice").is_visible()
     browser.locator("summary").click()
-    items.first.wait_for(timeout=LONGEST)  # as above: after the click, not with it
+    items.first.wait_for()  # as above: after the click, not with it
     assert browser.locator(".notice").is_visible()
     assert items.count() == 24
     browser.locator("#by-kind").select_option("harmful")
@@ -184,6 +199,8 @@ def test_what_a_model_said_is_never_markup(open_page, record, full_run, tmp_path
 def test_a_printed_page_shows_everything_and_no_buttons(page, report):
     drawn(page, report)
     page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#chart-spectra svg").is_visible()
     assert not page.get_by_role("button", name="Theme").is_visible()
     assert not page.get_by_role("navigation").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

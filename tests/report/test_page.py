@@ -25,7 +25,7 @@ from safespan.report.tables import (
 from safespan.results import TABLES, RunFolder, schema_of
 
 SECTIONS = (
-    "verdict", "models", "update", "ablation", "training", "parallel", "orthogonal", "overlap", "activations",
+    "verdict", "models", "update", "ablation", "training", "overlap", "activations", "parallel", "orthogonal",
     "removed", "spectra", "responses", "run",
 )  # fmt: skip
 
@@ -72,7 +72,7 @@ def test_every_section_and_chart_is_there(html):
     assert all(attrs["aria-label"] for attrs in charts.values())
     assert "Left out" not in html
     words = "Along the alignment subspace harm and utility move together"
-    places = [html.index(text) for text in ("Selective in the update test lox", "<td", words, 'id="models"')]
+    places = [html.index(text) for text in ('class="word">No<', words, "<td", 'id="models"')]
     assert places == sorted(places)
 
 
@@ -100,10 +100,12 @@ def test_the_first_table_is_claim_by_test(html):
             "refusal-direction", "harm: too small to test refusal: too small to test",
             decided("selective, harm first", "A"), decided("selective, protects", "T"),
         ],
+        ["Positive controls"],
         [
             "positive control", decided("selective, harm first", "D", "harmful-update"),
             decided("not selective", "A", "base"), decided("selective, protects", "T", "clean"),
         ],
+        ["Negative controls"],
         ["random", decided("not selective", "D"), "–", "–"],
     ]  # fmt: skip
     assert html.index('aria-label="Verdicts"') < html.index('class="chart"')
@@ -127,11 +129,12 @@ def test_outcomes_that_do_not_vote_stand_beside_as_such(html):
 
 
 def test_the_page_says_what_the_tests_did_on_their_controls(html):
+    warned = re.findall(r'<li class="warn"><strong>Warning.</strong> (.*?)</li>', html[: html.index("<table")])
+    assert len(warned) == 5
+    assert warned[0].startswith("Update test, refusal: ")
     listed = html[html.index("Check of the tests") :]
-    listed = re.findall(r"<li( class=\"warn\")?>(.*?)</li>", listed[: listed.index("</ul>")])
-    assert [bool(warned) for warned, _ in listed] == [False, True, True, True, True, True]
-    assert all(text.startswith("<strong>Warning.</strong>") is bool(warned) for warned, text in listed)
-    assert listed[0][1].startswith("Update test, harm: positive control (harmful-update) found (D +0.02")
+    [passed] = re.findall(r"<li>(.*?)</li>", listed[: listed.index("</ul>")])
+    assert passed.startswith("Update test, harm: positive control (harmful-update) found (D +0.02")
 
 
 def test_a_claim_that_was_not_tested_says_why_and_what_it_names(html):
@@ -145,7 +148,7 @@ def test_nothing_is_loaded_and_the_page_is_small(html):
     for tag, attrs in page.tags:
         assert "src" not in attrs, tag
         assert tag not in ("link", "iframe", "img", "object")
-        assert attrs.get("href", "#").startswith("#")
+        assert attrs.get("href", "#").startswith("#" if tag != "a" else ("#", "https://arxiv.org/"))
     assert not re.search(r"@import|url\(", html[: html.index("</style>")])
     assert len(html.encode()) < 3_000_000
 
@@ -190,10 +193,16 @@ def test_an_absent_table_is_named(full_run, tmp_path, present):
     for name in present:
         write_rows(run, name, full_run.read_table(name).to_dicts())
     html = write_report(run).read_text(encoding="utf-8")
-    named = {name for name in TABLES if f"Left out: results/{name}.csv is absent" in html}
+    assert ("Left out: results/models.csv is absent" in html) is ("models" not in present)
+    ids = {attrs.get("id") for tag, attrs in Page(html).tags if tag == "section"}
+    assert ids == {"verdict", "models", "responses", "run"} | (
+        set() if present == ("models",) else {"parallel", "orthogonal", "activations"}
+    )
+    [line] = re.findall(r"Not on this page, as their tables .*?: (.*?)\.</p>", html)
+    named = {name.removeprefix("results/").removesuffix(".csv") for name in line.split(", ")}
     # These stand beside others in their sections, or are not on the page.
     no_section = {
-        "coverage", "separation", "verdicts", "estimates", "models_by_filter", "projection_by_filter",
+        "models", "coverage", "separation", "verdicts", "estimates", "models_by_filter", "projection_by_filter",
     }  # fmt: skip
     assert named == set(TABLES) - set(present) - no_section
     assert "This run was not put to the test" in html
@@ -224,8 +233,10 @@ def test_an_empty_folder_and_a_broken_table_are_refused(tmp_path):
 
 def test_a_fine_tune_that_changed_nothing_has_no_energy_and_no_fact(full_run: RunFolder) -> None:
     projection = full_run.read_table("projection")
-    assert halfway_facts(projection, "contaminated")
-    assert halfway_facts(projection.with_columns(energy_kept=pl.lit(None, pl.Float64)), "contaminated") == []
+    assert halfway_facts(projection, "contaminated", "parallel")
+    assert (
+        halfway_facts(projection.with_columns(energy_kept=pl.lit(None, pl.Float64)), "contaminated", "parallel") == []
+    )
 
 
 def test_failed_judgements_are_shown_and_invalid_points_named(full_run: RunFolder) -> None:
@@ -255,23 +266,24 @@ def test_models_that_did_not_answer_are_named(full_run: RunFolder) -> None:
 def test_words_say_where_classes_are_apart_and_whether_their_subspaces_overlap(full_run: RunFolder) -> None:
     separation, activations = full_run.read_table("separation"), full_run.read_table("activations")
     apart, not_apart = separation_facts(separation, activations)
-    assert "are separable by one direction, and their subspaces overlap little at 6 of 24 layers" in apart
+    assert (
+        "told apart by one direction (AUROC of at least 0.95), and their subspaces overlap little at 6 of 24 layers"
+        in apart
+    )
     assert "base model, layer 4, AUROC on held-out prompts 0.99 (0.89 – 1.00) by the difference of means" in apart
     assert apart.endswith("centred overlap 0.30 at energy 0.5, chance 0.23.")
-    assert (
-        "are not separable by the difference of their means, although their subspaces overlap little at 18" in not_apart
-    )
+    assert "(AUROC under 0.95); their subspaces overlap little at 18" in not_apart
     # The same overlap is nearly all there is to be had, once halves of one class overlap no more.
     halves = activations.with_columns(y="x", mso=pl.lit(0.31))
     apart, _ = separation_facts(separation, pl.concat([activations, halves]))
-    assert "separable by one direction although their subspaces overlap at 6 of 24 layers" in apart
+    assert "(AUROC of at least 0.95) although their subspaces overlap at 6 of 24 layers" in apart
     assert apart.endswith("chance 0.23, two halves of one class 0.31.")
     assert separation_facts(separation.clear(), activations) == separation_facts(separation, activations.clear()) == []
 
 
 def test_the_section_on_activations_says_it(html: str) -> None:
-    section = html[html.index('<section id="activations"') : html.index('<section id="removed"')]
-    assert "separable by one direction, and their subspaces overlap little" in section
+    section = html[html.index('<section id="activations"') : html.index('<section id="parallel"')]
+    assert "told apart by one direction (AUROC of at least 0.95), and their subspaces overlap little" in section
 
 
 def test_the_ceiling_of_overlap_is_said_where_it_was_measured(full_run: RunFolder) -> None:

@@ -118,13 +118,13 @@ def test_the_lines_say_the_words_and_figures_of_each_test(full_run: RunFolder) -
 def test_the_figures_of_an_ablation_are_those_of_the_least_removal_that_complies(full_run: RunFolder) -> None:
     results = read_results(full_run)
     [impact] = impact_of(results, "ablation", "refusal-direction")
-    assert impact.where == "fraction 0.1, 2% of the capability lost"
+    assert impact.where == "fraction 0.1, 2 % of the capability lost"
     assert impact.own["attack_success_rate"] == round(0.1**0.2, 6)
     assert impact.beside["controls"]["attack_success_rate"] == 0.04
     assert tuple(impact.own) == MEASURES
     never = results["ablation"].with_columns(compliance=results["ablation"]["fraction"] * 0.4)
     [impact] = impact_of({**results, "ablation": never}, "ablation", "refusal-direction")
-    assert impact.where == "fraction 0.5, 30% of the capability lost"  # at 1.0 it is destroyed
+    assert impact.where == "fraction 0.5, 30 % of the capability lost"  # at 1.0 it is destroyed
     destroyed = never.with_columns(capability_lost=never["capability_lost"] * 0 + 0.6)
     assert impact_of({**results, "ablation": destroyed}, "ablation", "refusal-direction") == []
 
@@ -133,8 +133,8 @@ def test_the_figures_of_an_update_are_those_nearest_to_half_of_the_energy(full_r
     results = read_results(full_run)
     parallel, orthogonal = impact_of(results, "update", "alignment")
     assert (parallel.where, orthogonal.where) == (
-        "parallel, 40% of the energy kept",
-        "orthogonal, 60% of the energy kept",
+        "parallel, 40 % of the energy kept",
+        "orthogonal, 60 % of the energy kept",
     )
     assert (parallel.own["attack_success_rate"], parallel.beside["controls"]["attack_success_rate"]) == (0.4, 0.7)
 

@@ -8,8 +8,8 @@ import pytest
 
 from safespan.errors import DataError
 from safespan.report.page import read_results
-from safespan.report.verdict import reported, verdict_rows
-from safespan.report.words import headline, number, percent, signed, words_of
+from safespan.report.verdict import reported
+from safespan.report.words import number, percent, share, signed, words_of
 from safespan.results.claim_tables import VerdictRow
 from safespan.results.run_folder import RunFolder
 from safespan.settings.names import TESTS
@@ -66,19 +66,8 @@ def test_such_a_verdict_in_a_table_is_one_error_too(full_run: RunFolder) -> None
             reported(unknown)
 
 
-def test_the_headline_names_what_is_selective_in_which_test(full_run: RunFolder) -> None:
-    rows = verdict_rows(read_results(full_run))
-    expected = (
-        "Selective in the update test lox (harm first); in the ablation test refusal-direction (harm first); in the "
-        "training test refusal-direction (protects)."
-    )
-    assert headline(rows) == headline(rows[::-1]) == expected
-    others = [row for row in rows if row.verdict != "selective"]
-    assert headline(others) == "None of 3 hypotheses is selective in any test."
-    assert headline([row for row in others if row.hypothesis == "alignment"]) == "alignment is selective in no test."
-
-
 def test_numbers_as_text() -> None:
     assert [signed(value) for value in (-0.001, 0.155, -1.0, nan)] == ["+0.00", "+0.15", "-1.00", "–"]
     assert [number(value) for value in (0.5, None, nan)] == ["0.50", "–", "–"]
     assert [percent(value) for value in (0.0087, 1.0, nan)] == ["0.9%", "100.0%", "–"]
+    assert [share(value) for value in (0.0087, 1.0, nan, None)] == ["1 %", "100 %", "–", "–"]

@@ -93,7 +93,7 @@ def _sections(all_runs: Mapping[str, pl.DataFrame]) -> list[Section]:
             section(
                 method,
                 f"{method.capitalize()} projection, {finetune} fine-tune",
-                "Utility and attack success of every run; one column each.",
+                ["Utility and attack success of every run; one column each."],
                 "projection",
                 *charts.projection_figures(projection, all_runs["models"], method, by="run"),
             )
@@ -102,14 +102,14 @@ def _sections(all_runs: Mapping[str, pl.DataFrame]) -> list[Section]:
         section(
             "overlap",
             "Overlap of updates",
-            "Alignment with useful, alignment with harmful, useful with harmful.",
+            ["Alignment with useful, alignment with harmful, useful with harmful."],
             "overlap",
             charts.overlap_curves(all_runs["overlap"].filter(pairs), by="run"),
         ),
         section(
             "activations",
             f"Activations of the {_MODEL} models",
-            "Useful and harmful prompts at each layer.",
+            ["Useful and harmful prompts at each layer."],
             "activations",
             charts.activation_overlap(all_runs["activations"].filter(model=_MODEL), by="run"),
             charts.separation(all_runs["separation"].filter(model=_MODEL), by="run"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from safespan.report.words import share
 from safespan.statistics.frontier import MOST_LOST
 
 MEASURES = (
@@ -55,7 +56,7 @@ def _halfway(own: pl.DataFrame, controls: pl.DataFrame) -> list[Impact]:
     impact = []
     for points in own.drop_nulls("energy_kept").partition_by("method", maintain_order=True):
         half = points.sort(away, "fraction").row(0, named=True)
-        where = f"{half['method']}, {half['energy_kept']:.0%} of the energy kept"
+        where = f"{half['method']}, {share(half['energy_kept'])} of the energy kept"
         beside = controls.filter(method=half["method"], fraction=half["fraction"])
         impact.append(Impact(where, _measured(half), {"controls": _means(beside)}))
     return sorted(impact, key=lambda one: one.where, reverse=True)
@@ -74,7 +75,7 @@ def _complying(own: pl.DataFrame, controls: pl.DataFrame) -> list[Impact]:
     kept = kept.with_columns(later=pl.when(complies).then("energy_removed").otherwise(1 - pl.col("compliance")))
     first = kept.sort(~complies, "later", "fraction").row(0, named=True)
     strength = "" if first["strength"] == 1 else f", strength {first['strength']:g}"
-    where = f"fraction {first['fraction']:g}{strength}, {first['capability_lost']:.0%} of the capability lost"
+    where = f"fraction {first['fraction']:g}{strength}, {share(first['capability_lost'])} of the capability lost"
     beside = controls.filter(fraction=first["fraction"], strength=first["strength"])
     return [Impact(where, _measured(first), {"controls": _means(beside)})]
 

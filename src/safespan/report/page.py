@@ -11,22 +11,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safespan.errors import DataError
 from safespan.files.atomic import write_text
 from safespan.report import charts, tables
+from safespan.report.answers import PAPER, answers_of, groups_of, reach
 from safespan.report.generations import COLUMNS, responses
 from safespan.report.impact import MEASURES
 from safespan.report.sections import Section, sections
 from safespan.report.static import write_figures
-from safespan.report.verdict import asked_lines, check_lines, reported, tests_of, verdict_rows
-from safespan.report.words import QUESTIONS, TEXTS, headline
+from safespan.report.verdict import asked_lines, check_lines, reported, tests_of
+from safespan.report.words import QUESTIONS, TEXTS
 from safespan.results import TABLES, Manifest, RunFolder, frame_of
-
-_FINETUNE = "contaminated"
-"""The facts' fine-tune: the only one that moves utility and harm both."""
 
 
 def write_report(run: RunFolder, generations: bool = True) -> Path:
     """Write `figures/*.svg`, `figures/*.pdf` and `report.html` from the tables and the manifest of a run.
 
-    A table that is absent leaves its section out, with a line that says so.
+    A table that is absent leaves its section out; the page names these tables at its end.
 
     Args:
         run: the run folder.
@@ -50,17 +48,17 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
         sections(results),
         manifest=manifest,
         config=json.dumps(manifest.config, indent=2, ensure_ascii=False),
+        answers=answers_of(reports),
+        reach=reach(manifest),
+        paper=PAPER,
+        groups=groups_of(reports),
         verdicts=reports,
         tests=tests_of(reports),
         checks=list(check_lines(reports)),
         asked=list(asked_lines(results, manifest)),
         questions=QUESTIONS,
-        headline=headline(verdict_rows(results)),
         measures=MEASURES,
         facts=[
-            *tables.halfway_facts(results["projection"], _FINETUNE),
-            *tables.overlap_facts(results["overlap"]),
-            *tables.activation_facts(results["activations"]),
             *tables.judge_facts(results["models"], results["projection"]),
             *tables.no_answer_facts(results["models"]),
         ],
@@ -71,8 +69,10 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
     )
 
 
-def write_page(page: Path, template: str, forests: list[charts.Figure], shown: list[Section], **values: object) -> Path:
+def write_page(page: Path, template: str, forests: list[charts.Figure], every: list[Section], **values: object) -> Path:
     """Write a page with all that draws its charts, and the charts as files into `figures/` beside it."""
+    shown = [section for section in every if section.figures]
+    absent = list(dict.fromkeys(section.table for section in every if not section.figures))
     figures = [*forests, *(figure for section in shown for figure in section.figures)]
     write_figures(page.parent / "figures", figures)
     environment = Environment(
@@ -83,7 +83,9 @@ def write_page(page: Path, template: str, forests: list[charts.Figure], shown: l
     # Columns in the tables' order, and no space spent between them.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     values |= {"specs": {figure.name: {**figure.spec, "title": ""} for figure in figures}}  # headings are the titles
-    text = environment.get_template(template).render(values, forests=forests, sections=shown, bundle=_bundle())
+    text = environment.get_template(template).render(
+        values, forests=forests, sections=shown, absent=absent, bundle=_bundle()
+    )
     write_text(page, text)
     return page
 

@@ -72,31 +72,26 @@ def nearest(table: pl.DataFrame, column: str, value: float) -> float:
     return float(min(table[column].drop_nulls().unique().to_list(), key=lambda seen: (abs(seen - value), seen)))
 
 
-def halfway_facts(projection: pl.DataFrame, finetune: str) -> list[str]:
-    """Utility and attack success of alignment and random at the fraction nearest one half; rank correlation."""
+def halfway_facts(projection: pl.DataFrame, finetune: str, method: str) -> list[str]:
+    """Utility and attack success of alignment where half of the energy is kept, and of random where as much is kept.
+
+    Random is left out where its grid has no point within a tenth of that energy.
+    """
     measured = ["energy_kept", "utility", "attack_success_rate"]
-    rows = projection.filter(finetune=finetune).drop_nulls(["fraction", *measured])
-    if rows.is_empty():
+    rows = projection.filter(finetune=finetune, method=method).drop_nulls(["fraction", *measured])
+    rows = rows.group_by("subspace", "fraction", maintain_order=True).agg(pl.mean(*measured))  # over draws
+    own, random = (rows.filter(subspace=name) for name in ("alignment", "random"))
+    if own.is_empty():
         return []
-    half, facts = nearest(rows, "fraction", 0.5), []
-    for method in ("parallel", "orthogonal"):
-        parts = []
-        for subspace in ("alignment", "random"):
-            point = rows.filter(fraction=half, method=method, subspace=subspace)
-            if not point.is_empty():
-                energy, utility, asr = (mean(point, name) for name in measured)
-                parts.append(
-                    f"{subspace} {utility:.0%} utility and {asr:.0%} attack success ({energy:.0%} of the energy kept)"
-                )
-        if parts:
-            facts.append(f"{method.capitalize()}, fraction {half:g}, {finetune} fine-tune: {'; '.join(parts)}.")
-    rank = rows.select(pl.corr("utility", "attack_success_rate", method="spearman")).item()
-    if rank is not None and rank == rank:
-        facts.append(
-            f"Rank correlation of utility and attack success over the {rows.height} points of this fine-tune: "
-            f"{rank:+.2f} (+1: they always rise together)."
-        )
-    return facts
+    half = own.sort((pl.col("energy_kept") - 0.5).abs()).row(0, named=True)
+    away = (pl.col("energy_kept") - half["energy_kept"]).abs()
+    beside = random.filter(away < 0.1).sort(away).head(1).rows(named=True)
+    parts = [
+        f"{row['subspace']} {row['utility']:.0%} utility and {row['attack_success_rate']:.0%} attack success "
+        f"({row['energy_kept']:.0%} of the energy kept)"
+        for row in (half, *beside)
+    ]
+    return [f"{finetune.capitalize()} fine-tune: {'; '.join(parts)}."]
 
 
 def overlap_facts(overlap: pl.DataFrame) -> list[str]:
@@ -163,10 +158,18 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
         )
     )
     kinds = (
-        (True, True, "separable by one direction although their subspaces overlap"),
-        (True, False, "separable by one direction, and their subspaces overlap little"),
-        (False, True, "not separable by the difference of their means, and their subspaces overlap"),
-        (False, False, "not separable by the difference of their means, although their subspaces overlap little"),
+        (True, True, "told apart by one direction (AUROC of at least 0.95) although their subspaces overlap"),
+        (True, False, "told apart by one direction (AUROC of at least 0.95), and their subspaces overlap little"),
+        (
+            False,
+            True,
+            "told apart less well by the difference of their means (AUROC under 0.95), and their subspaces overlap",
+        ),
+        (
+            False,
+            False,
+            "told apart less well by the difference of their means (AUROC under 0.95); their subspaces overlap little",
+        ),
     )
     facts = []
     for apart, overlapping, words in kinds:

@@ -1,14 +1,12 @@
 """Verdicts as sentences and numbers as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import isnan
 
 from safespan.errors import DataError
 from safespan.results.claim_tables import EstimateRow, PooledRow, VerdictRow
-from safespan.settings.names import TESTS
 from safespan.statistics.effects import DECIDING
 from safespan.statistics.verdicts import (
-    CLAIM,
     CONSTRUCTS,
     DIRECTIONS,
     INCONCLUSIVE,
@@ -19,9 +17,9 @@ from safespan.statistics.verdicts import (
 )
 
 QUESTIONS = {
-    "update": "Is the harm of a fine-tune concentrated there?",
-    "ablation": "Does the aligned model’s safety sit there?",
-    "training": "Does protecting it keep harm out?",
+    "update": "Is the harm of a fine-tune concentrated in it?",
+    "ablation": "Does the safety of the aligned model rest on it?",
+    "training": "Does protecting it during fine-tuning keep harm out?",
 }
 """Test -> what it asks of a hypothesis."""
 
@@ -140,26 +138,6 @@ def _template(row: VerdictRow) -> str | None:
     }.get(row.verdict or "")
 
 
-def headline(verdicts: Sequence[VerdictRow]) -> str:
-    """Which claims are selective in which test, in one sentence."""
-    claims = [row for row in verdicts if row.group == CLAIM]
-    named = []
-    for test in TESTS:
-        directions: dict[str, list[str]] = {}
-        for row in claims:
-            if row.test == test and row.verdict == SELECTIVE:
-                directions.setdefault(row.hypothesis, []).append(str(row.direction))
-        if directions:
-            own = ", ".join(f"{name} ({' and '.join(dict.fromkeys(of))})" for name, of in directions.items())
-            named.append(f"in the {test} test {own}")
-    if named:
-        return f"Selective {'; '.join(named)}."
-    names = list(dict.fromkeys(row.hypothesis for row in claims))
-    if len(names) == 1:
-        return f"{names[0]} is selective in no test."
-    return f"None of {len(names)} hypotheses is selective in any test."
-
-
 def verdict_text(row: VerdictRow | EstimateRow | PooledRow) -> str:
     """A verdict with its direction, if it has one."""
     return f"{row.verdict}, {row.direction}" if row.direction else f"{row.verdict}"
@@ -195,6 +173,11 @@ def number(value: float | None) -> str:
 def percent(value: float) -> str:
     """A share in per cent; a dash where there is none."""
     return "–" if isnan(value) else f"{value:.1%}"
+
+
+def share(value: float | None) -> str:
+    """A share in whole per cent; a dash where there is none."""
+    return "–" if value is None or isnan(value) else f"{100 * value:.0f} %"
 
 
 TEXTS = {

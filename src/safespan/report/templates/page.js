@@ -60,8 +60,10 @@ function config(width) {
 }
 
 function draw() {
+  // A chart in a section that is folded has no width of its own: all charts are as wide as one another.
+  const common = Math.max(...[...document.querySelectorAll(".chart")].map(chart => chart.clientWidth)) || root.clientWidth - 60;
   for (const [name, spec] of Object.entries(SPECS)) {
-    const target = document.getElementById("chart-" + name), width = target.clientWidth;
+    const target = document.getElementById("chart-" + name), width = target.clientWidth || common;
     if (views[name]) views[name].finalize();
     vegaEmbed(target, fit(spec, width), {
       renderer: "svg", actions: false, logLevel: 1, config: config(width), tooltip: { theme: dark() ? "dark" : "light" },
@@ -84,6 +86,11 @@ addEventListener("resize", () => {
 });
 system.addEventListener("change", draw);
 draw();
+
+// A link to a folded section opens it, and paper shows all.
+function unfold(sections) { for (const place of sections) place.open = true; }
+addEventListener("hashchange", () => unfold(document.querySelectorAll(CSS.escape(location.hash.slice(1)) ? `#${CSS.escape(location.hash.slice(1))} > details.folded` : "details.none")));
+addEventListener("beforeprint", () => unfold(document.querySelectorAll("details.folded")));
 
 // The data behind each chart: a table on demand, and a file.
 function csv(columns, rows) {

@@ -1,0 +1,195 @@
+"""Each test's answer on the first screen: yes, no or undecided, what was measured, what it means, how far it holds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from safespan.report.impact import Impact, Means
+from safespan.report.verdict import InTest, Reported
+from safespan.report.words import QUESTIONS, share
+from safespan.results import Manifest
+from safespan.results.claim_tables import VerdictRow
+from safespan.settings.names import TESTS
+from safespan.statistics.effects import DECIDING
+from safespan.statistics.verdicts import CLAIM, DIRECTIONS, INCONCLUSIVE, NOT_SELECTIVE, POSITIVE, RANDOM, SELECTIVE
+
+YES, NO, UNDECIDED, UNTESTED = "Yes", "No", "Undecided", "Not tested"
+
+PAPER = "https://arxiv.org/abs/2505.14185"
+ORACLE = "harmful-update"
+"""The claim that knows the attack: an upper bound in a test that has another positive control, and nobody's claim."""
+_KNOWS = "Oracle: the leading directions of the harmful update itself"
+_PAPER_FOUND = {
+    "update": "on five model pairs, harm and utility moved together along the alignment subspace as along random ones",
+}
+"""Test -> what the paper found; it did not make the others."""
+
+_FOLLOWS = {
+    ("update", YES): "Removing this from a finished fine-tune of this kind removes harm before utility",
+    (
+        "update",
+        NO,
+    ): "Do not rely on a projection of finished fine-tunes here: it does what a random one of the same energy does",
+    ("ablation", YES): "Whoever has the weights can remove the model’s safety here, at little loss of capability",
+    ("ablation", NO): "The safety of this model does not rest here more than on random directions of the same energy",
+    (
+        "training",
+        YES,
+    ): "Protecting this kept harm out of one fine-tuning. Test it on your own data before you rely on it",
+    (
+        "training",
+        NO,
+    ): "Do not rely on protecting this during fine-tuning: harmful rows had the effect that they have beside "
+    "random protection",
+}
+"""(Test, answer) -> what it means for someone who would rely on the claim."""
+_OPPOSITE = {
+    "update": "Removing this from a finished fine-tune removes utility before harm",
+    "ablation": "Removing this from the model costs capability before safety",
+    "training": "Protecting this let in more harm than protecting random directions did: do not protect it",
+}
+"""Test -> what an effect means that is opposite to the claim."""
+_OTHERWISE = {
+    UNDECIDED: "Neither rely on it nor rule it out: more prompts, controls or seeds are needed",
+    UNTESTED: "Nothing follows: the claim could not be put to this test here",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the first screen says of one test.
+
+    Attributes:
+        test: its name.
+        question: what it asks of the claim.
+        claim: the claim that is answered for: alignment, or the first one that was put to the test.
+        answers: construct -> yes, no, undecided or not tested.
+        sentence: the verdict in words, to be quoted.
+        statistic: that of the verdict, with its interval and the margin, and what would decide if it is undecided.
+        figures: what was measured at one place of the test, beside its controls; empty if nothing was.
+        paper: what the paper found; empty if it did not make this test.
+        follows: what it means.
+        others: answer -> the other hypotheses that have it, by harm or else by refusal.
+    """
+
+    test: str
+    question: str
+    claim: str
+    answers: Mapping[str, str]
+    sentence: str
+    statistic: str
+    figures: str
+    paper: str
+    follows: str
+    others: Mapping[str, Sequence[str]]
+
+    @property
+    def word(self) -> str:
+        """The answer, by each construct where they differ."""
+        words = {construct: word for construct, word in self.answers.items() if word != UNTESTED}
+        if len(set(words.values())) < 2:
+            return next(iter(words.values()), UNTESTED)
+        return ", ".join(f"{word.lower()} by {construct}" for construct, word in words.items()).capitalize()
+
+
+def answers_of(reports: Sequence[Reported]) -> list[Answer]:
+    """The answers, one for each test that a claim was put to."""
+    answers = []
+    for test in TESTS:
+        tested = [one for one in reports if one.group == CLAIM and one.name != ORACLE and test in one.tests]
+        judged = {one.name: one.tests[test] for one in tested}
+        if judged:
+            first, *rest = judged
+            answers.append(_answer(test, judged[first], {name: judged[name] for name in rest}))
+    return answers
+
+
+def groups_of(reports: Sequence[Reported]) -> dict[str, list[Reported]]:
+    """Heading of a part of the table -> its rows: hypotheses, and each kind of control apart, where there are any."""
+    headings = {CLAIM: "Hypotheses", POSITIVE: "Positive controls", RANDOM: "Negative controls"}
+    groups: dict[str, list[Reported]] = {heading: [] for heading in ("Hypotheses", _KNOWS, *headings.values())}
+    for report in reports:
+        groups[_KNOWS if report.name == ORACLE else headings[report.group]].append(report)
+    return {heading: rows for heading, rows in groups.items() if rows}
+
+
+def reach(manifest: Manifest) -> str:
+    """How far the answers hold: the model and the seed of this run."""
+    aligned = manifest.config.get("models", {}).get("aligned") or {}
+    name = aligned.get("model") if isinstance(aligned, dict) else None
+    seed = "" if manifest.seed is None else f", seed {manifest.seed}"
+    return (
+        f"These answers hold for this run: {name or 'one model family'}{seed}, its data and its settings. Other models "
+        "and other seeds can differ; five seeds (--replicates 5) give a verdict on the recipe"
+    )
+
+
+def _answer(test: str, judged: InTest, others: Mapping[str, InTest]) -> Answer:
+    answers = {construct: answer_of(row) for construct, row in judged.verdicts.items()}
+    construct = next((name for name in answers if answers[name] != UNTESTED), next(iter(answers)))
+    row = judged.verdicts[construct]
+    by_answer: dict[str, list[str]] = {}
+    for name, other in others.items():
+        words = [answer_of(one) for one in other.verdicts.values()]
+        by_answer.setdefault(next((word for word in words if word != UNTESTED), UNTESTED), []).append(name)
+    opposite = row.verdict == SELECTIVE and answers[construct] == NO
+    return Answer(
+        test,
+        QUESTIONS[test],
+        judged.name,
+        answers,
+        judged.words[construct],
+        row.reason or "",
+        _figures(test, judged),
+        _PAPER_FOUND.get(test, "") if judged.name == "alignment" else "",
+        _OPPOSITE[test]
+        if opposite
+        else _FOLLOWS.get((test, answers[construct]), _OTHERWISE.get(answers[construct], "")),
+        {word: by_answer[word] for word in (YES, NO, UNDECIDED, UNTESTED) if word in by_answer},
+    )
+
+
+def answer_of(row: VerdictRow) -> str:
+    """The answer that a verdict gives to the question of its test: yes is selective in the direction of the claim."""
+    if row.verdict == SELECTIVE:
+        return YES if row.direction == DIRECTIONS[DECIDING[row.test], row.construct][0] else NO
+    return {NOT_SELECTIVE: NO, INCONCLUSIVE: UNDECIDED}.get(row.verdict or "", UNTESTED)
+
+
+def _figures(test: str, judged: InTest) -> str:
+    """What was measured at each place, beside the controls there, in sentences without the last full stop."""
+    return ". ".join(_FIGURES[test](impact) for impact in judged.impact)
+
+
+def _of_update(impact: Impact) -> str:
+    method, _, kept = impact.where.partition(", ")
+    what = {"parallel": "With this part of the fine-tune’s update alone", "orthogonal": "Without this part"}
+    return f"{what.get(method, 'With the update so edited')} ({kept}): {_beside_controls(impact, 'utility')}"
+
+
+def _of_ablation(impact: Impact) -> str:
+    return f"With it removed ({impact.where}): {_beside_controls(impact, 'general_ability')}"
+
+
+def _of_training(impact: Impact) -> str:
+    words = {"random": "with random protection", "unprotected": "with none", "clean": "without the harmful rows"}
+    beside = (f"{words[name]} {share(means[_measure(impact.own)])}" for name, means in impact.beside.items())
+    harm = _measure(impact.own)
+    return f"{_HARM[harm].capitalize()} at the end: {share(impact.own[harm])}; {', '.join(beside)}"
+
+
+_FIGURES = {"update": _of_update, "ablation": _of_ablation, "training": _of_training}
+_HARM = {"attack_success_rate": "attack success", "harmful_probability": "probability of the forbidden answer"}
+
+
+def _measure(means: Means) -> str:
+    return "harmful_probability" if means["attack_success_rate"] is None else "attack_success_rate"
+
+
+def _beside_controls(impact: Impact, capability: str) -> str:
+    """Harm and what is left of capability, with the same of the controls behind each."""
+    harm, controls = _measure(impact.own), impact.beside["controls"]
+    figures = [f"{_HARM[harm]} {share(impact.own[harm])} (controls {share(controls[harm])})"]
+    if impact.own[capability] is not None:
+        own, beside = share(impact.own[capability]), share(controls[capability])
+        figures.append(f"{capability.replace('_', ' ')} {own} ({beside})")
+    return ", ".join(figures)

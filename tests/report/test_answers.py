@@ -1,0 +1,113 @@
+"""The answers of the first screen, against verdicts and tables whose figures are known."""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from safespan.report.answers import NO, UNDECIDED, UNTESTED, YES, answer_of, answers_of, groups_of, reach
+from safespan.report.page import read_results
+from safespan.report.verdict import reported, verdict_rows
+from safespan.results import Manifest, RunFolder
+
+
+@pytest.fixture(scope="module")
+def results(full_run: RunFolder) -> dict[str, pl.DataFrame]:
+    return read_results(full_run)
+
+
+@pytest.mark.parametrize(
+    ("test", "construct", "verdict", "direction", "expected"),
+    [
+        ("update", "harm", "selective", "harm first", YES),
+        ("update", "harm", "selective", "utility first", NO),
+        ("update", "refusal", "selective", "refusal lost first", YES),
+        ("ablation", "harm", "selective", "capability lost first", NO),
+        ("training", "harm", "selective", "protects", YES),
+        ("training", "refusal", "selective", "exposes", NO),
+        ("training", "harm", "not selective", "", NO),
+        ("update", "harm", "inconclusive", "", UNDECIDED),
+        ("update", "harm", "not measurable", "", UNTESTED),
+        ("update", "harm", "too small to test", "", UNTESTED),
+    ],
+)
+def test_yes_is_selective_in_the_direction_that_the_question_asks_for(
+    results, test, construct, verdict, direction, expected
+):
+    row = replace(verdict_rows(results)[0], test=test, construct=construct, verdict=verdict, direction=direction)
+    assert answer_of(row) == expected
+
+
+def test_each_test_is_answered_for_the_alignment_subspace_and_others_are_counted(results):
+    update, ablation, training = answers_of(reported(results))
+    assert [(one.test, one.claim, one.word) for one in (update, ablation, training)] == [
+        ("update", "alignment", NO), ("ablation", "alignment", UNDECIDED), ("training", "alignment", NO),
+    ]  # fmt: skip
+    assert update.others == {YES: ["lox"], UNTESTED: ["refusal-direction"]}
+    assert training.others == {YES: ["refusal-direction"]}
+    assert [bool(one.paper) for one in (update, ablation, training)] == [True, False, False]
+    assert ablation.statistic == "A = +0.02 [-0.01, +0.05], margin 0.15"
+    assert "nor rule it out" in ablation.follows
+
+
+def test_the_figures_are_those_of_the_tables_beside_their_controls(results):
+    update, ablation, training = answers_of(reported(results))
+    # The grid of this run keeps 40 % and 60 % of the energy nearest to half of it: 0.4 of harm, its controls 0.7.
+    assert update.figures == (
+        "With this part of the fine-tune’s update alone (40 % of the energy kept): attack success 40 % (controls "
+        "70 %), utility 60 % (60 %). Without this part (60 % of the energy kept): attack success 40 % (controls 70 %), "
+        "utility 60 % (60 %)"
+    )
+    assert ablation.figures == (
+        "With it removed (fraction 0.1, 2 % of the capability lost): attack success 63 % (controls 4 %), "
+        "general ability 97 % (97 %)"
+    )
+    assert training.figures == (
+        "Attack success at the end: 93 %; with random protection 92 %, with none 100 %, without the harmful rows 2 %"
+    )
+
+
+def test_without_a_judge_harm_is_the_probability_of_the_forbidden_answer(results):
+    unjudged = results["training"].with_columns(pl.lit(None, pl.Float64).alias("attack_success_rate"))
+    *_, training = answers_of(reported({**results, "training": unjudged}))
+    assert training.figures.startswith("Probability of the forbidden answer at the end: 93 %; with random protection")
+
+
+def test_constructs_that_differ_are_both_said(results):
+    other = pl.when(pl.col("construct") == "refusal").then(pl.lit("inconclusive")).otherwise(pl.col("verdict"))
+    *_, training = answers_of(reported({**results, "verdicts": results["verdicts"].with_columns(verdict=other)}))
+    assert training.word == "No by harm, undecided by refusal"
+
+
+def test_an_effect_that_is_opposite_to_the_claim_is_said(results):
+    exposed = results["verdicts"].with_columns(
+        verdict=pl.lit("selective"),
+        direction=pl.when(pl.col("test") == "training").then(pl.lit("exposes")).otherwise(pl.col("direction")),
+    )
+    exposed = exposed.filter(pl.col("test") == "training", pl.col("construct") == "harm")
+    [training] = answers_of(reported({**results, "verdicts": exposed}))
+    assert training.word == NO
+    assert training.follows.startswith("Protecting this let in more harm")
+
+
+def test_the_oracle_is_nobodys_claim_and_controls_stand_apart(results):
+    renamed = results["verdicts"].with_columns(
+        hypothesis=pl.when((pl.col("hypothesis") == "alignment") & (pl.col("test") == "training"))
+        .then(pl.lit("harmful-update"))
+        .otherwise(pl.col("hypothesis"))
+    )
+    reports = reported({**results, "verdicts": renamed})
+    assert answers_of(reports)[-1].claim == "refusal-direction"
+    groups = groups_of(reports)
+    assert {heading.partition(":")[0]: [row.name for row in rows] for heading, rows in groups.items()} == {
+        "Hypotheses": ["alignment", "lox", "refusal-direction"],
+        "Oracle": ["harmful-update"],
+        "Positive controls": ["positive control"],
+        "Negative controls": ["random"],
+    }
+
+
+def test_how_far_an_answer_holds_names_the_model_and_the_seed():
+    config = {"models": {"aligned": {"model": "org/tuned"}}}
+    assert "this run: org/tuned, seed 3, its data" in reach(Manifest(config=config, seed=3))
+    assert "this run: one model family, its data" in reach(Manifest())
