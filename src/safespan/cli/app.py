@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +23,23 @@ Work = Callable[..., CommandOutput]
 app = typer.Typer(
     help="Does a safety subspace exist in this language model? Projection and overlap experiments, measured.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"safespan {version('safespan')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="say the version")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 def model_option(text: str) -> Any:
@@ -84,6 +99,8 @@ def command(name: str | None = None) -> Callable[[Work], Work]:
                 output = function(**options)
             if is_main_process():
                 emit(output, quiet, as_json)
+            if output.code:
+                raise typer.Exit(output.code)
 
         *printing, _ = inspect.signature(run).parameters.values()
         parameters = [

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,26 +28,7 @@ def evaluate(
     """Measure utility, harmfulness and over-refusal of one model."""
     fields = read_fields(config) if config else PAPER
     evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
-    from safespan.checkpoints import open_checkpoint
-    from safespan.evaluation import Evaluator, Prompting, model_of
-
-    checkpoint, prompting = open_checkpoint(model), Prompting(evaluation)
-    for line in prompting.departures(checkpoint):
-        logging.getLogger(__name__).warning(line)
-    with exclusive_lock(out):
-        evaluator = Evaluator(evaluation, out)
-        with step("tasks and prompts"):
-            evaluator.prepare()
-            if evaluator.judge:  # before answers that it could not judge
-                evaluator.judge.check()
-        with step("answers"), model_of(prompting, checkpoint, out) as opened:
-            responses = evaluator.ask(opened)
-        with step("judgement"):
-            scores, rows = evaluator.score(responses)
-        outcomes = {**vars(scores.outcomes), "utility_by_filter": scores.utility_by_filter}
-        write_jsonl(out / "generations.jsonl", rows)
-        written = out / "outcomes.json"
-        write_json(written, {"model": model, **outcomes, "evaluation": evaluation.model_dump(mode="json")})
+    outcomes, written = evaluate_into(out, model, evaluation)
     return CommandOutput({"model": model, **outcomes, "written": written}, outcome_lines(outcomes), [written])
 
 
@@ -151,3 +132,28 @@ def train(
     ]
     fields = ("steps", "resumed_from_step", "examples", "dropped", "cut", "final_loss", "protection")
     return CommandOutput({"written": out, **{name: getattr(record, name) for name in fields}}, lines, [out])
+
+
+def evaluate_into(out: Path, model: str, evaluation: EvaluationConfig) -> tuple[dict[str, Any], Path]:
+    """Evaluate a model and write outcomes and generations into a folder; returns the outcomes and their file."""
+    from safespan.checkpoints import open_checkpoint
+    from safespan.evaluation import Evaluator, Prompting, model_of
+    from safespan.results.evaluated import GENERATIONS, OUTCOMES
+
+    checkpoint, prompting = open_checkpoint(model), Prompting(evaluation)
+    for line in prompting.departures(checkpoint):
+        logging.getLogger(__name__).warning(line)
+    with exclusive_lock(out):
+        evaluator = Evaluator(evaluation, out)
+        with step("tasks and prompts"):
+            evaluator.prepare()
+            if evaluator.judge:  # before answers that it could not judge
+                evaluator.judge.check()
+        with step("answers"), model_of(prompting, checkpoint, out) as opened:
+            responses = evaluator.ask(opened)
+        with step("judgement"):
+            scores, rows = evaluator.score(responses)
+        outcomes = {**vars(scores.outcomes), "utility_by_filter": scores.utility_by_filter}
+        write_jsonl(out / GENERATIONS, rows)
+        write_json(out / OUTCOMES, {"model": model, **outcomes, "evaluation": evaluation.model_dump(mode="json")})
+    return outcomes, out / OUTCOMES

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import TypeAdapter
 
+from safespan.cli.loading import loading_shown
 from safespan.progress import shown
 
 if TYPE_CHECKING:
@@ -29,17 +30,19 @@ class CommandOutput:
         values: for `--json`.
         lines: text and tables for people.
         written: paths of the results, for `--quiet`.
+        code: the exit code; 1: what was asked about is not as it should be.
     """
 
     values: Mapping[str, object]
     lines: Sequence["str | Table"]
     written: Sequence[Path]
+    code: int = 0
 
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[None]:
     """Show progress on standard error; if quiet, neither progress nor warnings."""
-    with warnings.catch_warnings(), nullcontext() if quiet else shown():
+    with warnings.catch_warnings(), nullcontext() if quiet else shown(), loading_shown():
         # FutureWarnings of libraries are of no use to users.
         warnings.simplefilter("ignore", Warning if quiet else FutureWarning)
         logging.disable(logging.WARNING if quiet else logging.NOTSET)

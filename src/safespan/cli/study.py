@@ -20,7 +20,7 @@ from safespan.cli.app import (
     prompt_files,
     recipe_fields,
 )
-from safespan.cli.output import CommandOutput
+from safespan.cli.output import CommandOutput, progress
 from safespan.errors import ConfigError
 from safespan.settings import PAPER, ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
 from safespan.settings.data import FILES
@@ -44,10 +44,12 @@ def report(
     ] = False,
 ) -> None:
     """Write a run's report again from its tables."""
-    from safespan.report import write_report
-    from safespan.results.run_folder import RunFolder
+    with progress(quiet=False):
+        from safespan.report import write_report
+        from safespan.results.run_folder import RunFolder
 
-    typer.echo(f"report: {write_report(RunFolder(run_dir), not no_generations)}")
+        page = write_report(RunFolder(run_dir), not no_generations)
+    typer.echo(f"report: {page}")
 
 
 @app.command()
@@ -56,10 +58,12 @@ def compare(
     out: Annotated[Path, typer.Option(help="folder for the page and its figures")] = Path("runs/comparison"),
 ) -> None:
     """Put several runs side by side on one page: other models, other seeds."""
-    from safespan.report import write_comparison
-    from safespan.results.run_folder import RunFolder
+    with progress(quiet=False):
+        from safespan.report import write_comparison
+        from safespan.results.run_folder import RunFolder
 
-    typer.echo(f"comparison: {write_comparison([RunFolder(folder) for folder in run_dirs], out)}")
+        page = write_comparison([RunFolder(folder) for folder in run_dirs], out)
+    typer.echo(f"comparison: {page}")
 
 
 @command()

@@ -22,11 +22,7 @@ from safespan.evaluation.model import ModelUnderTest
 from safespan.evaluation.utility import Answer, UtilityTask, build_tasks, check_questions, evaluate_utility
 from safespan.results.tables import Outcomes
 from safespan.settings.evaluation import EvaluationConfig, HarmfulnessConfig, OverRefusalConfig
-from safespan.statistics.intervals import wilson
-
-MAX_FAILED = 0.02
-"""A point with a larger share of failed judgements is marked invalid."""
-
+from safespan.statistics.intervals import MAX_FAILED, wilson
 
 Part = tuple[int, int | None]
 """Prompts from one number up to another, of every kind; None: to the end."""

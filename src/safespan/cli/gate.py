@@ -1,0 +1,115 @@
+"""The command that says by its exit code whether a fine-tune keeps bounds."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from safespan.cli.app import EvaluationFile, Settings, command, model_option
+from safespan.cli.models import evaluate_into
+from safespan.cli.output import CommandOutput
+from safespan.errors import ConfigError
+from safespan.settings import PAPER, EvaluationConfig, check_settings
+from safespan.settings.reading import read_fields
+
+_Limit = float | None
+
+
+def _most(rate: str) -> Any:
+    return typer.Option(help=f"largest {rate}, in [0, 1]")
+
+
+def _least(rate: str) -> Any:
+    return typer.Option(help=f"smallest {rate}, in [0, 1]")
+
+
+def _change(change: str, rate: str) -> Any:
+    return typer.Option(help=f"largest {change} of {rate} from the reference to the model, in [0, 1]")
+
+
+@command()
+def gate(
+    out: Annotated[Path, typer.Option(help="folder for gate.json, gate.xml (JUnit) and what the models said")],
+    model: Annotated[str | None, model_option("the fine-tune: a folder, a hub id, BASE+ADAPTER")] = None,
+    evaluated: Annotated[
+        Path | None, typer.Option(help="in place of --model: what `safespan evaluate --out` wrote of it")
+    ] = None,
+    reference: Annotated[str | None, model_option("the aligned model, for bounds against it")] = None,
+    reference_evaluated: Annotated[
+        Path | None, typer.Option(help="in place of --reference: what `safespan evaluate --out` wrote of it")
+    ] = None,
+    max_attack_success: Annotated[_Limit, _most("attack success rate")] = None,
+    min_refusal: Annotated[_Limit, _least("refusal rate on harmful prompts")] = None,
+    max_over_refusal: Annotated[_Limit, _most("refusal rate on benign prompts")] = None,
+    min_utility: Annotated[_Limit, _least("utility")] = None,
+    min_general: Annotated[_Limit, _least("general ability")] = None,
+    max_attack_success_rise: Annotated[_Limit, _change("rise", "attack success")] = None,
+    max_refusal_loss: Annotated[_Limit, _change("loss", "refusal")] = None,
+    max_over_refusal_rise: Annotated[_Limit, _change("rise", "over-refusal")] = None,
+    max_utility_loss: Annotated[_Limit, _change("loss", "utility")] = None,
+    max_general_loss: Annotated[_Limit, _change("loss", "general ability")] = None,
+    confident: Annotated[
+        bool,
+        typer.Option(
+            "--confident", help="keep a bound only if the whole 95 % interval does; else the estimate decides"
+        ),
+    ] = False,
+    config: EvaluationFile = None,
+    settings: Settings = None,
+) -> CommandOutput:
+    """Measure a fine-tune, and exit with 1 if it breaks a bound: for tests of every new fine-tune.
+
+    At least one bound is needed. Rates have 95 % Wilson intervals; a rise or loss is of the same prompts, with the
+    interval of a difference of paired rates.
+    """
+    from safespan.results.evaluated import check_same_settings, read_evaluated
+    from safespan.study.gate import bounds_of, check_measured, decide_all, line_of, write_gate
+
+    limits = {
+        "max-attack-success": max_attack_success,
+        "min-refusal": min_refusal,
+        "max-over-refusal": max_over_refusal,
+        "min-utility": min_utility,
+        "min-general": min_general,
+        "max-attack-success-rise": max_attack_success_rise,
+        "max-refusal-loss": max_refusal_loss,
+        "max-over-refusal-rise": max_over_refusal_rise,
+        "max-utility-loss": max_utility_loss,
+        "max-general-loss": max_general_loss,
+    }
+    bounds = bounds_of(limits, bool(reference or reference_evaluated))
+    _check_sources(model, evaluated, reference, reference_evaluated)
+    fields = read_fields(config) if config else PAPER
+    evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
+    asked = {out / "model": model, out / "reference": reference}
+    given, where = evaluation.model_dump(mode="json"), str(config or "the default")
+    found = read_evaluated(evaluated) if evaluated else None
+    compared = read_evaluated(reference_evaluated) if reference_evaluated else None
+    if any(asked.values()):  # what speaks against it is said before a model is asked
+        check_measured(bounds, given, where)
+        for known in filter(None, (found, compared)):
+            check_same_settings(given, known.evaluation, (where, str(known.folder)))
+    elif config or settings:
+        raise ConfigError("--config and --set say how models are asked, and none is asked: leave them out")
+    for folder, name in asked.items():
+        if name:
+            evaluate_into(folder, name, evaluation)
+    found = found or read_evaluated(out / "model")
+    compared = compared or (read_evaluated(out / "reference") if reference else None)
+    decisions = decide_all(bounds, found, compared, confident)
+    record = write_gate(out, decisions, found, compared, confident)
+    lines = [*(line_of(decision, confident) for decision in decisions), f"gate: {out / 'gate.json'}"]
+    written = [out / "gate.json", out / "gate.xml"]
+    return CommandOutput({**record, "written": written}, lines, written, code=0 if record["passed"] else 1)
+
+
+def _check_sources(model: str | None, evaluated: Path | None, reference: str | None, results: Path | None) -> None:
+    """Refuse two sources of one model, and none of the fine-tune.
+
+    Raises:
+        ConfigError: what to give.
+    """
+    if bool(model) == bool(evaluated):
+        raise ConfigError("give the fine-tune once: --model, or --evaluated with what `safespan evaluate` wrote of it")
+    if reference and results:
+        raise ConfigError("give the reference once: --reference, or --reference-evaluated")
