@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 
 from safespan.errors import DataError
-from safespan.results.claim_tables import EstimateRow, PooledRow, VerdictRow
+from safespan.results.claim_tables import ClaimVerdict, EstimateRow, PooledRow, VerdictRow
 from safespan.settings.names import TESTS
 from safespan.statistics.effects import DECIDING
 from safespan.statistics.verdicts import (
@@ -140,7 +140,7 @@ def _template(row: VerdictRow) -> str | None:
     }.get(row.verdict or "")
 
 
-def headline(verdicts: Sequence[VerdictRow]) -> str:
+def headline(verdicts: Sequence[VerdictRow | PooledRow]) -> str:
     """Which claims are selective in which test, in one sentence."""
     claims = [row for row in verdicts if row.group == CLAIM]
     named = []
@@ -165,12 +165,12 @@ def verdict_text(row: VerdictRow | EstimateRow | PooledRow) -> str:
     return f"{row.verdict}, {row.direction}" if row.direction else f"{row.verdict}"
 
 
-def estimate_text(row: EstimateRow | PooledRow) -> str:
+def estimate_text(row: EstimateRow | PooledRow | ClaimVerdict) -> str:
     """The estimate with its interval; a dash where it is not measurable."""
     return "–" if isnan(row.estimate) else f"{signed(row.estimate)} {interval(row)}"
 
 
-def interval(row: EstimateRow | PooledRow) -> str:
+def interval(row: EstimateRow | PooledRow | ClaimVerdict) -> str:
     """The interval of an estimate."""
     return f"[{signed(row.low)}, {signed(row.high)}]"
 
