@@ -76,6 +76,7 @@ def alone(wheel: Path, tmp_path_factory: pytest.TempPathFactory):
 def test_the_wheel_holds_what_runs_and_nothing_else(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {f"safespan/studies/{name}" for name in STUDIES} <= held
+    assert "safespan/studies/study.schema.json" in held
     sources = ROOT / "src" / "safespan"
     parts = {path.relative_to(sources.parent).as_posix() for path in sources.rglob("*") if path.is_file()}
     assert {part for part in parts if "__pycache__" not in part} <= held

@@ -4,7 +4,7 @@ from .errors import SafespanError
 from .evaluation import Evaluator, load_model
 from .overlap import overlap_curve, update_overlap
 from .projection import Family, sweep, write_projected
-from .report import write_report
+from .report import Run, load_run, write_report
 from .settings import ProjectionGrid, StudyConfig, load_study
 from .study.run import run_study
 from .subspaces import SpectrumCache, decompose
@@ -16,6 +16,7 @@ __all__ = [
     "Family",
     "ProjectionGrid",
     "Resampling",
+    "Run",
     "SafespanError",
     "SpectrumCache",
     "StudyConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "decompose",
     "fine_tune",
     "load_model",
+    "load_run",
     "load_study",
     "overlap_by_layer",
     "overlap_curve",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_tables import write_rows
+from run_tables import make_seeds
 from scipy.stats import ttest_1samp
 
 from safespan.files.atomic import write_json
@@ -19,23 +19,7 @@ VALUES = (0.5, 0.42, 0.55, 0.48, 0.52)
 
 @pytest.fixture(scope="module")
 def seeds(full_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
-    """Runs of one recipe: D of alignment by answer probability is as above, S of both methods has opposite signs."""
-    runs = []
-    for seed, value in enumerate(VALUES):
-        run = RunFolder(Path(shutil.copytree(full_run.root, tmp_path_factory.mktemp("seeds") / str(seed))))
-        rows = []
-        for row in full_run.read_table("estimates").to_dicts():
-            own = (row["hypothesis"], row["test"], row["outcome"]) == ("alignment", "update", "answer probability")
-            moved = {"parallel": value, "orthogonal": -value, None: value}.get(row["method"])
-            changed = {"estimate": moved} if own else {}
-            rows.append({**row, **changed, "error": 0.01, "prompts": 1000})
-        write_rows(run, "estimates", rows)
-        manifest = run.read_manifest().model_dump(mode="json")
-        manifest["config"] |= {"seed": seed, "execution": {"workers": seed + 1}}
-        manifest["config"]["models"] = {"aligned": {}}
-        write_json(run.manifest, {**manifest, "seed": seed, "inputs": {"aligned": f"{seed}" * 64}})
-        runs.append(run)
-    return runs
+    return make_seeds(full_run, tmp_path_factory.mktemp("seeds"), VALUES)
 
 
 def of(rows, hypothesis="alignment", test="update", outcome="answer probability"):

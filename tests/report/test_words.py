@@ -8,8 +8,8 @@ import pytest
 
 from safespan.errors import DataError
 from safespan.report.page import read_results
-from safespan.report.verdict import reported
-from safespan.report.words import number, percent, share, signed, words_of
+from safespan.report.verdict import reported, verdict_rows
+from safespan.report.words import headline, number, percent, share, signed, words_of
 from safespan.results.claim_tables import VerdictRow
 from safespan.results.run_folder import RunFolder
 from safespan.settings.names import TESTS
@@ -64,6 +64,18 @@ def test_such_a_verdict_in_a_table_is_one_error_too(full_run: RunFolder) -> None
         unknown = {**results, "verdicts": results["verdicts"].with_columns(pl.lit(value).alias(column))}
         with pytest.raises(DataError, match="which no run gives"):
             reported(unknown)
+
+
+def test_the_headline_names_what_is_selective_in_which_test(full_run: RunFolder) -> None:
+    rows = verdict_rows(read_results(full_run))
+    expected = (
+        "Selective in the update test lox (harm first); in the ablation test refusal-direction (harm first); in the "
+        "training test refusal-direction (protects)."
+    )
+    assert headline(rows) == headline(rows[::-1]) == expected
+    others = [row for row in rows if row.verdict != "selective"]
+    assert headline(others) == "None of 3 hypotheses is selective in any test."
+    assert headline([row for row in others if row.hypothesis == "alignment"]) == "alignment is selective in no test."
 
 
 def test_numbers_as_text() -> None:

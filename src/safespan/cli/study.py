@@ -16,6 +16,7 @@ from safespan.cli.app import (
     Settings,
     app,
     command,
+    file_option,
     model_option,
     prompt_files,
     recipe_fields,
@@ -163,6 +164,21 @@ def hypotheses() -> CommandOutput:
             f"tests here: {tests}; needs: {_needs_in_words(needs)}",
         ]
     return CommandOutput({"hypotheses": values}, lines, [])
+
+
+@app.command()
+def schema(
+    out: Annotated[Path, file_option("JSON file to write")] = Path("study.schema.json"),
+) -> None:
+    """Write the JSON Schema of a study file, by which an editor completes and checks it.
+
+    The first line of a study names it: `# yaml-language-server: $schema=study.schema.json`, from the study's folder on.
+    """
+    from safespan.files.atomic import write_json
+    from safespan.settings.schema import study_schema
+
+    write_json(out, study_schema())
+    typer.echo(f"schema: {out}")
 
 
 def _needs_in_words(needs: Mapping[Test, list[str]]) -> str:

@@ -1,6 +1,7 @@
 """Several runs on one page, side by side: other models, other seeds."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +12,7 @@ from safespan.report.page import margin_of, read_results, write_page
 from safespan.report.pooled import pooled_rows
 from safespan.report.sections import Section, section
 from safespan.report.verdict import reported
-from safespan.results import TABLES, RunFolder, write_table
+from safespan.results import TABLES, Manifest, RunFolder, write_table
 from safespan.results.claim_tables import PooledRow
 from safespan.settings.names import TESTS
 
@@ -36,19 +37,8 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
     Raises:
         DataError: fewer than two runs, a run given twice, or a table that cannot be read.
     """
-    folders = [run.root.resolve() for run in runs]
-    if len(folders) < 2 or len(set(folders)) < len(folders):
-        given = ", ".join(str(run.root) for run in runs)
-        raise DataError(f"expected two or more different run folders to compare, given {given}")
-    names = names_of(folders)
-    results = {name: read_results(run) for name, run in zip(names, runs, strict=True)}
-    manifests = {name: run.read_manifest() for name, run in zip(names, runs, strict=True)}
-    all_runs = {
-        table: pl.concat([results[name][table].with_columns(run=pl.lit(name)) for name in names]) for table in TABLES
-    }
-    margins = {margin_of(manifest) for manifest in manifests.values()}
-    margin = margins.pop() if len(margins) == 1 else None
-    forests = [charts.forest(all_runs["estimates"].filter(test=test), margin, by="run") for test in TESTS]
+    together = compared(runs)
+    names, results = list(together.results), together.results
     reports = {name: {report.name: report for report in reported(results[name])} for name in names}
     items = {item.name: item for of_run in reports.values() for item in of_run.values()}
     tested = {
@@ -62,15 +52,54 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
     return write_page(
         out / "comparison.html",
         "compare.html.j2",
-        [forest for forest in forests if forest],
-        _sections(all_runs),
+        together.forests,
+        together.sections,
         title=f"{len(names)} runs compared",
-        manifests=manifests,
+        manifests=together.manifests,
         verdicts=reports,
         pooled=[row for row in pooled if row.votes],
         hypotheses={test: of_test for test, of_test in tested.items() if of_test},
         models={name: tables.model_rows(results[name]["models"]) for name in names},
     )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Several runs side by side.
+
+    Attributes:
+        results: name of the run -> its tables.
+        manifests: name of the run -> its manifest.
+        forests: the verdicts as pictures, one a test.
+        sections: the evidence.
+    """
+
+    results: Mapping[str, Mapping[str, pl.DataFrame]]
+    manifests: Mapping[str, Manifest]
+    forests: list[charts.Figure]
+    sections: list[Section]
+
+
+def compared(runs: Sequence[RunFolder]) -> Compared:
+    """Read several runs, and draw what is compared of them.
+
+    Raises:
+        DataError: fewer than two runs, a run given twice, or a table that cannot be read.
+    """
+    folders = [run.root.resolve() for run in runs]
+    if len(folders) < 2 or len(set(folders)) < len(folders):
+        given = ", ".join(str(run.root) for run in runs)
+        raise DataError(f"expected two or more different run folders to compare, given {given}")
+    names = names_of(folders)
+    results = {name: read_results(run) for name, run in zip(names, runs, strict=True)}
+    manifests = {name: run.read_manifest() for name, run in zip(names, runs, strict=True)}
+    all_runs = {
+        table: pl.concat([results[name][table].with_columns(run=pl.lit(name)) for name in names]) for table in TABLES
+    }
+    margins = {margin_of(manifest) for manifest in manifests.values()}
+    margin = margins.pop() if len(margins) == 1 else None
+    forests = [charts.forest(all_runs["estimates"].filter(test=test), margin, by="run") for test in TESTS]
+    return Compared(results, manifests, [forest for forest in forests if forest], _sections(all_runs))
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

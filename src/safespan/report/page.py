@@ -1,6 +1,7 @@
 """The report: one page that works from disk with no network, and its figures as files."""
 
 import json
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -39,12 +40,11 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
     results = read_results(run)
     manifest = run.read_manifest()
     reports = reported(results)
-    forest = charts.forest(results["estimates"], margin_of(manifest))
     rows, total = responses(run, results["models"]["model"].to_list()) if generations else ([], 0)
     return write_page(
         run.report,
         "report.html.j2",
-        [forest] if forest else [],
+        forests_of(results, manifest),
         sections(results),
         manifest=manifest,
         config=json.dumps(manifest.config, indent=2, ensure_ascii=False),
@@ -73,7 +73,7 @@ def write_page(page: Path, template: str, forests: list[charts.Figure], every: l
     """Write a page with all that draws its charts, and the charts as files into `figures/` beside it."""
     shown = [section for section in every if section.figures]
     absent = list(dict.fromkeys(section.table for section in every if not section.figures))
-    figures = [*forests, *(figure for section in shown for figure in section.figures)]
+    figures = all_figures(forests, shown)
     write_figures(page.parent / "figures", figures)
     environment = Environment(
         loader=PackageLoader("safespan.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -88,6 +88,17 @@ def write_page(page: Path, template: str, forests: list[charts.Figure], every: l
     )
     write_text(page, text)
     return page
+
+
+def forests_of(results: Mapping[str, pl.DataFrame], manifest: Manifest) -> list[charts.Figure]:
+    """The verdicts of a run as a picture; nothing where there are none."""
+    forest = charts.forest(results["estimates"], margin_of(manifest))
+    return [forest] if forest else []
+
+
+def all_figures(forests: Iterable[charts.Figure], shown: Iterable[Section]) -> list[charts.Figure]:
+    """Every figure of a page, in its order."""
+    return [*forests, *(figure for section in shown for figure in section.figures)]
 
 
 @cache

@@ -15,7 +15,7 @@ _WIDTH = 504
 _AXIS = 42
 """Points to the left of a panel that its axis takes."""
 _NARROWEST = 110
-_CONFIG = {
+CONFIG: dict[str, Any] = {
     "background": "white",
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
     "axis": {"labelFontSize": 8, "titleFontSize": 8, "titleFontWeight": "normal", "tickCount": 5},
@@ -33,8 +33,8 @@ def write_figures(folder: Path, figures: Iterable[Figure]) -> None:
         part.mkdir()
         for figure in figures:
             spec = paper_size(figure.spec)
-            (part / f"{figure.name}.svg").write_text(vl_convert.vegalite_to_svg(spec, config=_CONFIG), encoding="utf-8")
-            (part / f"{figure.name}.pdf").write_bytes(vl_convert.vegalite_to_pdf(spec, config=_CONFIG))
+            (part / f"{figure.name}.svg").write_text(vl_convert.vegalite_to_svg(spec, config=CONFIG), encoding="utf-8")
+            (part / f"{figure.name}.pdf").write_bytes(vl_convert.vegalite_to_pdf(spec, config=CONFIG))
 
 
 def paper_size(spec: dict[str, Any]) -> dict[str, Any]:

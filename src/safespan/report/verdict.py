@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from safespan.report.impact import Impact, impact_of
 from safespan.report.words import estimate_text, verdict_text, words_of
 from safespan.results import Manifest
-from safespan.results.claim_tables import CoverageRow, EstimateRow, VerdictRow
+from safespan.results.claim_tables import ClaimVerdict, CoverageRow, EstimateRow, VerdictRow
 from safespan.results.table_files import rows_of
 from safespan.settings.names import TESTS
 from safespan.statistics.verdicts import CLAIM, CONSTRUCTS, NOT_SELECTIVE, POSITIVE, RANDOM, SELECTIVE
@@ -94,6 +95,21 @@ def reported(results: Mapping[str, pl.DataFrame]) -> list[Reported]:
 def verdict_rows(results: Mapping[str, pl.DataFrame]) -> list[VerdictRow]:
     """The rows of the table `verdicts`."""
     return rows_of(results["verdicts"], VerdictRow)
+
+
+def claim_verdicts(reports: Sequence[Reported]) -> list[ClaimVerdict]:
+    """Every verdict with the figures that it rests on, in the order of the reports."""
+    return [
+        ClaimVerdict(**vars(row), words=judged.words[construct], **_figures(judged.voting(construct)))
+        for report in reports
+        for judged in report.tests.values()
+        for construct, row in judged.verdicts.items()
+    ]
+
+
+def _figures(row: EstimateRow | None) -> dict[str, Any]:
+    names = ("outcome", "statistic", "estimate", "low", "high", "confidence")
+    return {name: getattr(row, name) for name in names} if row else {}
 
 
 def tests_of(reports: Sequence[Reported]) -> list[str]:

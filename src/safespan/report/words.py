@@ -1,12 +1,14 @@
 """Verdicts as sentences and numbers as text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isnan
 
 from safespan.errors import DataError
-from safespan.results.claim_tables import EstimateRow, PooledRow, VerdictRow
+from safespan.results.claim_tables import ClaimVerdict, EstimateRow, PooledRow, VerdictRow
+from safespan.settings.names import TESTS
 from safespan.statistics.effects import DECIDING
 from safespan.statistics.verdicts import (
+    CLAIM,
     CONSTRUCTS,
     DIRECTIONS,
     INCONCLUSIVE,
@@ -138,17 +140,37 @@ def _template(row: VerdictRow) -> str | None:
     }.get(row.verdict or "")
 
 
+def headline(verdicts: Sequence[VerdictRow | PooledRow]) -> str:
+    """Which claims are selective in which test, in one sentence."""
+    claims = [row for row in verdicts if row.group == CLAIM]
+    named = []
+    for test in TESTS:
+        directions: dict[str, list[str]] = {}
+        for row in claims:
+            if row.test == test and row.verdict == SELECTIVE:
+                directions.setdefault(row.hypothesis, []).append(str(row.direction))
+        if directions:
+            own = ", ".join(f"{name} ({' and '.join(dict.fromkeys(of))})" for name, of in directions.items())
+            named.append(f"in the {test} test {own}")
+    if named:
+        return f"Selective {'; '.join(named)}."
+    names = list(dict.fromkeys(row.hypothesis for row in claims))
+    if len(names) == 1:
+        return f"{names[0]} is selective in no test."
+    return f"None of {len(names)} hypotheses is selective in any test."
+
+
 def verdict_text(row: VerdictRow | EstimateRow | PooledRow) -> str:
     """A verdict with its direction, if it has one."""
     return f"{row.verdict}, {row.direction}" if row.direction else f"{row.verdict}"
 
 
-def estimate_text(row: EstimateRow | PooledRow) -> str:
+def estimate_text(row: EstimateRow | PooledRow | ClaimVerdict) -> str:
     """The estimate with its interval; a dash where it is not measurable."""
     return "–" if isnan(row.estimate) else f"{signed(row.estimate)} {interval(row)}"
 
 
-def interval(row: EstimateRow | PooledRow) -> str:
+def interval(row: EstimateRow | PooledRow | ClaimVerdict) -> str:
     """The interval of an estimate."""
     return f"[{signed(row.low)}, {signed(row.high)}]"
 

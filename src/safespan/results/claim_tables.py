@@ -180,6 +180,29 @@ class VerdictRow(_Decision, _Judged):
 
 
 @dataclass(frozen=True)
+class ClaimVerdict(VerdictRow):
+    """A verdict with the figures of the outcome that it rests on, for programs: no table holds it.
+
+    Attributes:
+        outcome: what u and h are measured by; None where nothing was measured, as of a claim that is too small to test.
+        statistic: D (update), A (ablation) or T (training).
+        estimate: the statistic, NaN where it is not measurable.
+        low: lower end of its interval.
+        high: upper end of it.
+        confidence: of the interval, of all claims of a test together.
+        words: the verdict as a sentence without its full stop.
+    """
+
+    outcome: str | None = None
+    statistic: str | None = None
+    estimate: float = nan
+    low: float = nan
+    high: float = nan
+    confidence: float = nan
+    words: str = ""
+
+
+@dataclass(frozen=True)
 class _EstimateFigures(Row):
     hypothesis: HypothesisName
     test: TestName

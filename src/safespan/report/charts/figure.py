@@ -54,16 +54,27 @@ class Figure:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The Vega-Lite specification, with its data: four digits, which is more than a chart can show, and no NaN."""
+        """The Vega-Lite specification, with its data."""
+        spec: dict[str, Any] = self._panels().to_dict(validate=False)
+        del spec["config"]  # Altair's default theme fixes sizes and colours that the page sets for itself
+        return {**spec, "datasets": self._datasets() | spec.get("datasets", {})}
+
+    @property
+    def chart(self) -> alt.ConcatChart:
+        """The figure as an Altair chart with its data, to show in a notebook, to change or to save."""
+        return self._panels().properties(datasets=self._datasets())
+
+    def _panels(self) -> alt.ConcatChart:
         chart = alt.concat(*self.panels, columns=self.columns, spacing=24)
         chart = chart.properties(title=self.title, description=self.description)
-        spec: dict[str, Any] = (chart.add_params(self.choice) if self.choice else chart).to_dict(validate=False)
-        del spec["config"]  # Altair's default theme fixes sizes and colours that the page sets for itself
-        rows = {
+        return chart.add_params(self.choice) if self.choice else chart
+
+    def _datasets(self) -> dict[str, list[dict[str, Any]]]:
+        """The data: four digits, which is more than a chart can show, and no NaN."""
+        return {
             name: table.with_columns(pl.selectors.float().fill_nan(None).round(4)).to_dicts()
             for name, table in self.data.items()
         }
-        return {**spec, "datasets": rows | spec.get("datasets", {})}
 
 
 def chart_of(data: str = ROWS, **where: str) -> alt.Chart:

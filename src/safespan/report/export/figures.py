@@ -1,0 +1,163 @@
+"""Figures for one column of a paper, one for each claim: PDF, letters of eight points in their own size."""
+
+import copy
+import logging
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import vl_convert
+
+from safespan.report.charts import Figure
+from safespan.report.static import CONFIG
+
+WIDTH = 237.0
+"""Points: a column of 3.3 inches."""
+_TALLEST = 630.0
+"""Points: a page's text, less its caption."""
+_PANEL, _LEAST = 60.0, 40.0
+"""Points: a panel's width that is aimed at, and the least width or height that it is given."""
+_AXIS, _AROUND = 42.0, 56.0
+"""Points to the left of a panel, and above and below it, that axes and titles take."""
+_LETTER = 4.3
+"""Points: the mean width of a letter of eight."""
+_TRIES = 6
+
+_CONFIG = {
+    **CONFIG,
+    "axis": {**CONFIG["axis"], "labelLimit": 120, "tickCount": 4},
+    "legend": {
+        **CONFIG["legend"],
+        "columns": 3,
+        "titleLimit": 0,
+        "labelLimit": 100,
+        "layout": {"top": {"direction": "vertical", "anchor": "start"}},
+    },
+    "title": {**CONFIG["title"], "fontSize": 8},
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure for a paper.
+
+    Attributes:
+        name: of its file.
+        caption: what it shows.
+        svg: the drawing.
+    """
+
+    name: str
+    caption: str
+    svg: str
+
+    @property
+    def pdf(self) -> bytes:
+        """The same as PDF, a point for each of its units."""
+        return vl_convert.svg_to_pdf(self.svg)
+
+
+def paper_figures(figure: Figure) -> Iterator[PaperFigure]:
+    """A figure of the report in one column; where readers choose a claim, one for each."""
+    spec, caption = figure.spec, f"{figure.title}. {figure.caption}"
+    size: _Size | None = None
+    if figure.choice is None:
+        yield PaperFigure(figure.name, caption, _drawn(figure.name, spec, size)[0])
+        return
+    [choice] = spec["params"]
+    for claim in choice["bind"]["options"]:
+        rows = {**spec["datasets"], "rows": [row for row in spec["datasets"]["rows"] if row["hypothesis"] == claim]}
+        own = {**spec, "datasets": rows, "params": [{"name": choice["name"], "value": claim}]}
+        name = f"{figure.name}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', claim)}"
+        svg, size = _drawn(name, own, size)
+        yield PaperFigure(name, f"Claim {claim}. {caption}", svg)
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Of the panels: how many to a row, how wide in points, and what their height is multiplied by."""
+
+    columns: int
+    width: float
+    shrink: float = 1.0
+
+
+def _drawn(name: str, spec: dict[str, Any], start: _Size | None) -> tuple[str, _Size]:
+    """Draw with ever smaller panels, until what stands around them fits too.
+
+    Args:
+        name: of the figure, in a warning.
+        spec: of the figure.
+        start: the first size to try: that of a figure with the same panels.
+
+    Returns:
+        The drawing, and the size of its panels.
+    """
+    size = start or _Size(columns := _columns(spec), _panel_width(columns))
+    for _ in range(_TRIES):
+        svg = vl_convert.vegalite_to_svg(_sized(spec, size), config=_CONFIG)
+        across, down = size_of(svg)
+        if across <= WIDTH and down <= _TALLEST:
+            return svg, size
+        narrower = size.width - max(0.0, across - WIDTH) / size.columns
+        size = _Size(size.columns, narrower, size.shrink * min(1.0, _TALLEST / down))
+    _log.warning(f"figure {name} does not fit a column: {across:g} × {down:g} points, not {WIDTH:g} × {_TALLEST:g}")
+    return svg, size
+
+
+def size_of(svg: str) -> tuple[float, float]:
+    """Width and height of a drawing."""
+    found = re.search(r'<svg[^>]* width="([\d.]+)" height="([\d.]+)"', svg)
+    assert found
+    return float(found[1]), float(found[2])
+
+
+def _columns(spec: dict[str, Any]) -> int:
+    """As few panels to a row as fit the page one below the other."""
+    panels = spec["concat"]
+    for columns in range(1, min(spec["columns"], len(panels)) + 1):
+        width = _panel_width(columns + 1)
+        rows = -(-len(panels) // columns)
+        if width < _PANEL or rows * (_height(panels[0], _panel_width(columns)) + _AROUND) <= _TALLEST:
+            return columns
+    return columns
+
+
+def _panel_width(columns: int) -> float:
+    return (WIDTH - 14 * (columns - 1)) / columns - _AXIS
+
+
+def _height(panel: dict[str, Any], width: float) -> float:
+    return float(panel["height"] * min(1.0, width / panel["width"]) ** 0.5)
+
+
+def _sized(spec: dict[str, Any], size: _Size) -> dict[str, Any]:
+    """The specification with panels of one width. Its title is left out: a paper has it in the caption."""
+    sized = {**spec, "title": "", "columns": size.columns, "spacing": 12, "concat": copy.deepcopy(spec["concat"])}
+    width = max(_LEAST, size.width)
+    for panel in sized["concat"]:
+        height = max(_LEAST, size.shrink * _height(panel, width))
+        panel |= {"width": width, "height": height, "title": _wrapped(panel.get("title"), width)}
+        _wrap_axes(panel, {"x": width, "y": height})
+    return sized
+
+
+def _wrap_axes(part: dict[str, Any], lengths: dict[str, float]) -> None:
+    """Break the axes' titles into lines as long as the axes."""
+    for channel, length in lengths.items():
+        axis = part.get("encoding", {}).get(channel, {})
+        if isinstance(axis.get("title"), str):
+            axis["title"] = _wrapped(axis["title"], length)
+    for layer in part.get("layer", ()):
+        _wrap_axes(layer, lengths)
+
+
+def _wrapped(text: object, length: float) -> object:
+    if not isinstance(text, str):
+        return text
+    lines = textwrap.wrap(text, max(8, int(length / _LETTER)))
+    return lines if len(lines) > 1 else text
