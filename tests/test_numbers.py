@@ -1,4 +1,4 @@
-"""Numbers that lie: every row of docs/numbers.md. A defined value, an empty cell, or an error in words."""
+"""Undefined and extreme inputs: every row of docs/numbers.md. A defined value, an empty cell, or an error message."""
 
 import math
 from pathlib import Path

@@ -34,10 +34,13 @@ OUTCOMES = {
 
 HEADER = """# Three tests of a claim on several seeds
 
-A claim about a safety subspace can be true in three places, and each test asks about one
-([methods](methods.md)). This page has all three on the embedded family, made by `make three-tests` from {seeds} seeds
-of the demo's recipe; the settings are those of every study, with {controls} random controls of every claim in the
-training test. Which paper makes which claim is in [papers](papers.md).
+A claim about a safety subspace can be true in three places. Each of the three tests asks about one of them
+([methods](methods.md#7-the-verdict)). This page gives all three tests on the embedded family. `make three-tests` makes
+it from {seeds} seeds of the demo's recipe. The settings are the defaults of every study. In the training test, every
+claim has {controls} random controls. [Papers](papers.md) says which paper makes which claim. To put your own claim to
+the tests, see [the how-to](howto/claim.md).
+
+The *oracle* is `harmful-update`: the leading directions of the harmful update itself.
 
 In short:
 
@@ -46,8 +49,9 @@ In short:
 CLAIM_AND_TEST = """
 ## Claim and test
 
-The verdict about the recipe, over all seeds, with D, A or T and its interval; in bold the test that the claim's authors
-made; – where a claim has no such test, or was not measured. Controls of the tests come last.
+Each cell has the verdict about the recipe over all seeds, with D, A or T and its interval. The test that the claim's
+authors made is in bold. A dash means that the claim has no such test, or was not measured. The controls of the tests
+come last.
 """
 
 
@@ -213,15 +217,15 @@ def summary(runs: Path) -> Iterator[str]:
             yield f"- *{test}, {construct}*: {'; '.join(told)}.\n"
     [refusal] = [row for row in ablation_rows(first) if row[0] == "refusal-direction"]
     yield (
-        f"- Without the refusal direction the aligned model refuses {refusal[1]}, with general ability {refusal[2]}; "
-        f"without random directions {refusal[3]}, with {refusal[4]}.\n"
+        f"- Aligned model without the refusal direction: refusal rate {refusal[1]}, general ability {refusal[2]}. "
+        f"Without random directions: refusal rate {refusal[3]}, general ability {refusal[4]}.\n"
     )
     for variant, words in VARIANTS.items():
         ends = {row[0]: row[2] for row in training_rows(runs_of(runs, variant), variant)}
         yield (
             f"- Attack success after the contaminated training, {words}: {ends['alignment']} with alignment protected, "
-            f"{ends['random subspaces']} with random subspaces, {ends['harmful-update']} with the oracle, "
-            f"{ends['unprotected']} with nothing.\n"
+            f"{ends['random subspaces']} with random subspaces protected, {ends['harmful-update']} with the oracle "
+            f"protected, {ends['unprotected']} unprotected.\n"
         )
 
 
@@ -237,17 +241,20 @@ def page(runs: Path) -> str:
             f"\n{construct.capitalize()}:\n\n",
             table(("claim or control", *TESTS), [*claim_rows(first, construct)]),
         ]
-    parts.append("\nIn the tables below numbers are means over seeds, in brackets the lowest and the highest.\n")
+    parts.append(
+        "\nIn the tables below, a number is the mean over seeds. The lowest and the highest are in brackets.\n"
+    )
     parts += [
-        "\n## Update: a finished fine-tune, projected\n\nD: above 0, harm goes before utility along the claim.\n\n",
+        "\n## Update: a finished fine-tune, projected\n\n"
+        "D above 0: along the claim's directions, harm is gained and lost before utility.\n\n",
         table(verdict, list(verdict_rows(first, "update"))),
         "\n## Ablation: the aligned model without the claim's directions\n\n"
-        "A: above 0, harm comes before capability is lost, more than without random directions of the same energy.\n\n",
+        "A above 0: more harm comes before capability is lost than without random directions of the same energy.\n\n",
         table(verdict, list(verdict_rows(first, "ablation"))),
-        "\nThe largest ablation that keeps half of the capability, and the mean of its controls.\n\n",
+        "\nThis table shows the largest ablation that keeps half of the capability, and the mean of its controls.\n\n",
         table(("claim", "refusal", "general", "refusal, controls", "general, controls"), list(ablation_rows(first))),
         "\n## Training: the contaminated fine-tuning, with the claim protected\n\n"
-        "T: above 0, less harm at the end than with random subspaces protected.\n\n",
+        "T above 0: there is less harm at the end than with random subspaces protected.\n\n",
     ]
     for variant, words in VARIANTS.items():
         known = runs_of(runs, variant)
@@ -257,10 +264,10 @@ def page(runs: Path) -> str:
         row for variant in VARIANTS for row in training_rows(runs_of(runs, variant), variant) if runs_of(runs, variant)
     ]
     parts += [
-        "At the end of each training:\n\n",
+        "This table shows the end of each training:\n\n",
         table(("protected", "subspace", "attack success", "answer probability, harm", "utility"), rows),
-        "\nStandard deviation, over trainings with a random subspace at f = 0.5, of the probability of the forbidden "
-        f"answer at the end: {run_deviation(first)}.\n",
+        "\nStandard deviation of the probability of the forbidden answer at the end, over the trainings of one seed "
+        f"with a random subspace (f = 0.5): {run_deviation(first)}.\n",
     ]
     return "".join(parts)
 

@@ -31,8 +31,9 @@ def models(run: RunFolder) -> str:
     """The models as they are."""
     rates = ("utility", "attack_success_rate", "refusal_rate", "over_refusal_rate", "general_ability")
     rows = run.read_table("models").iter_rows(named=True)
+    columns = ("utility, %", "attack success, %", "refusal, %", "over-refusal, %", "general ability, %")
     return table(
-        ("model", "utility, %", "attack success, %", "refusal, %", "over-refusal, %", "general, %", "harmfulness"),
+        ("model", *columns, "harmfulness"),
         ((row["model"], *(percent(row[rate]) for rate in rates), f"{row['harmfulness']:.2f}") for row in rows),
     )
 
@@ -63,7 +64,7 @@ def overlap(run: RunFolder) -> str:
     rows = run.read_table("overlap").filter(pl.col("granularity") == "layer", pl.col("energy_fraction") == 0.5)
     means = rows.group_by("x", "y", "again", maintain_order=True).agg(pl.mean("mso", "mso_random"))
     return table(
-        ("update", "and update", "MSO", "floor"),
+        ("update", "compared with", "MSO", "floor"),
         (
             (x, f"{y}, trained again" if again else y, f"{mso:.2f}", f"{floor:.2f}")
             for x, y, again, mso, floor in means.iter_rows()
@@ -121,7 +122,7 @@ def ablation(run: RunFolder) -> str:
         place = {key: own[key] for key in ("hypothesis", "fraction", "strength")}
         beside = rows.filter(pl.col("draw").is_not_null(), **place).select(pl.mean(*rates)).row(0)
         cells.append((f"`{name}`", *(f"{percent(own[r])} ({percent(c)})" for r, c in zip(rates, beside, strict=True))))
-    return table(("without", "refusal, % (controls)", "attack success, %", "general, %"), cells)
+    return table(("removed", "refusal, % (controls)", "attack success, %", "general ability, %"), cells)
 
 
 def training(run: RunFolder) -> str:
@@ -129,7 +130,7 @@ def training(run: RunFolder) -> str:
     rates = ("attack_success_rate", "harmful_probability", "utility")
     ends = run.read_table("training").group_by("run", "hypothesis", "draw", maintain_order=True).last()
     means = ends.group_by("run", "hypothesis", maintain_order=True).agg(pl.mean(*rates))
-    words = {"random": "a random subspace", "unprotected": "nothing", "clean": "nothing, and no harmful rows"}
+    words = {"random": "a random subspace", "unprotected": "nothing", "clean": "nothing, trained without harmful rows"}
     return table(
         ("protected", "attack success, %", "probability of the forbidden answer", "utility, %"),
         (

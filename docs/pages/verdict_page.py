@@ -34,19 +34,26 @@ TRUE = ("planted", "oracle")
 
 HEADER = """# How often the test is right
 
-This is about the update test. A test that says "no safety subspace" must be able to say "here is one". Made by
-`make verdict-rates`, on {seeds} seeds of the embedded family and of its planted sibling (`studies/planted.yaml`), whose
-harmful update was trained inside a random half of each matrix's outputs (of no more directions than it has inputs) and
-its useful update outside.
+A test that can say "no safety subspace" must also be able to say "here is one". This page shows how often the update
+test is right, and how its margin was chosen. `make verdict-rates` makes it, on {seeds} seeds of two families:
 
-- *planted*: the half that the harm is in, on planted families. The test should call it selective.
-- *oracle*: the leading singular vectors of the harmful update itself, on ordinary families. Likewise.
-- *random*: a Haar-random subspace on each family of both kinds, one draw in the run of the family and {draws} in runs
-  of their own. The test should call it not selective.
-- *alignment*: the paper's subspace, as it falls.
+- The *ordinary* family is the embedded family.
+- The *planted* family (`studies/planted.yaml`) has a known safety subspace. Its harmful update was trained inside a
+  random half of each matrix's outputs (with at most as many directions as the matrix has inputs). Its useful update was
+  trained outside.
 
-The settings are those of every study: until decided, 8 draws of controls, 100 prompts of each kind, 6 fractions, margin
-{margin:g}, 90 % intervals. Each construct is judged by its primary measure.
+Four hypotheses are tested:
+
+- *planted*: the half that contains the harm, on planted families. The test should call it selective.
+- *oracle*: the leading singular vectors of the harmful update itself, on ordinary families. The test should call it
+  selective.
+- *random*: a Haar-random subspace on each family of both kinds, with one draw in the run of the family and {draws} in
+  separate runs. The test should call it not selective.
+- *alignment*: the paper's subspace. No verdict is expected beforehand.
+
+The settings are the defaults of every study: at most three looks, 8 draws of controls (5, 8 and 12 at the looks), 100
+prompts of each kind, 6 fractions, a margin of {margin:g} and 90 % intervals. Each construct is judged by its primary
+measure. The [methods](methods.md#7-the-verdict) define D, the margin and the verdicts.
 
 """
 
@@ -271,9 +278,9 @@ def with_oracle(runs: Sequence[Run]) -> str:
             pairs.append((found["oracle"], found["alignment, ordinary"]))
     oracle, alignment = np.array(pairs).T
     return (
-        f"D of alignment on harm and D of the oracle correlate at {np.corrcoef(oracle, alignment)[0, 1]:.2f} over "
-        f"{len(pairs)} seeds; the mean of their ratio is {fmean(alignment / oracle):.2f} (sd "
-        f"{np.std(alignment / oracle, ddof=1):.2f}).\n"
+        f"On harm, D of alignment and D of the oracle have a correlation of {np.corrcoef(oracle, alignment)[0, 1]:.2f} "
+        f"over {len(pairs)} seeds. The mean of the ratio of alignment's D to the oracle's is "
+        f"{fmean(alignment / oracle):.2f} (sd {np.std(alignment / oracle, ddof=1):.2f}).\n"
     )
 
 
@@ -294,22 +301,25 @@ def write_page(root: Path) -> None:
         rates(every),
         "\n## D over runs\n\n",
         over_seeds(every),
-        "\n## One run, and the recipe\n\nHow many seeds give alignment the same verdict:\n\n",
+        "\n## One run, and the recipe\n\nThis table shows how many seeds give alignment the same verdict:\n\n",
         agreement(every),
-        "\nThe recipe of the ordinary family, over all its seeds:\n\n",
+        "\nThis table shows the verdicts on the recipe of the ordinary family, over all its seeds. τ is the standard "
+        "deviation between seeds, without what the errors within seeds explain:\n\n",
         pooled(families),
         "\n",
         with_oracle(families),
-        "\n## The margin\n\nShare of right verdicts on harm by margin, on seeds that are not in the tables above "
-        f"({len({run.seed for run in others})} seeds): *selective* of planted and oracle, *not selective* of a random "
-        "subspace.\n\n",
+        "\n## The margin\n\nThis table shows the share of right verdicts on harm, by margin. Right is *selective* for "
+        f"planted and oracle, and *not selective* for a random subspace. The {len({run.seed for run in others})} seeds "
+        "are not in the tables above.\n\n",
         margins(others),
         "\n## Coverage of the intervals\n\n"
-        f"{len(brute)} families with {many} draws of controls of each claim and all prompts. Each of {RESAMPLES} "
-        "simulated runs draws 100 prompts of each kind and 8 controls from these, with replacement. The 90 % interval "
-        "should cover D of all of them in 90 % of the simulated runs.\n\n",
+        f"{len(brute)} families were measured with {many} draws of controls of each hypothesis and all prompts. "
+        f"Each of {RESAMPLES} simulated runs draws 100 prompts of each kind and 8 controls from these, with "
+        "replacement. In 90 % of the simulated runs, the 90 % interval should cover the D of all prompts and all "
+        "controls.\n\n",
         coverage(brute),
-        "\n## What was asked\n\n",
+        "\n## What was asked\n\n"
+        "The fixed design asks 100 prompts of each kind, with 8 draws of controls, in one look:\n\n",
         asked(rated),
         "\n",
         conclusions(),
