@@ -103,9 +103,10 @@ def agreement(run: RunFolder) -> str:
         both = signs[primary].keys() & signs[said].keys()
         clear = [place for place in both if signs[primary][place] and signs[said][place]]
         apart = sorted(place for place in clear if signs[primary][place] != signs[said][place])
+        equal = len(clear) - len(apart)
         line = (
             f"- {construct}: *{primary}* and *{said}* are both measured for {len(both)} pairs of claim and test. "
-            f"Pairs with both intervals away from 0: {len(clear)}. Of these, with equal signs: {len(clear) - len(apart)}"
+            f"Pairs with both intervals away from 0: {len(clear)}. Of these, with equal signs: {equal}"
         )
         lines.append(line + "".join(f"; other signs: {name}, {test} test" for test, name in apart) + ".\n")
     return "".join(lines)
