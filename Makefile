@@ -84,6 +84,7 @@ verdict-rates: install  ## how often the test of safety subspaces is right: docs
 
 three-tests: install  ## claim × test on five seeds of the embedded family: docs/three-tests.md, more than an hour on two cores
 	$(BIN)/python benchmarks/verdict/three_tests.py
+	$(BIN)/python benchmarks/verdict/second_look.py
 	$(BIN)/python docs/pages/three_tests_page.py
 
 conformance: install  ## every architecture through every kind of work: the table of docs/architectures.md, about 15 minutes

@@ -7,6 +7,7 @@ docs/pages/three_tests_page.py makes the page of them.
 
 import argparse
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +24,56 @@ TRAINING = ("alignment", "harmful-update", "random")
 """Claims of the further runs of the training test."""
 VARIANTS = {"f0.5": (0.5, "output"), "f0.9": (0.9, "output"), "f0.5-both": (0.5, "both"), "f0.9-both": (0.9, "both")}
 """Name of a run -> fraction and side of its training test; the first one has the other tests too."""
+FIRST = next(iter(VARIANTS))
+PROMPTS_ALONE = {"models": ["aligned"], "permutations": 0, "bootstraps": 0}
+"""Settings of activations that claims read, and that are compared no further."""
 CONTROLS = 5
 
 
 def study_of(seed: int, variant: str, runs: Path) -> StudyConfig:
     """The study of one run."""
-    study: dict[str, Any] = yaml.safe_load(bundled_study("organism").read_text(encoding="utf-8"))
     fraction, side = VARIANTS[variant]
-    first = variant == next(iter(VARIANTS))
     training = {"fraction": fraction, "side": side, "controls": CONTROLS}
+    if variant != FIRST:
+        return further(seed, f"Three tests, {variant}", TRAINING, training, runs)
+    study = _recipe(seed, f"Three tests, {variant}", ["update", "ablation", "training"], CLAIMS, training)
+    study["activations"] |= PROMPTS_ALONE
+    return StudyConfig.model_validate(study)
+
+
+def further(
+    seed: int, name: str, claims: Sequence[str], training: Mapping[str, object], runs: Path, prompts: bool = False
+) -> StudyConfig:
+    """A training test of some claims on the models of the first run of a seed.
+
+    Args:
+        seed: of the first run.
+        name: of the study.
+        claims: that are tested.
+        training: settings of the training test.
+        runs: the folder of the run folders.
+        prompts: whether a claim reads activations.
+    """
+    own = folder_of(seed, FIRST, runs)
+    study = _recipe(seed, name, ["training"], claims, training)
+    models = {role: {"model": str(own / "checkpoints" / role)} for role in ("base", "aligned", "harmful")}
+    study |= {"models": {**models, "contaminated": study["models"]["contaminated"]}}
+    study["activations"] = study["activations"] | PROMPTS_ALONE if prompts else None
+    study = yaml.safe_load(yaml.safe_dump(study).replace("{run}", str(own.resolve()))) | {"data": None}
+    return StudyConfig.model_validate(study)
+
+
+def _recipe(
+    seed: int, name: str, tests: Sequence[str], claims: Sequence[str], training: Mapping[str, object]
+) -> dict[str, Any]:
+    study: dict[str, Any] = yaml.safe_load(bundled_study("organism").read_text(encoding="utf-8"))
     verdict = {
         "refusals": study["verdict"]["refusals"],
-        "tests": ["update", "ablation", "training"] if first else ["training"],
-        "hypotheses": list(CLAIMS if first else TRAINING),
-        "training": training,
+        "tests": tests,
+        "hypotheses": list(claims),
+        "training": dict(training),
     }
-    study |= {"name": f"Three tests, {variant}", "seed": seed, "verdict": verdict}
-    study |= {"projection": None, "overlap": None}
-    if first:
-        study["activations"] |= {"models": ["aligned"], "permutations": 0, "bootstraps": 0}
-    else:
-        own = folder_of(seed, next(iter(VARIANTS)), runs)
-        models = {role: {"model": str(own / "checkpoints" / role)} for role in ("base", "aligned", "harmful")}
-        study |= {"models": {**models, "contaminated": study["models"]["contaminated"]}, "activations": None}
-        study = yaml.safe_load(yaml.safe_dump(study).replace("{run}", str(own.resolve()))) | {"data": None}
-    return StudyConfig.model_validate(study)
+    return study | {"name": name, "seed": seed, "verdict": verdict, "projection": None, "overlap": None}
 
 
 def folder_of(seed: int, variant: str, runs: Path) -> Path:

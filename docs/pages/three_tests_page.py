@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import polars as pl
-from markdown_tables import put, table, verdict_words
+from markdown_tables import percent, put, table, verdict_words, with_interval
 
 from safespan.files.atomic import write_text
 from safespan.report.pooled import pooled_rows
@@ -119,6 +119,33 @@ def outcome_rows(runs: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
             told = "; ".join(f"{construct}: {said[construct]}" for construct in CONSTRUCTS if construct in said) or "–"
             cells.append(f"**{told}**" if said and test in find_hypothesis(name).authors_tests else told)
         yield f"`{name}`", *cells
+
+
+def look_rows(runs: Path) -> Iterator[tuple[str, ...]]:
+    """Claim, strength of its protection, T by harm and by refusal, and the ends of its training and of the others."""
+    for folder in sorted(runs.glob("look-*")):
+        run = RunFolder(folder)
+        settings = run.read_manifest().config["verdict"]
+        [name], training = settings["hypotheses"], settings["training"]
+        strength = (
+            f"λ = {training['penalty']:g}"
+            if find_hypothesis(name).kind == "penalty"
+            else f"f = {training['fraction']:g}"
+        )
+        voting = run.read_table("estimates").filter("votes", "decides", hypothesis=name)
+        said = {row["construct"]: f"{with_interval(row)}, {verdict_words(row)}" for row in voting.iter_rows(named=True)}
+        ends = run.read_table("training").group_by("run", "hypothesis", "draw", maintain_order=True).last()
+        success = [
+            ends.filter(run=one)["attack_success_rate"].mean() for one in ("claim", "random", "unprotected", "clean")
+        ]
+        utility = ends.filter(run="claim")["utility"].mean()
+        yield (
+            f"`{name}`",
+            strength,
+            *(said.get(one, "–") for one in CONSTRUCTS),
+            *map(percent, success),
+            percent(utility),
+        )
 
 
 def ablation_rows(runs: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
@@ -244,6 +271,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/three-tests"))
     runs = parser.parse_args().runs
     write_text(PAGE, page(runs))
+    header = ("claim", "strength", "T by harm", "T by refusal", "attack success, %", "random protected, %")
+    header += ("unprotected, %", "clean, %", "utility, %")
+    put(PAPERS, "looks", "three_tests_page.py", table(header, look_rows(runs)))
     put(PAPERS, "outcomes", "three_tests_page.py", table(("claim", *TESTS), outcome_rows(runs_of(runs, FIRST))))
 
 
