@@ -26,7 +26,9 @@ napoleon_numpy_docstring = False
 html_theme = "pydata_sphinx_theme"
 html_title = "safespan"
 html_show_sourcelink = False
-html_sidebars = {page: [] for page in ("index", "tutorial", "concepts", "changelog")}  # there is no section around them
+html_sidebars = {
+    page: [] for page in ("index", "tutorial", "concepts", "questions", "related", "changelog")
+}  # there is no section around them
 html_theme_options = {
     "navbar_align": "left",
     "navigation_with_keys": False,

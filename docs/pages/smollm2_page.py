@@ -18,6 +18,7 @@ PAGE = Path(__file__).parents[1] / "smollm2.md"
 FIGURES = ("parallel_energy_kept", "orthogonal_energy_kept", "overlap_curves", "activation_overlap")
 RATES = ("attack_success_rate", "harmful_probability", "refusal_rate", "utility")
 RATES_HEADER = ("attack success, %", "forbidden answer, probability, %", "refusal, %", "utility, %")
+IN_BRACKETS = "Numbers in brackets are means over the random controls of the same point."
 
 
 def models(run: RunFolder) -> str:
@@ -102,11 +103,12 @@ def agreement(run: RunFolder) -> str:
         both = signs[primary].keys() & signs[said].keys()
         clear = [place for place in both if signs[primary][place] and signs[said][place]]
         apart = sorted(place for place in clear if signs[primary][place] != signs[said][place])
+        equal = len(clear) - len(apart)
         line = (
-            f"- {construct}: {primary} and {said} are both measured in {len(both)} places. In {len(clear)} both "
-            f"intervals exclude 0, and the signs are equal in {len(clear) - len(apart)} of these"
+            f"- {construct}: *{primary}* and *{said}* are both measured for {len(both)} pairs of claim and test. "
+            f"Pairs with both intervals away from 0: {len(clear)}. Of these, with equal signs: {equal}"
         )
-        lines.append(line + "".join(f"; not so: {name}, {test} test" for test, name in apart) + ".\n")
+        lines.append(line + "".join(f"; other signs: {name}, {test} test" for test, name in apart) + ".\n")
     return "".join(lines)
 
 
@@ -201,11 +203,15 @@ def tests(run: RunFolder) -> str:
         "### The models of the tests\n\n" + models(run),
         "### Verdicts\n\n" + verdicts(run) + "\n" + agreement(run),
         *(
-            ["### Update test: the contaminated update along and off a claim\n\n" + update_points(run)]
+            [
+                f"### Update test: the contaminated update inside and outside a claim\n\n{IN_BRACKETS}\n\n"
+                + update_points(run)
+            ]
             if run.table("update").exists()
             else []
         ),
-        "### Ablation test: the aligned model without a claim's directions\n\n" + ablation_points(run),
+        f"### Ablation test: the aligned model without a claim's directions\n\n{IN_BRACKETS}\n\n"
+        + ablation_points(run),
         "### Training test: the end of each contaminated training\n\n" + training_ends(run),
         "### Hours of the tests\n\n" + hours(run),
     ]
