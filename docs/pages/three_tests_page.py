@@ -106,7 +106,7 @@ def claim_rows(runs: Sequence[RunFolder], construct: str) -> Iterator[tuple[str,
         cells = []
         for test in TESTS:
             row = found.get((name, test))
-            told = f"{row.verdict}, {row.estimate:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" if row else "–"
+            told = f"{row.verdict}, {with_interval(vars(row))}" if row else "–"
             cells.append(f"**{told}**" if row and test in made else told)
         yield name if CLAIM in groups else f"{name} ({', '.join(sorted(groups))})", *cells
 
@@ -221,11 +221,14 @@ def summary(runs: Path) -> Iterator[str]:
         f"Without random directions: refusal rate {refusal[3]}, general ability {refusal[4]}.\n"
     )
     for variant, words in VARIANTS.items():
-        ends = {row[0]: row[2] for row in training_rows(runs_of(runs, variant), variant)}
+        known = runs_of(runs, variant)
+        ends = {row[0]: row[2] for row in training_rows(known, variant)}
+        if not known:
+            continue
         yield (
-            f"- Attack success after the contaminated training, {words}: {ends['alignment']} with alignment protected, "
-            f"{ends['random subspaces']} with random subspaces protected, {ends['harmful-update']} with the oracle "
-            f"protected, {ends['unprotected']} unprotected.\n"
+            f"- Attack success after the contaminated training, {words}, seeds: {len(known)}. {ends['alignment']} with "
+            f"alignment protected, {ends['random subspaces']} with random subspaces protected, "
+            f"{ends['harmful-update']} with the oracle protected, {ends['unprotected']} unprotected.\n"
         )
 
 
