@@ -118,7 +118,7 @@ def test_each_test_can_have_hypotheses_of_its_own():
     assert tested == {
         "update": ["alignment"],
         "ablation": ["actsvd", "random"],
-        "training": ["alignment", "harmful-update"],
+        "training": ["alignment", "harmful-update", "random"],
     }
     assert needs.tested_hypotheses(study("verdict.tests=[training]"), "update") == []
 

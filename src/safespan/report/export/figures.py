@@ -11,10 +11,12 @@ from typing import Any
 import vl_convert
 
 from safespan.report.charts import Figure
-from safespan.report.static import CONFIG
+from safespan.report.static import CONFIG, paper_size
 
 WIDTH = 237.0
 """Points: a column of 3.3 inches."""
+PAGE = 504.0
+"""Points: both columns of a page."""
 _TALLEST = 630.0
 """Points: a page's text, less its caption."""
 _PANEL, _LEAST = 60.0, 40.0
@@ -24,6 +26,8 @@ _AXIS, _AROUND = 42.0, 56.0
 _LETTER = 4.3
 """Points: the mean width of a letter of eight."""
 _TRIES = 6
+_SMALLEST = 7
+"""Points: the least size of a letter."""
 
 _CONFIG = {
     **CONFIG,
@@ -54,6 +58,11 @@ class PaperFigure:
     name: str
     caption: str
     svg: str
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs both columns of a page."""
+        return size_of(self.svg)[0] > WIDTH
 
     @property
     def pdf(self) -> bytes:
@@ -105,8 +114,31 @@ def _drawn(name: str, spec: dict[str, Any], start: _Size | None) -> tuple[str, _
             return svg, size
         narrower = size.width - max(0.0, across - WIDTH) / size.columns
         size = _Size(size.columns, narrower, size.shrink * min(1.0, _TALLEST / down))
-    _log.warning(f"figure {name} does not fit a column: {across:g} × {down:g} points, not {WIDTH:g} × {_TALLEST:g}")
-    return svg, size
+    factor = min(WIDTH / across, _TALLEST / down)
+    if factor >= _SMALLEST / _CONFIG["axis"]["labelFontSize"]:  # a legend can be wider than panels of any width
+        return _scaled(svg, across * factor, down * factor), size
+    _log.warning(f"figure {name} has too many panels for a column: it is as wide as a page")
+    return _across_the_page(spec), size
+
+
+def _across_the_page(spec: dict[str, Any]) -> str:
+    """Draw as wide as both columns, with ever lower panels until they fit the page."""
+    sized = paper_size(spec)
+    for _ in range(_TRIES):
+        svg = vl_convert.vegalite_to_svg(sized, config=CONFIG)
+        across, down = size_of(svg)
+        factor = min(1.0, PAGE / across)
+        if down * factor <= _TALLEST:
+            break
+        for panel in sized["concat"]:
+            panel["height"] *= 0.9 * _TALLEST / (down * factor)
+    return _scaled(svg, across * factor, down * factor)
+
+
+def _scaled(svg: str, across: float, down: float) -> str:
+    """The drawing in another size; its `viewBox` keeps what it shows."""
+    width, height = (f"{int(100 * points) / 100:g}" for points in (across, down))
+    return re.sub(r'(<svg[^>]*) width="[\d.]+" height="[\d.]+"', rf'\1 width="{width}" height="{height}"', svg, count=1)
 
 
 def size_of(svg: str) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def _write_figures(run: Run, part: Path) -> None:
         for number, drawn in enumerate(run.drawn.values(), 1):
             for paper in paper_figures(drawn):
                 (part / "figures" / f"{paper.name}.pdf").write_bytes(paper.pdf)
-                lines.append(figure(paper.name, paper.caption))
+                lines.append(figure(paper.name, paper.caption, paper.wide))
             tick(number, len(run.drawn))
     _write(part / "figures.tex", "\n".join(lines))
 

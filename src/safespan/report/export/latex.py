@@ -72,12 +72,13 @@ def _row(cells: Iterable[str]) -> str:
     return f"{' & '.join(map(escaped, cells))} \\\\"
 
 
-def figure(name: str, caption: str) -> str:
+def figure(name: str, caption: str, wide: bool) -> str:
     """A figure of `figures/`, in its own size, so that its letters keep theirs."""
-    return f"""\\begin{{figure}}[t]
+    place = "figure*" if wide else "figure"
+    return f"""\\begin{{{place}}}[t]
   \\centering
   \\includegraphics{{figures/{name}.pdf}}
   \\caption{{{escaped(caption)}}}
   \\label{{fig:{name}}}
-\\end{{figure}}
+\\end{{{place}}}
 """
