@@ -65,15 +65,19 @@ def test_random_k_takes_each_singular_vector_once_in_another_order(side):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("side", SIDES)
-def test_random_is_the_q_of_a_gaussian(side, shape):
+def test_random_is_the_turned_q_of_a_gaussian(side, shape):
     basis = claimed("random", side=side, seed=3, aligned=torch.zeros(shape))
     for at, columns, (rows, others) in (("output", basis.left, shape), ("input", basis.right, shape[::-1])):
         if columns is None:
             assert side not in (at, "both")
             continue
-        drawn = torch.randn(rows, min(rows, others), generator=seeded(3, "random", f"w/{at}"))
+        rank = min(rows, others)
+        drawn = torch.randn(rows, rank, generator=seeded(3, "random", f"{rows} x {rank}"))
         q, r = np.linalg.qr(exact(drawn))
-        np.testing.assert_allclose(exact(columns), q * np.sign(np.diag(r)), atol=2e-5)
+        turn = seeded(3, "random", f"w/{at}")
+        order = torch.randperm(rows, generator=turn).numpy()
+        signs = 2 * torch.randint(0, 2, (rows, 1), generator=turn).numpy() - 1
+        np.testing.assert_allclose(exact(columns), signs * (q * np.sign(np.diag(r)))[order], atol=2e-5)
 
 
 def c_of(alignment: torch.Tensor) -> np.ndarray:

@@ -41,3 +41,8 @@ def inner_product(x: torch.Tensor, y: torch.Tensor) -> float:
 def squared_norm(tensor: torch.Tensor) -> float:
     """‖·‖²_F."""
     return inner_product(tensor, tensor)
+
+
+def finite(tensor: torch.Tensor) -> bool:
+    """Whether no value is NaN or Inf; each value is looked at only where the sum is NaN or Inf."""
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

@@ -11,7 +11,7 @@ from safespan.data.task_files import task_files
 from safespan.files.content import content_hash
 from safespan.settings.base import named_inputs
 
-RECORDS = 3
+RECORDS = 4
 """Raised when the code makes other data, weights or records of the same settings, which a key cannot see by itself."""
 
 

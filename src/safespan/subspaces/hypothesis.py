@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 
 from safespan.errors import ConfigError, HypothesisError
+from safespan.linalg.kernels import finite
 from safespan.linalg.stacks import matrix_names
 from safespan.settings.names import TESTS, Test, check_choices
 from safespan.subspaces.captured import CapturedActivations
@@ -193,7 +194,7 @@ def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:
     if isinstance(claim, Edit):
         if tuple(claim.update.shape) != shape:
             raise HypothesisError(f"its update has shape {list(claim.update.shape)}, expected {list(shape)}")
-        if not bool(claim.update.isfinite().all()) or not math.isfinite(claim.score):
+        if not finite(claim.update) or not math.isfinite(claim.score):
             raise HypothesisError("its update or score holds NaN or Inf")
         return
     assert isinstance(claim, Basis)
@@ -205,7 +206,7 @@ def _check(claim: object, shape: tuple[int, int], kind: Kind) -> None:
             raise HypothesisError(
                 f"its {which} basis has shape {list(columns.shape)}, expected {size} rows and at most {size} columns"
             )
-        if not bool(columns.isfinite().all()):
+        if not finite(columns):
             raise HypothesisError(f"its {which} basis holds NaN or Inf")
         check_orthonormal(columns, f"{which} basis is")
         if order is not None and sorted(order.tolist()) != list(range(columns.shape[1])):

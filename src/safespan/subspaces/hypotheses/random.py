@@ -16,7 +16,7 @@ from safespan.subspaces.weight_matrix import WeightMatrix
     authors_tests=["update"],
 )
 def random(matrix: WeightMatrix) -> Basis:
-    """The Q of a Gaussian m × min(m, n)."""
+    """A Haar-distributed basis of min(m, n) columns."""
     m, n = matrix.shape
     shapes = {"output": (m, n), "input": (n, m)}
     return singular_basis(
