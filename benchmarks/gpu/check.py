@@ -39,7 +39,7 @@ class Sizes:
     prompts: int
 
 
-FULL = Sizes(Shape(384, 1024, 6, 2, 4, 1024), Shape(2048, 8192, 32, 8, 2, 8192), 64)
+FULL = Sizes(Shape(384, 1024, 6, 2, 4, 1024), Shape(1536, 4096, 24, 8, 2, 8192), 64)
 TINY = Sizes(Shape(16, 24, 2, 1, 2, 320), Shape(32, 48, 2, 1, 2, 320), 8)
 
 TOLERANCES = {
