@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM := false
 # A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo study-smollm2 study-smollm2-tests check-gemma3 core test fuzz audit wheel docs format seeds verdict-rates three-tests conformance faults bench bench-large clean
+.PHONY: install demo study-smollm2 study-smollm2-tests check-gemma3 core test test-floor fuzz audit wheel docs format seeds verdict-rates three-tests conformance faults bench bench-large gpu-check clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -56,6 +56,18 @@ test: install  ## layers, style, types, dependencies, security, tests
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
 	$(BIN)/python -m pytest $(PARALLEL)
 
+# The lowest Transformers that pyproject.toml allows, which itself needs an older huggingface_hub; all else as pinned.
+FLOOR := $(shell sed -n 's/.*"transformers>=\(.*\)".*/\1/p' pyproject.toml)
+test-floor: .venv-floor/installed  ## the tests of models, weights, training and evaluation with the lowest Transformers
+	.venv-floor/bin/python -m pytest $(PARALLEL) $(addprefix tests/,models checkpoints projection activations training evaluation)
+
+.venv-floor/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-floor
+	sed -e 's/^transformers==.*/transformers==$(FLOOR)/' -e '/^huggingface_hub==/d' constraints.txt > .venv-floor/constraints.txt
+	.venv-floor/bin/python -m pip install --quiet --constraint .venv-floor/constraints.txt torch
+	.venv-floor/bin/python -m pip install --quiet --constraint .venv-floor/constraints.txt --editable '.[dev]'
+	touch $@
+
 fuzz: install  ## a hundred thousand hostile files, and what came of them: a table of docs/reliability.md
 	$(BIN)/python -m tests.fuzz --write
 
@@ -104,10 +116,21 @@ bench-large: install  ## the same page: the sweep of a 1 B-parameter triple, and
 	$(NATIVE) $(BIN)/python benchmarks/speed/large.py
 	$(BIN)/python docs/pages/performance/performance_page.py
 
+# WHEELS=folder: safespan, what it needs and what builds it are installed from that folder alone, without a network.
+GPU_BIN := $(if $(WHEELS),.venv-gpu/bin,$(BIN))
+gpu-check: $(if $(WHEELS),.venv-gpu/installed,install)  ## the same page: every kind of work on a GPU against the CPU, in minutes
+	$(GPU_BIN)/python benchmarks/gpu/check.py
+	$(GPU_BIN)/python docs/pages/performance/performance_page.py
+
+.venv-gpu/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet --no-index --find-links $(abspath $(WHEELS)) --editable .
+	touch $@
+
 .venv-mergekit/installed:  # an environment of its own, as its pins differ from ours
 	$(PYTHON) -m venv .venv-mergekit
 	.venv-mergekit/bin/python -m pip install --quiet torch==2.13.0 mergekit==0.1.5
 	touch $@
 
 clean:  ## remove the environment and the runs
-	rm -rf .venv .venv-audit .venv-mergekit runs docs/_build
+	rm -rf .venv .venv-audit .venv-floor .venv-gpu .venv-mergekit runs docs/_build

@@ -1,6 +1,7 @@
 """Measurements of safespan, in folders by what they measure.
 
 speed: seconds and memory beside the reference procedure and mergekit. accuracy: the distance from LAPACK's SVD.
+gpu: every kind of work on a GPU against the CPU.
 machine: what the machine is, and what it can do. verdict: how often the test of safety subspaces is right.
 judges: what moves a judge's score, what is paid twice, and how often the rules are right. organism: the embedded family
 on several seeds. common: what several of them use.

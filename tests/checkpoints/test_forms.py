@@ -243,6 +243,8 @@ def test_the_table_says_what_transformers_modules_do(model_type):
     for module_name, module in model.named_modules():
         for name, weight in module.named_parameters(recurse=False):
             transposed = isinstance(module, Conv1D) or (weight.ndim == 3 and getattr(module, "is_transposed", False))
+            # Of Transformers before 5.18: inputs × outputs, with no mark of it.
+            transposed |= type(module).__name__ == "AriaGroupedExpertsGemm"
             if model_type in STORED_OTHERWISE and weight.ndim == 3:
                 width = config.get_text_config().hidden_size
                 transposed = weight.shape[{"gate_up_proj": 1, "down_proj": 2}[name]] == width

@@ -217,7 +217,7 @@ def test_an_interrupted_script_takes_its_processes_along_and_they_clean_up(scrip
 @pytest.fixture
 def machine(monkeypatch):
     """Eight cores, ten gigabytes, no GPU."""
-    monkeypatch.setattr(capacity, "cpu_count", lambda: 8)
+    monkeypatch.setattr(capacity, "usable_cores", lambda: 8)
     monkeypatch.setattr(capacity, "free_memory", lambda: 10e9)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 

@@ -3,11 +3,13 @@ import threading
 import pytest
 import torch
 
+from safespan.linalg import device
 from safespan.linalg.parallel import parallel_map
 
 
 @pytest.fixture
-def two_threads():
+def two_threads(monkeypatch):
+    monkeypatch.setattr(device, "usable_cores", lambda: 2)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -24,6 +26,11 @@ def test_results_in_order_from_single_threaded_workers(two_threads):
 
     assert list(parallel_map(work, range(9))) == [(item, 1) for item in range(9)]
     assert torch.get_num_threads() == 2
+
+
+def test_there_are_no_more_workers_than_cores(two_threads, monkeypatch):
+    monkeypatch.setattr(device, "usable_cores", lambda: 1)
+    assert set(parallel_map(lambda _: threading.get_ident(), range(3))) == {threading.get_ident()}
 
 
 def test_an_exception_ends_it_and_gives_the_threads_back(two_threads):

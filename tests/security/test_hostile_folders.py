@@ -86,7 +86,7 @@ def test_our_own_code_unpickles_nothing_and_starts_no_shell() -> None:
     files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
     assert len(files) > 100
     # Messages between our own processes, on a pipe that nobody else has; and how many cores there are.
-    ours = {"messages.py": {"pickle"}, "processes.py": {"subprocess"}, "capacity.py": {"joblib"}}
+    ours = {"messages.py": {"pickle"}, "processes.py": {"subprocess"}}
     allowed = {f"safespan/execution/{name}": words for name, words in ours.items()}
     # `safespan convert`, where a user asks for it; of tensors alone.
     converts = "safespan/checkpoints/pickled.py"

@@ -20,6 +20,11 @@ def test_settings_and_the_command_line_import_no_heavy_library(module):
     assert heavy_imports(f"import {module}") == ("[]", "")
 
 
+def test_a_sweep_imports_no_library_that_it_does_not_use():
+    code = "import safespan.projection.sweep\nassert not {'huggingface_hub', 'joblib'} & sys.modules.keys()"
+    assert heavy_imports(code) == ("['torch', 'scipy']", "")  # of SciPy, its first module alone
+
+
 def imported_by_command(*words):
     code = f"import sys; sys.argv = ['safespan', *{words!r}]\nfrom safespan.cli import main\nmain()"
     return heavy_imports(code)

@@ -20,7 +20,7 @@ from benchmarks.common.measured import QUIET
 from benchmarks.speed.bench import RESULTS
 from goals import rows
 from growth_charts import draw
-from words import WORDS, arithmetic, every, table, the_large, the_machine, the_sides
+from words import WORDS, arithmetic, every, table, the_gpu, the_large, the_machine, the_sides
 
 from safespan.files.atomic import write_text
 
@@ -32,6 +32,7 @@ def page(results: dict[str, Any]) -> str:
     speed, large = results.get("speed", {}), results.get("large", {})
     lines = rows(speed, large)
     context: dict[str, Any] = {"speed": speed, "rows": lines, "large": the_large(large)}
+    context["gpu"] = the_gpu(results["gpu"]) if "gpu" in results else None
     header = ["", "goal", "reference", "safespan", "ratio", ""]
     cells = [[r.what, r.goal, r.reference, r.safespan, r.ratio, "met" if r.met else "**not met**"] for r in lines]
     context["goals"] = table(header, cells)
@@ -59,6 +60,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "performance.md", help="page to write")
     chosen = parser.parse_args()
     results = json.loads(chosen.results.read_text(encoding="utf-8"))
+    if (gpu := chosen.results.with_name("gpu.json")).exists():
+        results["gpu"] = json.loads(gpu.read_text(encoding="utf-8"))
     if scaling := results.get("speed", {}).get("scaling"):
         draw(scaling, chosen.out.with_suffix(""))
     write_text(chosen.out, page(results))

@@ -210,6 +210,24 @@ def the_switching(section: dict[str, Any]) -> dict[str, Any]:
     return {**section, **milliseconds, "share": f"{100 * section['share']:.1f} %"}
 
 
+def the_gpu(section: dict[str, Any]) -> dict[str, Any]:
+    """Every kind of work on a GPU, against the CPU."""
+    cells = [
+        [r["what"], r["measure"], f"{r['distance']:.1g}", f"{r['tolerance']:g}", "yes" if r["within"] else "**no**"]
+        for r in section["rows"]
+    ]
+    seconds = section["seconds"]
+    times = [[name, *(f"{seconds[side][name]:.2f}" for side in ("device", "cpu"))] for name in seconds["cpu"]]
+    memory = f" It held up to {gigabytes(section['gpu_bytes'])} of its memory." if section["gpu_bytes"] else ""
+    return {
+        **section,
+        "compared": table(["work", "distance from the CPU", "found", "tolerance", "within"], cells),
+        "times": table(["work", section["device"], "CPU"], times),
+        "memory": memory,
+        "minutes": f"{section['wall'] / 60:.1f}",
+    }
+
+
 WORDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "projection": the_projection,
     "overlap": the_overlap,

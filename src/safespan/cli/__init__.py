@@ -1,5 +1,6 @@
 """The command line: parse, call one function, print. Slow imports are inside the commands."""
 
+import os
 import sys
 import traceback
 from types import TracebackType
@@ -11,6 +12,7 @@ from safespan.cli.app import app
 from safespan.cli.interruption import interruptible
 from safespan.errors import SafespanError
 from safespan.files.disk import explain_disk_full
+from safespan.linalg.processor import usable_cores
 from safespan.settings.redaction import redacted
 
 
@@ -22,6 +24,9 @@ def _without_secrets(kind: type[BaseException], error: BaseException, trace: Tra
 def main() -> None:
     """Entry point. Invalid input or a full disk gives one line on standard error and exit code 2; a signal 128 + n."""
     sys.excepthook = _without_secrets
+    # Read by torch and by NumPy's BLAS when they are imported: otherwise they start a thread for each core of the
+    # machine, whatever the container allows.
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
     try:
         with interruptible(), explain_disk_full("a temporary or cached file"):
             app()

@@ -4,17 +4,15 @@ import math
 from pathlib import Path
 
 import psutil
-from joblib import cpu_count
 
 from safespan.linalg.device import device
+from safespan.linalg.processor import CONTROL_GROUPS, MEMBERSHIP, groups_of_this_process, usable_cores
 
 _COPIES = 4
 """Of a model's weights in float32 that a worker holds at most: when it trains, weights, gradients and two moments."""
 
 _LIBRARIES = 1_000_000_000
 """Bytes that a process needs beside the model, for what it imports and for activations."""
-
-_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def room_for_workers(cores: int, model_bytes: int) -> int:
@@ -27,24 +25,18 @@ def room_for_workers(cores: int, model_bytes: int) -> int:
     if device().type == "cuda":
         return 1
     by_memory = free_memory() // (_COPIES * model_bytes + _LIBRARIES)
-    return int(max(1, min(cpu_count() // cores, by_memory)))
+    return int(max(1, min(usable_cores() // cores, by_memory)))
 
 
-def free_memory(control_groups: Path = _CONTROL_GROUPS, membership: Path = Path("/proc/self/cgroup")) -> float:
+def free_memory(control_groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP) -> float:
     """Bytes that this process can take: what is available, unless a control group (version 2) allows less.
 
     Args:
         control_groups: where control groups are mounted.
         membership: names the group of this process.
     """
-    free = float(psutil.virtual_memory().available)
-    lines = membership.read_text(encoding="utf-8").splitlines() if membership.exists() else []
-    for line in lines:
-        number, _, name = line.partition("::")
-        group = control_groups / name.strip("/")
-        for folder in (group, *group.parents) if number == "0" else ():
-            free = min(free, _left(folder))
-    return free
+    available = float(psutil.virtual_memory().available)
+    return min(available, *map(_left, groups_of_this_process(control_groups, membership)), math.inf)
 
 
 def _left(group: Path) -> float:

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
-from safespan.linalg.device import device, threads
+from safespan.linalg.device import device, thread_budget, threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,12 +23,12 @@ class ParallelMap(Protocol):
 
 
 def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in the order of the items, from as many single-threaded workers as torch has threads.
+    """Results in the order of the items, from as many single-threaded workers as `thread_budget` says.
 
     On a GPU there are two workers: one computes while the other reads. At most two items per worker are in progress or
     wait to be consumed. The first exception of `work` stops the map.
     """
-    workers = 2 if device().type == "cuda" else torch.get_num_threads()
+    workers = 2 if device().type == "cuda" else thread_budget()
     with threads(1):
         if workers == 1:
             yield from map(work, items)

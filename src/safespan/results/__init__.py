@@ -1,7 +1,6 @@
 """The results of a run: its folder, tables and manifest."""
 
-from safespan.results.columns import Column, Row, columns_of, schema_of
-from safespan.results.manifest import Manifest
-from safespan.results.run_folder import RunFolder
-from safespan.results.table_files import frame_of, header_of, read_table, write_table
-from safespan.results.tables import POOLED_TABLES, TABLES
+import lazy_loader
+
+# Row classes are imported where polars is not needed; __init__.pyi lists the public names.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

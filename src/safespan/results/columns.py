@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, fields
 from types import NoneType
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, get_args, get_origin, get_type_hints
 
-import polars as pl
-
-_TYPES: dict[type, type[pl.DataType]] = {float: pl.Float64, int: pl.Int64, str: pl.String, bool: pl.Boolean}
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,13 @@ def columns_of(row: type[Row]) -> dict[str, Column]:
     return {field.name: _described(hints[field.name]) for field in fields(row)}
 
 
-def schema_of(row: type[Row]) -> dict[str, type[pl.DataType]]:
+def schema_of(row: type[Row]) -> "dict[str, type[pl.DataType]]":
     """Name -> type of every column, in the table's order."""
+    import polars as pl
+
+    types: dict[type, type[pl.DataType]] = {float: pl.Float64, int: pl.Int64, str: pl.String, bool: pl.Boolean}
     hints = get_type_hints(row)
-    return {field.name: _TYPES[_value_type(hints[field.name])] for field in fields(row)}
+    return {field.name: types[_value_type(hints[field.name])] for field in fields(row)}
 
 
 def _described(hint: object) -> Column:

@@ -35,7 +35,7 @@ _EXTRAS = {
     "judge": "language models as judges",
     "vllm": "the engine vllm",
 }
-"""Extra, or package that is none of ours -> what it is for."""
+"""Extra -> what it is for; on some systems an extra has no package."""
 
 _SECONDS = 3.0
 """Longest wait for the hub."""

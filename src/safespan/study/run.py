@@ -12,7 +12,7 @@ import torch
 from safespan.errors import ConfigError
 from safespan.files.disk import explain_disk_full
 from safespan.files.locks import exclusive_lock
-from safespan.linalg.device import threads
+from safespan.linalg.device import thread_budget, threads
 from safespan.progress import note, step
 from safespan.report import write_report
 from safespan.results import Manifest
@@ -60,7 +60,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
     _check_judge(study)
     # A cluster that does not answer is reported before hours of training.
     execution, _ = study.execution, study.decompose
-    own_threads = threads(config.threads or torch.get_num_threads())
+    own_threads = threads(config.threads or thread_budget())
     with explain_disk_full(out), exclusive_lock(out), own_threads, closing(execution):
         every = stages(study)
         log = StageLog(study.run, [stage.name for stage in every])

@@ -39,6 +39,13 @@ from safespan.training.watch import Watch, Watching
 RECORD = "training.json"
 """The file of the training record, beside the weights."""
 
+_CHECKPOINTING = tuple(
+    name for name in ("gradient_checkpointing", "activation_checkpointing") if name in SFTConfig.__dataclass_fields__
+)
+"""The setting's name in Transformers before 5.23, and from then on. Both are set where both are known, as TRL has a
+default of its own for the old one.
+"""
+
 _RECORDED = ("safespan", "accelerate", "peft", "torch", "transformers", "trl")
 
 
@@ -196,6 +203,7 @@ def _identity(
 
 
 def _arguments(config: TrainingConfig, folder: Path, name: str, seed: int) -> SFTConfig:
+    checkpointing: dict[str, Any] = dict.fromkeys(_CHECKPOINTING, config.gradient_checkpointing)
     try:
         arguments = SFTConfig(
             output_dir=str(folder),
@@ -216,8 +224,7 @@ def _arguments(config: TrainingConfig, folder: Path, name: str, seed: int) -> SF
             max_length=config.max_length,
             bf16=config.compute == "bf16",
             use_cpu=device().type == "cpu",
-            gradient_checkpointing=config.gradient_checkpointing,
-            activation_checkpointing=config.gradient_checkpointing,
+            **checkpointing,
             dataset_kwargs={"skip_prepare_dataset": True},
             dataloader_pin_memory=False,
             pad_to_multiple_of=None,
