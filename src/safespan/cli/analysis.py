@@ -1,6 +1,7 @@
 """Commands that analyse checkpoints, without an evaluation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,8 +35,12 @@ from safespan.settings.names import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from safespan.linalg.parallel import ParallelMap
     from safespan.projection import Family
+    from safespan.report.charts import Figure
+    from safespan.report.findings import Findings
     from safespan.subspaces import Decompose
 
 Fractions = Annotated[
@@ -71,7 +76,7 @@ def sweep(
     seed: Seed = 0,
     vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
-    """Energies and cosines of the whole projection grid, with no evaluation."""
+    """Energies and cosines of the whole projection grid, with no evaluation; a chart is drawn beside the CSV."""
     grid = _grid(subspace, method, fraction, side)
     members = model_pairs(finetuned, "--finetuned")
     from safespan import projection
@@ -81,7 +86,10 @@ def sweep(
     _check_roles(family, grid)
     with step("sweep"):
         rows, _ = projection.sweep(family, grid, seed, _decompose(execution.cache), mapper)
-    return _write("points", EnergyRow, rows, out)
+    table, written = _write("points", EnergyRow, rows, out)
+    from safespan.report import charts, findings
+
+    return _found(findings.sweep_findings(table), [written.drawn(charts.energy_inside(findings.energy_inside(table)))])
 
 
 @command()
@@ -124,7 +132,7 @@ def overlap(
     energy: Energies = None,
     vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
-    """Mode subspace overlap of every pair of updates, at each share of energy."""
+    """Mode subspace overlap of every pair of updates, at each share of energy; a chart is drawn beside the CSV."""
     check_choices("granularity", [granularity], GRANULARITIES)
     check_shares("energy fraction", energy or [])
     members = model_pairs(update, "--update")
@@ -144,7 +152,10 @@ def overlap(
         check_roles(first, start, ends, needs_base=True)
     with step("overlap"):
         rows, _ = update_overlap(updates, granularity, energies, _decompose(execution.cache), mapper)
-    return _write("rows", OverlapRow, rows, out)
+    table, written = _write("rows", OverlapRow, rows, out)
+    from safespan.report import charts, findings
+
+    return _found(findings.overlap_findings(table), [written.drawn(charts.overlap_curves(table))])
 
 
 @command()
@@ -166,6 +177,7 @@ def activations(
     """Overlap of the activation subspaces of two classes of prompts, layer by layer.
 
     How well one direction tells the classes apart goes into a second table, NAME-separation.csv beside NAME.csv.
+    A chart is drawn beside each of them.
     """
     check_shares("energy fraction", energy or [])
     files = prompt_files(prompts, prompt_field)
@@ -187,10 +199,13 @@ def activations(
     with step("separation"):
         separations = separation_by_layer(*classes, seed)
     name, second = Path(model).name, out.with_name(f"{out.stem}-separation{out.suffix}")
-    first = _write("rows", ActivationRow, [ActivationRow(model=name, **vars(row)) for row in rows], out)
-    other = _write("rows", SeparationRow, [SeparationRow(model=name, **vars(row)) for row in separations], second)
-    values = {**first.values, "separation_rows": len(separations), "separation_written": second}
-    return CommandOutput(values, [*first.lines, *other.lines], [out, second])
+    overlaps, first = _write("rows", ActivationRow, [ActivationRow(model=name, **vars(row)) for row in rows], out)
+    aurocs = [SeparationRow(model=name, **vars(row)) for row in separations]
+    apart, other = _write("separation_rows", SeparationRow, aurocs, second, "separation_")
+    from safespan.report import charts, findings
+
+    drawn = [first.drawn(charts.activation_overlap(overlaps)), other.drawn(charts.separation(apart))]
+    return _found(findings.activation_findings(overlaps, apart), drawn)
 
 
 def _grid(
@@ -231,12 +246,53 @@ def _check_roles(family: "Family", grid: ProjectionGrid) -> None:
         check_roles(family.base, family.aligned, ends, needs_base)
 
 
-def _write(unit: str, kind: type[Any], rows: Sequence[Any], out: Path) -> CommandOutput:
-    """Write a table, and say how many rows it has."""
+@dataclass(frozen=True)
+class _Written:
+    """A table that is written, and the chart beside it.
+
+    Attributes:
+        values: for `--json`.
+        chart: its file; None where there is nothing to draw.
+    """
+
+    path: Path
+    rows: int
+    unit: str
+    values: dict[str, object]
+    prefix: str
+    chart: Path | None = None
+
+    def drawn(self, figure: "Figure | None") -> "_Written":
+        """Draw the chart: NAME.svg beside NAME.csv. An earlier one does not stay beside a table without a chart."""
+        from safespan.report.export.figures import write_figure
+
+        named = self.path.stem if self.path.suffix.lower() == ".csv" else self.path.name
+        chart = self.path.with_name(f"{named}.svg")
+        if figure is None:
+            chart.unlink(missing_ok=True)
+            return self
+        write_figure(chart, figure)
+        return replace(self, values={**self.values, f"{self.prefix}chart": chart}, chart=chart)
+
+
+def _write(
+    unit: str, kind: type[Any], rows: Sequence[Any], out: Path, prefix: str = ""
+) -> tuple["pl.DataFrame", _Written]:
+    """Write a table; `prefix` is of its names for `--json`."""
     from safespan.results import write_table
 
-    write_table(out, kind, rows)
-    return CommandOutput({unit: len(rows), "written": out}, [f"{len(rows)} {unit}: {out}"], [out])
+    table = write_table(out, kind, rows)
+    return table, _Written(out, len(rows), unit, {unit: len(rows), f"{prefix}written": out}, prefix)
+
+
+def _found(findings: "Findings", tables: Sequence[_Written]) -> CommandOutput:
+    """What was found, and where the tables and their charts are."""
+    values = {name: value for table in tables for name, value in table.values.items()}
+    files = [
+        f"{one.rows} {one.unit.replace('_', ' ')}: {one.path}" + (f", chart: {one.chart}" if one.chart else "")
+        for one in tables
+    ]
+    return CommandOutput({**values, "findings": findings.rows}, [*findings.lines, *files], [one.path for one in tables])
 
 
 def _decompose(cache: bool) -> "Decompose":
