@@ -205,7 +205,7 @@ def bad_words(kind, models, tmp_path):
     if kind == "existing":
         out = tmp_path / "base"
         words = ["project", "--base", models["base"], "--aligned", models["aligned"], "--out", out]
-        return [*words, "--finetuned", models["useful"]], None, "is no projected checkpoint"
+        return [*words, "--finetuned", models["useful"]], None, "was not written by this command"
     (tmp_path / "empty.txt").write_text("\n")
     pair = f"={tmp_path / 'empty.txt'}"
     words = ["activations", "--model", models["base"], "--prompts", "useful" + pair, "--prompts", "harmful" + pair]

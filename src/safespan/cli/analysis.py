@@ -9,7 +9,6 @@ import typer
 
 from safespan.cli.app import (
     Model,
-    NoCache,
     PromptFields,
     command,
     file_option,
@@ -18,7 +17,6 @@ from safespan.cli.app import (
     prompt_files,
 )
 from safespan.cli.output import CommandOutput
-from safespan.errors import ConfigError
 from safespan.progress import step
 from safespan.settings import ExecutionConfig, ProjectionGrid, PromptSource
 from safespan.settings.analysis import ACTIVATION_ENERGIES, UPDATE_ENERGIES
@@ -82,43 +80,14 @@ def sweep(
     from safespan import projection
     from safespan.results.tables import EnergyRow
 
-    family, mapper = _family(base, aligned, safe, members, vocabulary), _mapper(execution)
+    family, mapper = open_family(base, aligned, safe, members, vocabulary), _mapper(execution)
     _check_roles(family, grid)
     with step("sweep"):
-        rows, _ = projection.sweep(family, grid, seed, _decompose(execution.cache), mapper)
+        rows, _ = projection.sweep(family, grid, seed, decomposition(execution.cache), mapper)
     table, written = _write("points", EnergyRow, rows, out)
     from safespan.report import charts, findings
 
     return _found(findings.sweep_findings(table), [written.drawn(charts.energy_inside(findings.energy_inside(table)))])
-
-
-@command()
-def project(
-    base: Model,
-    aligned: Model,
-    finetuned: Annotated[str, model_option("the fine-tune, named in the same ways")],
-    out: Annotated[Path, typer.Option(help="folder to write the projected checkpoint to")],
-    subspace: Annotated[str, typer.Option(help="alignment, safety, random-k or random")] = "alignment",
-    method: Annotated[str, typer.Option(help="parallel, orthogonal or opposite")] = "orthogonal",
-    fraction: Annotated[float, typer.Option(help="f in (0, 1]")] = 0.25,
-    safe: Annotated[str | None, model_option("safety-tuned model, needed by the safety subspace")] = None,
-    side: SideOption = "output",
-    seed: Seed = 0,
-    no_cache: NoCache = False,
-    vocabulary: VocabularyOption = "shared",
-) -> CommandOutput:
-    """Write one projected checkpoint that transformers loads, with tokenizer and provenance."""
-    grid = _grid([subspace], [method], [fraction], side)
-    if out.exists() and not (out / "safespan.json").exists():
-        raise ConfigError(f"{out} exists and is no projected checkpoint: give a new folder")
-    from safespan.projection import write_projected
-
-    family = _family(base, aligned, safe, {"finetuned": finetuned}, vocabulary)
-    _check_roles(family, grid)
-    with step("projection"):
-        error = write_projected(family, grid, seed, out, _decompose(not no_cache))
-    lines = [f"checkpoint: {out} (rounding error {error:.2g} of the update)"]
-    return CommandOutput({"rounding_error": error, "written": out}, lines, [out])
 
 
 @command()
@@ -151,7 +120,7 @@ def overlap(
     with step("roles"):
         check_roles(first, start, ends, needs_base=True)
     with step("overlap"):
-        rows, _ = update_overlap(updates, granularity, energies, _decompose(execution.cache), mapper)
+        rows, _ = update_overlap(updates, granularity, energies, decomposition(execution.cache), mapper)
     table, written = _write("rows", OverlapRow, rows, out)
     from safespan.report import charts, findings
 
@@ -219,13 +188,17 @@ def _grid(
     return ProjectionGrid.model_validate({name: value for name, value in fields.items() if value})
 
 
-def _family(base: str, aligned: str, safe: str | None, finetuned: dict[str, str], vocabulary: str) -> "Family":
+def open_family(
+    base: str | None, aligned: str, safe: str | None, finetuned: dict[str, str], vocabulary: str
+) -> "Family":
+    """Open the checkpoints of a family, and see to it that they can be compared."""
     from safespan.checkpoints import open_checkpoint, pair_up
     from safespan.projection import Family
 
     members = {name: open_checkpoint(model) for name, model in finetuned.items()}
-    first, start, safer = open_checkpoint(base), open_checkpoint(aligned), open_checkpoint(safe) if safe else None
-    others = (first, *members.values(), *([safer] if safer else []))
+    start = open_checkpoint(aligned)
+    first, safer = (open_checkpoint(model) if model else None for model in (base, safe))
+    others = [one for one in (first, *members.values(), safer) if one]
     pair_up(start, *others, vocabulary=_vocabulary(vocabulary))
     return Family(first, start, members, safer)
 
@@ -295,7 +268,8 @@ def _found(findings: "Findings", tables: Sequence[_Written]) -> CommandOutput:
     return CommandOutput({**values, "findings": findings.rows}, [*findings.lines, *files], [one.path for one in tables])
 
 
-def _decompose(cache: bool) -> "Decompose":
+def decomposition(cache: bool) -> "Decompose":
+    """How updates are decomposed: with the cache on disk, or without."""
     from safespan.subspaces import SpectrumCache, decompose
 
     return SpectrumCache().decompose if cache else decompose
