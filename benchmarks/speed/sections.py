@@ -13,7 +13,7 @@ from benchmarks.speed.sizes import ENERGIES, FINETUNES, FRACTIONS, SUBSPACES
 
 from safespan.files.atomic import write_json
 
-POINT = {"subspace": "alignment", "method": "orthogonal", "fraction": 0.25}
+POINT = {"hypothesis": "alignment", "method": "orthogonal", "fraction": 0.25}
 """The checkpoint that is written."""
 
 TIMED_FRACTION, TIMED_ENERGIES = 0.5, (0.1, 0.9)

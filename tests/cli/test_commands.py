@@ -52,7 +52,12 @@ def test_sweep_takes_the_papers_grid_unless_told(models, tmp_path, monkeypatch):
 def test_a_sweep_for_programs_and_quietly(models, tmp_path, monkeypatch, capsys):
     words = sweep_words(models, tmp_path / "a.csv", "--fraction", "0.5")
     assert run(monkeypatch, *words, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"points": 2 * 3 * 2, "written": str(tmp_path / "a.csv")}
+    found = json.loads(capsys.readouterr().out)
+    [first, *_] = rows = found.pop("findings")
+    assert found == {"points": 2 * 3 * 2, "written": str(tmp_path / "a.csv"), "chart": str(tmp_path / "a.svg")}
+    assert len(rows) == 2 * 3
+    kept = read_table(tmp_path / "a.csv", EnergyRow)["energy_kept"]
+    assert (first["subspace"], first["energy_inside"]) == ("alignment", pytest.approx(kept[0], abs=1e-6))
     assert run(monkeypatch, *words, "--quiet") == 0
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == (f"{tmp_path / 'a.csv'}\n", "")
@@ -78,7 +83,7 @@ def test_models_in_the_wrong_roles_are_warned_of_before_the_work(tmp_path, monke
         assert steps == 2 * ["roles", "projection" if command == "project" else command]
 
 
-def test_overlap_adds_the_alignment_update_with_a_base(models, tmp_path, monkeypatch):
+def test_overlap_adds_the_alignment_update_with_a_base(models, tmp_path, monkeypatch, capsys):
     words = ["overlap", "--aligned", models["aligned"], "--update", f"useful={models['useful']}"]
     words += ["--base", models["base"], "--energy", "0.5", "--granularity", "layer", "--out", tmp_path / "o.csv"]
     assert run(monkeypatch, *words) == 0
@@ -86,9 +91,17 @@ def test_overlap_adds_the_alignment_update_with_a_base(models, tmp_path, monkeyp
     assert set(table.select("x", "y", "again").rows()) == {("alignment", "useful", False)}
     assert table["p_value"].is_between(0, 1).all()
     assert table["angle_min"].is_between(0, table["angle_median"]).all()
+    said = capsys.readouterr().out
+    assert f"alignment – useful  {table['mso'].mean():.2f} (floor {table['mso_random'].mean():.2f})" in said
+    assert f"{len(table)} rows: {tmp_path / 'o.csv'}, chart: {tmp_path / 'o.svg'}" in said
+    # Without a chart beside its table, none of an earlier table stays there.
+    words[words.index("--update") + 1] = f"useful={models['aligned']}"
+    assert run(monkeypatch, *words) == 0
+    assert "No pair of updates can be compared" in capsys.readouterr().out
+    assert not (tmp_path / "o.svg").exists()
 
 
-def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch):
+def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "u.txt").write_text("a b\nc d e\nf\n")
     (tmp_path / "h.csv").write_text('prompt,source\n"a, b",x\nz y,x\n')
     words = ["activations", "--model", tiny_model_folder, "--out", tmp_path / "a.csv", "--energy", "0.5", "--center"]
@@ -101,6 +114,10 @@ def test_activations_of_a_real_model(tiny_model_folder, tmp_path, monkeypatch):
     separation = pl.read_csv(tmp_path / "a-separation.csv")
     assert separation.select("model", "layer", "folds").rows() == [(tiny_model_folder.name, 2, 2)]
     assert separation.columns == list(schema_of(TABLES["separation"]))
+    said = capsys.readouterr().out
+    assert f"model {tiny_model_folder.name}: {table['mso'].item():.2f} (layer 2); floor" in said
+    assert f"by a linear probe {separation['probe_auroc'].item():.2f} (layer 2)" in said
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"a.svg", "a-separation.svg"}
 
 
 def test_activations_on_a_file_with_other_columns(tiny_model_folder, tmp_path, monkeypatch, capsys):
@@ -188,7 +205,7 @@ def bad_words(kind, models, tmp_path):
     if kind == "existing":
         out = tmp_path / "base"
         words = ["project", "--base", models["base"], "--aligned", models["aligned"], "--out", out]
-        return [*words, "--finetuned", models["useful"]], None, "is no projected checkpoint"
+        return [*words, "--finetuned", models["useful"]], None, "was not written by this command"
     (tmp_path / "empty.txt").write_text("\n")
     pair = f"={tmp_path / 'empty.txt'}"
     words = ["activations", "--model", models["base"], "--prompts", "useful" + pair, "--prompts", "harmful" + pair]

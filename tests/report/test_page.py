@@ -271,13 +271,13 @@ def test_words_say_where_classes_are_apart_and_whether_their_subspaces_overlap(f
         in apart
     )
     assert "base model, layer 4, AUROC on held-out prompts 0.99 (0.89 – 1.00) by the difference of means" in apart
-    assert apart.endswith("centred overlap 0.30 at energy 0.5, chance 0.23.")
+    assert apart.endswith("centred overlap 0.30 at energy 0.5, floor 0.23.")
     assert "(AUROC under 0.95); their subspaces overlap little at 18" in not_apart
     # The same overlap is nearly all there is to be had, once halves of one class overlap no more.
     halves = activations.with_columns(y="x", mso=pl.lit(0.31))
     apart, _ = separation_facts(separation, pl.concat([activations, halves]))
     assert "(AUROC of at least 0.95) although their subspaces overlap at 6 of 24 layers" in apart
-    assert apart.endswith("chance 0.23, two halves of one class 0.31.")
+    assert apart.endswith("floor 0.23, two halves of one class 0.31.")
     assert separation_facts(separation.clear(), activations) == separation_facts(separation, activations.clear()) == []
 
 

@@ -141,6 +141,19 @@ class AdaptedCheckpoint(Checkpoint):
         left, right = root * left, math.copysign(root, scaling) * right
         return (right.T, left.T) if self._transposed(a_key) else (left, right)
 
+    def linear_ranks(self) -> dict[str, int]:
+        """Tensor -> r, of the linear layers' weights that are changed by B·A in all their rows."""
+        return {
+            name: self._stored[a_key][0]
+            for name, (_, a_key, _) in self._thin.items()
+            if not self._transposed(a_key) and self._shape(name) == self.shapes[name]
+        }
+
+    def keys_of(self, name: str) -> tuple[str, str]:
+        """The names of A and of B in the adapter's file, of a tensor that is changed by B·A."""
+        _, a_key, b_key = self._thin[name]
+        return a_key, b_key
+
     @property
     def changed(self) -> frozenset[str]:
         """Names of the tensors that differ from the base's."""

@@ -1,5 +1,6 @@
-"""Atomic writing of a checkpoint, tensor by tensor, in shards."""
+"""Atomic writing of a checkpoint, tensor by tensor, in shards, and of an adapter."""
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -8,9 +9,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from safespan.checkpoints.adapter import AdaptedCheckpoint, Factors
 from safespan.errors import CheckpointError
 from safespan.files.atomic import atomic_path, write_json
-from safespan.models.folders import INDEX, SINGLE, shown_files
+from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, SINGLE, shown_files, tokenizer_files
 
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
 
@@ -47,6 +49,46 @@ def write_checkpoint(
                 _check_inside(content)
                 shutil.copy2(content, folder / name)
         _write_weights(folder, tensors, shard_bytes)
+        write_json(folder / "safespan.json", provenance)
+
+
+def write_adapter(
+    out: Path,
+    like: AdaptedCheckpoint,
+    factors: Mapping[str, Factors],
+    rank: int,
+    provenance: Mapping[str, object],
+) -> None:
+    """Write a LoRA adapter of the base of another one, with the same modules and tokenizer, and other updates.
+
+    Args:
+        out: the folder to make; an existing one is replaced.
+        like: the other adapter, with its base.
+        factors: tensor -> B [m, r] and A [r, n] in float32, whose product is the update; of every tensor that `like`
+            changes.
+        rank: of the adapter; factors of a smaller one are padded with zeros.
+        provenance: written as `safespan.json`: the origin of these weights.
+
+    Raises:
+        CheckpointError: a file to copy is a link out of its folder.
+    """
+    settings = json.loads((like.adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    own = {"r": rank, "lora_alpha": rank, "rank_pattern": {}, "alpha_pattern": {}}  # scaling 1 of every module
+    own |= {"use_rslora": False, "init_lora_weights": True}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, (left, right) in factors.items():
+        a_key, b_key = like.keys_of(name)
+        missing = rank - len(right)
+        tensors[a_key] = torch.nn.functional.pad(right, (0, 0, 0, missing)).contiguous()
+        tensors[b_key] = torch.nn.functional.pad(left, (0, missing)).contiguous()
+    with atomic_path(out) as folder:
+        folder.mkdir()
+        for file in tokenizer_files(like.adapter):
+            if file.is_file():
+                _check_inside(file)
+                shutil.copy2(file, folder / file.name)
+        save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        write_json(folder / ADAPTER_CONFIG, settings | own)
         write_json(folder / "safespan.json", provenance)
 
 

@@ -1,6 +1,7 @@
 """Commands that analyse checkpoints, without an evaluation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,6 @@ import typer
 
 from safespan.cli.app import (
     Model,
-    NoCache,
     PromptFields,
     command,
     file_option,
@@ -17,7 +17,6 @@ from safespan.cli.app import (
     prompt_files,
 )
 from safespan.cli.output import CommandOutput
-from safespan.errors import ConfigError
 from safespan.progress import step
 from safespan.settings import ExecutionConfig, ProjectionGrid, PromptSource
 from safespan.settings.analysis import ACTIVATION_ENERGIES, UPDATE_ENERGIES
@@ -34,8 +33,12 @@ from safespan.settings.names import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from safespan.linalg.parallel import ParallelMap
     from safespan.projection import Family
+    from safespan.report.charts import Figure
+    from safespan.report.findings import Findings
     from safespan.subspaces import Decompose
 
 Fractions = Annotated[
@@ -71,46 +74,20 @@ def sweep(
     seed: Seed = 0,
     vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
-    """Energies and cosines of the whole projection grid, with no evaluation."""
+    """Energies and cosines of the whole projection grid, with no evaluation; a chart is drawn beside the CSV."""
     grid = _grid(subspace, method, fraction, side)
     members = model_pairs(finetuned, "--finetuned")
     from safespan import projection
     from safespan.results.tables import EnergyRow
 
-    family, mapper = _family(base, aligned, safe, members, vocabulary), _mapper(execution)
+    family, mapper = open_family(base, aligned, safe, members, vocabulary), _mapper(execution)
     _check_roles(family, grid)
     with step("sweep"):
-        rows, _ = projection.sweep(family, grid, seed, _decompose(execution.cache), mapper)
-    return _write("points", EnergyRow, rows, out)
+        rows, _ = projection.sweep(family, grid, seed, decomposition(execution.cache), mapper)
+    table, written = _write("points", EnergyRow, rows, out)
+    from safespan.report import charts, findings
 
-
-@command()
-def project(
-    base: Model,
-    aligned: Model,
-    finetuned: Annotated[str, model_option("the fine-tune, named in the same ways")],
-    out: Annotated[Path, typer.Option(help="folder to write the projected checkpoint to")],
-    subspace: Annotated[str, typer.Option(help="alignment, safety, random-k or random")] = "alignment",
-    method: Annotated[str, typer.Option(help="parallel, orthogonal or opposite")] = "orthogonal",
-    fraction: Annotated[float, typer.Option(help="f in (0, 1]")] = 0.25,
-    safe: Annotated[str | None, model_option("safety-tuned model, needed by the safety subspace")] = None,
-    side: SideOption = "output",
-    seed: Seed = 0,
-    no_cache: NoCache = False,
-    vocabulary: VocabularyOption = "shared",
-) -> CommandOutput:
-    """Write one projected checkpoint that transformers loads, with tokenizer and provenance."""
-    grid = _grid([subspace], [method], [fraction], side)
-    if out.exists() and not (out / "safespan.json").exists():
-        raise ConfigError(f"{out} exists and is no projected checkpoint: give a new folder")
-    from safespan.projection import write_projected
-
-    family = _family(base, aligned, safe, {"finetuned": finetuned}, vocabulary)
-    _check_roles(family, grid)
-    with step("projection"):
-        error = write_projected(family, grid, seed, out, _decompose(not no_cache))
-    lines = [f"checkpoint: {out} (rounding error {error:.2g} of the update)"]
-    return CommandOutput({"rounding_error": error, "written": out}, lines, [out])
+    return _found(findings.sweep_findings(table), [written.drawn(charts.energy_inside(findings.energy_inside(table)))])
 
 
 @command()
@@ -124,7 +101,7 @@ def overlap(
     energy: Energies = None,
     vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
-    """Mode subspace overlap of every pair of updates, at each share of energy."""
+    """Mode subspace overlap of every pair of updates, at each share of energy; a chart is drawn beside the CSV."""
     check_choices("granularity", [granularity], GRANULARITIES)
     check_shares("energy fraction", energy or [])
     members = model_pairs(update, "--update")
@@ -143,8 +120,11 @@ def overlap(
     with step("roles"):
         check_roles(first, start, ends, needs_base=True)
     with step("overlap"):
-        rows, _ = update_overlap(updates, granularity, energies, _decompose(execution.cache), mapper)
-    return _write("rows", OverlapRow, rows, out)
+        rows, _ = update_overlap(updates, granularity, energies, decomposition(execution.cache), mapper)
+    table, written = _write("rows", OverlapRow, rows, out)
+    from safespan.report import charts, findings
+
+    return _found(findings.overlap_findings(table), [written.drawn(charts.overlap_curves(table))])
 
 
 @command()
@@ -166,6 +146,7 @@ def activations(
     """Overlap of the activation subspaces of two classes of prompts, layer by layer.
 
     How well one direction tells the classes apart goes into a second table, NAME-separation.csv beside NAME.csv.
+    A chart is drawn beside each of them.
     """
     check_shares("energy fraction", energy or [])
     files = prompt_files(prompts, prompt_field)
@@ -187,10 +168,13 @@ def activations(
     with step("separation"):
         separations = separation_by_layer(*classes, seed)
     name, second = Path(model).name, out.with_name(f"{out.stem}-separation{out.suffix}")
-    first = _write("rows", ActivationRow, [ActivationRow(model=name, **vars(row)) for row in rows], out)
-    other = _write("rows", SeparationRow, [SeparationRow(model=name, **vars(row)) for row in separations], second)
-    values = {**first.values, "separation_rows": len(separations), "separation_written": second}
-    return CommandOutput(values, [*first.lines, *other.lines], [out, second])
+    overlaps, first = _write("rows", ActivationRow, [ActivationRow(model=name, **vars(row)) for row in rows], out)
+    aurocs = [SeparationRow(model=name, **vars(row)) for row in separations]
+    apart, other = _write("separation_rows", SeparationRow, aurocs, second, "separation_")
+    from safespan.report import charts, findings
+
+    drawn = [first.drawn(charts.activation_overlap(overlaps)), other.drawn(charts.separation(apart))]
+    return _found(findings.activation_findings(overlaps, apart), drawn)
 
 
 def _grid(
@@ -204,13 +188,17 @@ def _grid(
     return ProjectionGrid.model_validate({name: value for name, value in fields.items() if value})
 
 
-def _family(base: str, aligned: str, safe: str | None, finetuned: dict[str, str], vocabulary: str) -> "Family":
+def open_family(
+    base: str | None, aligned: str, safe: str | None, finetuned: dict[str, str], vocabulary: str
+) -> "Family":
+    """Open the checkpoints of a family, and see to it that they can be compared."""
     from safespan.checkpoints import open_checkpoint, pair_up
     from safespan.projection import Family
 
     members = {name: open_checkpoint(model) for name, model in finetuned.items()}
-    first, start, safer = open_checkpoint(base), open_checkpoint(aligned), open_checkpoint(safe) if safe else None
-    others = (first, *members.values(), *([safer] if safer else []))
+    start = open_checkpoint(aligned)
+    first, safer = (open_checkpoint(model) if model else None for model in (base, safe))
+    others = [one for one in (first, *members.values(), safer) if one]
     pair_up(start, *others, vocabulary=_vocabulary(vocabulary))
     return Family(first, start, members, safer)
 
@@ -231,15 +219,57 @@ def _check_roles(family: "Family", grid: ProjectionGrid) -> None:
         check_roles(family.base, family.aligned, ends, needs_base)
 
 
-def _write(unit: str, kind: type[Any], rows: Sequence[Any], out: Path) -> CommandOutput:
-    """Write a table, and say how many rows it has."""
+@dataclass(frozen=True)
+class _Written:
+    """A table that is written, and the chart beside it.
+
+    Attributes:
+        values: for `--json`.
+        chart: its file; None where there is nothing to draw.
+    """
+
+    path: Path
+    rows: int
+    unit: str
+    values: dict[str, object]
+    prefix: str
+    chart: Path | None = None
+
+    def drawn(self, figure: "Figure | None") -> "_Written":
+        """Draw the chart: NAME.svg beside NAME.csv. An earlier one does not stay beside a table without a chart."""
+        from safespan.report.export.figures import write_figure
+
+        named = self.path.stem if self.path.suffix.lower() == ".csv" else self.path.name
+        chart = self.path.with_name(f"{named}.svg")
+        if figure is None:
+            chart.unlink(missing_ok=True)
+            return self
+        write_figure(chart, figure)
+        return replace(self, values={**self.values, f"{self.prefix}chart": chart}, chart=chart)
+
+
+def _write(
+    unit: str, kind: type[Any], rows: Sequence[Any], out: Path, prefix: str = ""
+) -> tuple["pl.DataFrame", _Written]:
+    """Write a table; `prefix` is of its names for `--json`."""
     from safespan.results import write_table
 
-    write_table(out, kind, rows)
-    return CommandOutput({unit: len(rows), "written": out}, [f"{len(rows)} {unit}: {out}"], [out])
+    table = write_table(out, kind, rows)
+    return table, _Written(out, len(rows), unit, {unit: len(rows), f"{prefix}written": out}, prefix)
 
 
-def _decompose(cache: bool) -> "Decompose":
+def _found(findings: "Findings", tables: Sequence[_Written]) -> CommandOutput:
+    """What was found, and where the tables and their charts are."""
+    values = {name: value for table in tables for name, value in table.values.items()}
+    files = [
+        f"{one.rows} {one.unit.replace('_', ' ')}: {one.path}" + (f", chart: {one.chart}" if one.chart else "")
+        for one in tables
+    ]
+    return CommandOutput({**values, "findings": findings.rows}, [*findings.lines, *files], [one.path for one in tables])
+
+
+def decomposition(cache: bool) -> "Decompose":
+    """How updates are decomposed: with the cache on disk, or without."""
     from safespan.subspaces import SpectrumCache, decompose
 
     return SpectrumCache().decompose if cache else decompose

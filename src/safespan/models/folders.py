@@ -129,8 +129,13 @@ def _names_in(files: Iterable[Path]) -> list[str]:
 
 def own_tokenizer(adapter: Path) -> list[Path]:
     """The files of the tokenizer in an adapter's folder; none if there is no vocabulary among them."""
-    files = [adapter / name for name in _TOKENIZER if (adapter / name).exists()]
+    files = tokenizer_files(adapter)
     return files if any(path.name in _VOCABULARIES for path in files) else []
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a tokenizer and its chat template that a folder holds."""
+    return [folder / name for name in _TOKENIZER if (folder / name).exists()]
 
 
 def remarks(folder: Path, adapter: Path | None = None) -> list[str]:

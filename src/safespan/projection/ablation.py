@@ -67,7 +67,7 @@ class AblationWeights:
         removes = _removes(point)
         if point.draw is None:
             for name, part, sides in self._own(point):
-                yield Change(name, self._taken_out(name, removes, point.strength * part), sides)
+                yield Change(name, taken_out(self._family, name, removes, point.strength * part), sides)
             return
         for name, removed in self._removed(point).items():
             change = self._family.removable(name, removes)
@@ -79,20 +79,7 @@ class AblationWeights:
                 )
                 matrix.copy_(point.strength * random_part(matrix, energy, (output, inputs), self._seed))
             named = [[one.spaces[side] is not None for one in removed] for side in (0, 1)]
-            yield Change(name, self._taken_out(name, removes, change), (any(named[0]), any(named[1])))
-
-    def _taken_out(self, name: str, removes: str, part: torch.Tensor) -> torch.Tensor:
-        """The change of W_A where this part of what is removable is taken out, of the claim and of a control alike."""
-        if removes != "rows" or part.ndim < 2:
-            return -part
-        weights = self._family.removable(name, "weights")
-        before = unit_rows(weights)
-        after = before - part
-        kept = after.norm(dim=-1, keepdim=True) > _LEAST_LEFT
-        turned = torch.where(kept, unit_rows(after), after) - before
-        touched = part.any(dim=-1, keepdim=True)  # elsewhere only rounding would be left
-        change: torch.Tensor = turned * weights.norm(dim=-1, keepdim=True) * touched
-        return change
+            yield Change(name, taken_out(self._family, name, removes, change), (any(named[0]), any(named[1])))
 
     def _own(self, point: AblationPoint) -> Iterator[Change]:
         """R_f of all tensors."""
@@ -110,6 +97,20 @@ class AblationWeights:
                 by_tensor[name] = [_Removed(squared_norm(matrix), spaces_of(basis)) for matrix, basis in pairs]
             self._matched = (key, by_tensor)
         return self._matched[1]
+
+
+def taken_out(family: Family, name: str, removes: str, part: torch.Tensor) -> torch.Tensor:
+    """The change of W_A where this part of what is removable is taken out, of a claim and of a control alike."""
+    if removes != "rows" or part.ndim < 2:
+        return -part
+    weights = family.removable(name, "weights")
+    before = unit_rows(weights)
+    after = before - part
+    kept = after.norm(dim=-1, keepdim=True) > _LEAST_LEFT
+    turned = torch.where(kept, unit_rows(after), after) - before
+    touched = part.any(dim=-1, keepdim=True)  # elsewhere only rounding would be left
+    change: torch.Tensor = turned * weights.norm(dim=-1, keepdim=True) * touched
+    return change
 
 
 _LEAST_LEFT = 1e-4

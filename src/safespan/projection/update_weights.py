@@ -8,18 +8,15 @@ from pathlib import Path
 import torch
 
 from safespan.linalg.kernels import squared_norm
-from safespan.linalg.parallel import parallel_map
 from safespan.linalg.stacks import matrices, matrix_names
+from safespan.projection.edits import Edits
 from safespan.projection.family import Family
 from safespan.projection.points import Change, PointWeights
 from safespan.results.claim_tables import UpdatePoint
 from safespan.results.tables import GridPoint
 from safespan.settings.analysis import ProjectionGrid
-from safespan.settings.names import Side, check_shares
-from safespan.subspaces import Decompose, Edit, Hypothesis, RandomRotation, decompose, find_hypothesis, random_part
-
-EDIT = "edit"
-"""The method of a hypothesis that edits updates; a subspace has two methods, parallel and orthogonal."""
+from safespan.settings.names import EDIT, Side, check_shares
+from safespan.subspaces import Decompose, Hypothesis, RandomRotation, decompose, find_hypothesis, random_part
 
 _OUTPUTS = (True, False)
 """The side of the controls of an edit."""
@@ -90,11 +87,11 @@ class UpdateWeights:
         decompose: Decompose = decompose,
     ) -> None:
         self._finetunes = finetunes
-        self._family, self._side, self._seed, self._decompose = family, side, seed, decompose
+        self._family, self._seed = family, seed
+        self._edits = Edits(family, side, seed, decompose)
         grid = ProjectionGrid(fractions=tuple(fractions), side=side)
         self._subspaces = PointWeights(family, grid, scratch, decompose)
         self._names = family.names()
-        self._scores: dict[tuple[str, str], dict[str, float]] = {}
         self._matched: tuple[UpdatePoint | None, Mapping[str, _Kept]] = (None, {})
 
     def close(self) -> None:
@@ -109,42 +106,9 @@ class UpdateWeights:
         if find_hypothesis(point.hypothesis).kind == "subspace":
             place = GridPoint(point.finetune, point.hypothesis, point.method, point.fraction, self._seed)
             return self._subspaces.changes(place)
-        return self._edited(point)
-
-    def _edited(self, point: UpdatePoint) -> Iterator[Change]:
-        """Δ' in the fraction of matrices with the lowest scores, or the fraction of an addition."""
         hypothesis = find_hypothesis(point.hypothesis)
-        chosen = self._chosen(point) if hypothesis.kind == "layers" else frozenset()
-        for name in self._names:
-            delta = self._family.task_update(name, point.finetune)
-            labels = matrix_names(name, tuple(delta.shape))
-            touched = hypothesis.kind == "addition" or not chosen.isdisjoint(labels)
-            edits = self._edits(hypothesis, name, point.finetune) if touched else [None] * len(labels)
-            for label, matrix, edit in zip(labels, matrices(delta), edits, strict=True):
-                if edit and hypothesis.kind == "addition":
-                    matrix += point.fraction * (edit.update - matrix)
-                elif edit and label in chosen:
-                    matrix.copy_(edit.update)
-            yield Change(name, delta, _OUTPUTS)
-
-    def _chosen(self, point: UpdatePoint) -> frozenset[str]:
-        """Names of the matrices that are edited at this fraction."""
-        key = (point.finetune, point.hypothesis)
-        if key not in self._scores:
-            hypothesis = find_hypothesis(point.hypothesis)
-
-            def scores(name: str) -> list[tuple[str, float]]:
-                edits = self._edits(hypothesis, name, point.finetune)
-                labels = matrix_names(name, self._family.aligned.shapes[name])
-                return [(label, edit.score) for label, edit in zip(labels, edits, strict=True) if edit]
-
-            self._scores[key] = dict(pair for pairs in parallel_map(scores, self._names) for pair in pairs)
-        ranked = sorted(self._scores[key], key=lambda label: self._scores[key][label])
-        return frozenset(ranked[: round(point.fraction * len(ranked))])
-
-    def _edits(self, hypothesis: Hypothesis, name: str, finetune: str) -> list[Edit | None]:
-        tensor = self._family.tensor(name, self._side, self._seed, self._decompose, finetune)
-        return [edit if isinstance(edit, Edit) else None for edit in hypothesis.evaluate(tensor)]
+        edited = (self._edits.edited(name, hypothesis, point.finetune, point.fraction) for name in self._names)
+        return (Change(name, delta, _OUTPUTS) for name, delta in zip(self._names, edited, strict=True))
 
     def _control(self, point: UpdatePoint, draw: int) -> Iterator[Change]:
         hypothesis = find_hypothesis(point.hypothesis)

@@ -1,9 +1,8 @@
 """The results of a run, for the terminal and for programs."""
 
-from collections.abc import Sequence
-
 from rich.table import Table
 
+from safespan.report.findings import plain_table
 from safespan.report.page import read_results
 from safespan.report.tables import Cell, model_rows
 from safespan.report.verdict import InTest, asked_lines, check_lines, reported, tests_of
@@ -24,14 +23,14 @@ def summary_tables(run: RunFolder) -> list[Table]:
     A cell has, for each construct, the verdict and the statistic that decides. Controls of the tests come last.
     """
     results = read_results(run)
-    models = _table("model", _RATES)
+    models = plain_table("model", *_RATES)
     for row in model_rows(results["models"]):
         models.add_row(row.model, *map(_rate, row.rates))
     reports = reported(results)
     if not reports:
         return [models]
     tests = tests_of(reports)
-    verdicts = _table("hypothesis", [f"{test} test" for test in tests])
+    verdicts = plain_table("hypothesis", *(f"{test} test" for test in tests))
     for report in reports:
         verdicts.add_row(report.name, *(_verdict(report.tests.get(test)) for test in tests))
     return [models, verdicts]
@@ -109,12 +108,6 @@ def _lines(judged: InTest) -> list[str]:
                 figures.append(f"{name.replace('_', ' ')} {own:.2f} ({others})")
         lines.append(f"  {impact.where}: {', '.join(figures)}")
     return lines
-
-
-def _table(first: str, others: Sequence[str]) -> Table:
-    table = Table(first, *others, box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.columns[0].no_wrap = True
-    return table
 
 
 def _rate(cell: Cell) -> str:

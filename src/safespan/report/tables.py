@@ -105,8 +105,8 @@ def overlap_facts(overlap: pl.DataFrame) -> list[str]:
     for second in ("harmful", "useful"):
         groups = rows.filter(x="alignment", y=second)
         if not groups.is_empty():
-            mso, chance = mean(groups, "mso"), mean(groups, "mso_random")
-            parts.append(f"{groups['pair'][0]} {mso:.2f} (chance {chance:.2f})")
+            mso, floor = mean(groups, "mso"), mean(groups, "mso_random")
+            parts.append(f"{groups['pair'][0]} {mso:.2f} (floor {floor:.2f})")
     if not parts:
         return []
     again = rows.filter("again")
@@ -118,7 +118,7 @@ def overlap_facts(overlap: pl.DataFrame) -> list[str]:
 
 
 def activation_facts(activations: pl.DataFrame) -> list[str]:
-    """The largest gap between centred activation overlap and its baseline, and the ceiling at the same place."""
+    """The largest gap between centred activation overlap and its floor, and the ceiling at the same place."""
     every = activations.filter("centered").drop_nulls(PLACED)
     rows = every.filter(~HALVES)
     if rows.is_empty():
@@ -129,7 +129,7 @@ def activation_facts(activations: pl.DataFrame) -> list[str]:
     same = every.filter(HALVES, **place).select(HALVES_NAME, "mso").rows()
     halves = "".join(f"; {name} {mso:.2f}" for name, mso in same)
     return [
-        f"Largest gap between centred activation overlap and chance: {top['gap']:+.2f} "
+        f"Largest gap between centred activation overlap and its floor: {top['gap']:+.2f} "
         f"({top['model']} model, layer {top['layer']}, energy {top['energy_fraction']:g}; "
         f"overlap {top['mso']:.2f}{halves})."
     ]
@@ -139,7 +139,7 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
     """Whether one direction tells the classes apart, and whether their subspaces overlap in the same places.
 
     Apart: held-out AUROC of the difference of means at least 0.95. Overlapping: centred MSO at the energy nearest one
-    half above the middle between chance and the ceiling, the mean of the two classes' halves, or 1 where not measured.
+    half above the middle between the floor and the ceiling: the mean of the classes' halves, or 1 where not measured.
     """
     centred = activations.filter("centered").drop_nulls(PLACED)
     if centred.is_empty() or separation.is_empty():
@@ -183,7 +183,7 @@ def separation_facts(separation: pl.DataFrame, activations: pl.DataFrame) -> lis
                 f"{row['model']} model, layer {row['layer']}, AUROC on held-out prompts "
                 f"{_interval(row, 'mean_difference_auroc')} by the difference of means and "
                 f"{_interval(row, 'probe_auroc')} by a linear probe; centred overlap {row['mso']:.2f} at energy "
-                f"{energy:g}, chance {row['mso_random']:.2f}{halves}."
+                f"{energy:g}, floor {row['mso_random']:.2f}{halves}."
             )
     return facts
 

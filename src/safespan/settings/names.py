@@ -60,6 +60,9 @@ NAMED_ONLY: tuple[str, ...] = (
 METHODS = ("parallel", "orthogonal", "opposite")
 """The change that is added to the aligned weights: P, Δ_T − P, −P (METHODS §2)."""
 
+EDIT, ABLATION = "edit", "ablation"
+"""The change of a claim that edits updates, and of one whose directions are removed from the aligned model."""
+
 SIDES = ("output", "input", "both")
 """Side of the bases: outputs of a matrix (as in the paper), its inputs, or both."""
 

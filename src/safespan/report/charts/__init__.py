@@ -2,7 +2,7 @@
 
 from safespan.report.charts.ablation import harm_against_capability
 from safespan.report.charts.activations import activation_overlap, separation
-from safespan.report.charts.energy import removed_energy, spectra
+from safespan.report.charts.energy import energy_inside, removed_energy, spectra
 from safespan.report.charts.figure import Figure
 from safespan.report.charts.overlap import overlap_curves, overlap_heatmap
 from safespan.report.charts.projection import projection_figures

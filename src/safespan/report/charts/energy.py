@@ -10,6 +10,37 @@ _BINS = 24
 """Points of a drawn spectrum."""
 
 
+def energy_inside(inside: pl.DataFrame) -> Figure | None:
+    """Share of each update's energy inside each subspace against the fraction, one panel per fine-tune.
+
+    Args:
+        inside: columns finetune, subspace, fraction, energy_inside.
+    """
+    if inside.is_empty():
+        return None
+    finetunes = unique(inside, "finetune")
+    return Figure(
+        "energy_inside",
+        "Energy of each update inside a subspace",
+        "The share of a fine-tuning update's energy that lies in the first share f of a subspace's directions: a "
+        "parallel projection keeps it, an orthogonal one keeps the rest. A subspace holds more of the update than "
+        "chance where its line is above that of random subspaces.",
+        f"Line charts of the energy inside each subspace against the fraction, for {', '.join(finetunes)}.",
+        [_inside_panel(inside, name) for name in finetunes],
+        2,
+        {"rows": inside},
+    )
+
+
+def _inside_panel(rows: pl.DataFrame, finetune: str) -> alt.LayerChart | alt.FacetChart:
+    color, shape = series(rows, "subspace", SUBSPACES, "Subspace")
+    x = alt.X("fraction:Q", title="Fraction of directions", scale=UNIT)
+    y = alt.Y("energy_inside:Q", title="Energy inside", scale=UNIT)
+    base = chart_of(finetune=finetune).encode(x=x, color=color)
+    lines = curve(base, rows, y, shape, ["subspace", "fraction", "energy_inside"])
+    return alt.layer(*lines, title=f"{finetune} update", width=240, height=180)
+
+
 def removed_energy(removed: pl.DataFrame, place: str) -> Figure | None:
     """Share of each layer's or module's update that a projection removes, at the fraction nearest one half."""
     rows = removed.drop_nulls(["fraction", "removed_energy", place])

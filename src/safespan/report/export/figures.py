@@ -6,10 +6,13 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import vl_convert
 
+from safespan.files.atomic import write_text
 from safespan.report.charts import Figure
 from safespan.report.static import CONFIG, paper_size
 
@@ -84,6 +87,13 @@ def paper_figures(figure: Figure) -> Iterator[PaperFigure]:
         name = f"{figure.name}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', claim)}"
         svg, size = _drawn(name, own, size)
         yield PaperFigure(name, f"Claim {claim}. {caption}", svg)
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure without a choice as SVG, as wide as one column of a paper, with its caption as description."""
+    [drawn] = paper_figures(figure)
+    root, end, rest = drawn.svg.partition(">")
+    write_text(path, f"{root}{end}<title>{escape(figure.title)}</title><desc>{escape(figure.caption)}</desc>{rest}")
 
 
 @dataclass(frozen=True)

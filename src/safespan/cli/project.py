@@ -1,0 +1,193 @@
+"""The command that writes the model that a claim makes."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safespan.cli.analysis import Seed, SideOption, VocabularyOption, decomposition, open_family
+from safespan.cli.app import Model, NoCache, PromptFields, command, model_option, prompt_files
+from safespan.cli.output import CommandOutput
+from safespan.errors import ConfigError
+from safespan.progress import step
+from safespan.settings import PromptSource
+from safespan.settings.data import FILES
+from safespan.settings.names import (
+    ABLATION,
+    EDIT,
+    METHODS,
+    SIDES,
+    Side,
+    Test,
+    check_choices,
+    check_shares,
+    hypothesis_names,
+)
+from safespan.settings.verdict import REFUSALS
+
+if TYPE_CHECKING:
+    from safespan.projection import ClaimPoint, Family, Written
+
+_FINETUNE = "finetuned"
+"""The name of the fine-tune among the models of the family."""
+
+
+@command()
+def project(
+    aligned: Model,
+    out: Annotated[Path, typer.Option(help="folder to write the model to")],
+    hypothesis: Annotated[str, typer.Option(help="a claim, as `safespan hypotheses` lists it")] = "alignment",
+    finetuned: Annotated[
+        str | None, model_option("the fine-tune whose update is changed; leave it out to change the aligned model")
+    ] = None,
+    base: Annotated[str | None, model_option("base model, for claims about the alignment update")] = None,
+    safe: Annotated[str | None, model_option("safety-tuned model, for claims that need it")] = None,
+    harmful: Annotated[str | None, model_option("fine-tune on harmful data, for claims that need it")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="parallel, orthogonal or opposite part of an update; edit; ablation of the aligned model",
+            show_default="edit of a claim that edits updates; else orthogonal with a fine-tune, ablation without one",
+        ),
+    ] = None,
+    fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="f in (0, 1]: share of the directions or of the matrices, or the strength of what is added",
+            show_default="1 of what is added, else 0.25",
+        ),
+    ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(help=f"useful=FILE and harmful=FILE, for claims about activations; each {FILES}"),
+    ] = None,
+    prompt_field: PromptFields = None,
+    refusal: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="how refusals begin, for claims about refusals; repeatable", show_default=", ".join(REFUSALS)
+        ),
+    ] = None,
+    side: SideOption = "output",
+    seed: Seed = 0,
+    full: Annotated[
+        bool, typer.Option("--full", help="write a full checkpoint where an adapter would do as well")
+    ] = False,
+    no_cache: NoCache = False,
+    vocabulary: VocabularyOption = "shared",
+) -> CommandOutput:
+    """Write the model that a claim makes of a fine-tune, or of the aligned model, with tokenizer and provenance.
+
+    The weights are those of the claim's update test, or of its ablation test. If the fine-tune is given as
+    ALIGNED+ADAPTER, an adapter is written where the rank allows it; otherwise a checkpoint that transformers loads.
+    """
+    check_choices("hypothesis", [hypothesis], hypothesis_names())
+    check_choices("method", [method] if method else [], (*METHODS, EDIT, ABLATION))
+    checked_side = _side(side)
+    check_shares("fraction", [fraction] if fraction is not None else [])
+    if out.exists() and not (out / "safespan.json").exists():
+        raise ConfigError(f"{out} exists and was not written by this command: give a new folder")
+    files = _prompt_files(prompts, prompt_field, refusal)
+    from safespan.projection import claim_point, write_claimed
+
+    given = {"base": base, "safe": safe, "harmful": harmful, "prompts": prompts}
+    present = [need for need, value in given.items() if value]
+    point = claim_point(hypothesis, method, fraction, checked_side, seed, present, finetuned is not None)
+    texts = _texts(point, files)
+    tuned = {name: model for name, model in ((_FINETUNE, finetuned), ("harmful", harmful)) if model}
+    family = open_family(base, aligned, safe, tuned, vocabulary)
+    _check_roles(family, point)
+    about = {"refusals": refusal or REFUSALS, "prompts": files} if texts else {}
+    finetune = _FINETUNE if finetuned else None
+    with _captured(family, point, texts, refusal, out) as whole, step("projection"):
+        written = write_claimed(whole, point, finetune, out, decomposition(not no_cache), full, about)
+    if not written.changed:
+        logging.getLogger(__name__).warning(
+            f"{hypothesis} changes no matrix at f = {point.fraction:g}: what is written is the "
+            f"{_changed_model(point)} itself"
+        )
+    values = {**asdict(point), **asdict(written), "adapter": written.rank is not None, "written": out}
+    return CommandOutput(values, _lines(written, point, aligned, out), [out])
+
+
+def _side(given: str) -> Side:
+    check_choices("side", [given], SIDES)
+    return "input" if given == "input" else "both" if given == "both" else "output"
+
+
+def _prompt_files(
+    prompts: list[str] | None, fields: list[str] | None, refusal: list[str] | None
+) -> dict[str, dict[str, str]]:
+    if prompts:
+        return prompt_files(prompts, fields)
+    for option, value in (("--prompt-field", fields), ("--refusal", refusal)):
+        if value:
+            raise ConfigError(f"{option} belongs to --prompts: give --prompts too")
+    return {}
+
+
+def _texts(point: "ClaimPoint", files: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+    """The prompts of each class, read."""
+    if not files:
+        return {}
+    from safespan.data import read_prompts
+    from safespan.subspaces import find_hypothesis
+
+    if "prompts" not in find_hypothesis(point.hypothesis).needs:
+        raise ConfigError(f"hypothesis {point.hypothesis!r} reads no prompts: leave --prompts out")
+    sources = {name: PromptSource.model_validate(file) for name, file in files.items()}
+    return {name: [prompt.prompt for prompt in read_prompts(source)] for name, source in sources.items()}
+
+
+def _check_roles(family: "Family", point: "ClaimPoint") -> None:
+    """Warn of models in the wrong roles, and refuse base and aligned that are one where their difference is needed."""
+    from safespan.checkpoints.roles import check_roles
+    from safespan.subspaces import find_hypothesis
+
+    ends = {**family.finetuned, **({"safe": family.safe} if family.safe else {})}
+    test: Test = "ablation" if point.method == ABLATION else "update"
+    with step("roles"):
+        check_roles(family.base, family.aligned, ends, "base" in find_hypothesis(point.hypothesis).needs_of(test))
+
+
+@contextmanager
+def _captured(
+    family: "Family", point: "ClaimPoint", texts: dict[str, list[str]], refusal: list[str] | None, out: Path
+) -> Iterator["Family"]:
+    """The family with the aligned model's activations on the prompts, in a file that is removed on leaving."""
+    if not texts:
+        yield family
+        return
+    from safespan.activations import capture_for_hypotheses
+    from safespan.files.scratch import scratch_folder
+    from safespan.subspaces import CapturedActivations, find_hypothesis
+
+    claim = find_hypothesis(point.hypothesis)
+    with scratch_folder(out.absolute().parent, f"{out.name}.activations") as scratch:
+        captured = CapturedActivations(scratch / "activations.safetensors")
+        base = family.base if claim.reads_base else None
+        with step("activations"):
+            capture_for_hypotheses(family.aligned, texts, captured.path, refusals=refusal or REFUSALS, base=base)
+        if remark := claim.remark_on(captured):
+            logging.getLogger(__name__).warning(f"{claim.name}: {remark}")
+        yield replace(family, captured=captured)
+
+
+def _changed_model(point: "ClaimPoint") -> str:
+    return "aligned model" if point.method == ABLATION else "fine-tune"
+
+
+def _lines(written: "Written", point: "ClaimPoint", aligned: str, out: Path) -> list[str]:
+    error = f"rounding error {written.rounding_error:.2g} of the update"
+    of = _changed_model(point)
+    lines = [
+        f"{point.hypothesis}, method {point.method}, f = {point.fraction:g}: changes {written.changed} of "
+        f"{written.matrices} matrices of the {of}"
+    ]
+    if written.rank is not None:
+        return [*lines, f"adapter: {out}, rank {written.rank} ({error}); name the model {aligned}+{out}"]
+    return [*lines, f"checkpoint: {out} ({error}); full, and no adapter: {written.why_full}"]
