@@ -258,6 +258,10 @@ def test_help_imports_nothing_heavy():
         (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "o", "--side", "top"], "unknown side 'top'"),
         (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "o", "--fraction", "2"], "fraction 2.0 is outside"),
         (["project", *FAMILY, "--finetuned", "o/u", "--out", "o", "--method", "up"], "unknown method 'up'"),
+        (
+            ["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "o", "--subspace", "lox"],
+            "unknown subspace 'lox': expected one of alignment, safety, random-k, random, harmful-update, planted",
+        ),
         (["overlap", "--aligned", "o/a", "--update", "u", "--out", "o"], "--update 'u': expected NAME=PATH"),
         (["activations", "--model", "o/m", "--prompts", "x=y", "--out", "o"], "--prompts: expected useful=FILE"),
         ([*ASKED, "--prompt-field", "x=goal"], "--prompt-field: expected useful=FIELD or harmful=FIELD, given x"),

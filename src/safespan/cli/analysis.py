@@ -29,7 +29,7 @@ from safespan.settings.names import (
     Vocabulary,
     check_choices,
     check_shares,
-    hypothesis_names,
+    grid_subspaces,
 )
 
 if TYPE_CHECKING:
@@ -43,12 +43,19 @@ if TYPE_CHECKING:
 
 Fractions = Annotated[
     list[float] | None,
-    typer.Option("--fraction", help="f in (0, 1], repeatable", show_default="0.01 0.25 0.5 0.75 0.99"),
+    typer.Option(
+        "--fraction",
+        help="f in (0, 1], the share of the directions; repeatable",
+        show_default="0.01 0.25 0.5 0.75 0.99",
+    ),
 ]
-Energies = Annotated[list[float] | None, typer.Option("--energy", help="η in (0, 1], repeatable", show_default="all")]
-SideOption = Annotated[str, typer.Option(help="project outputs (as in the paper), inputs, or both")]
+Energies = Annotated[
+    list[float] | None,
+    typer.Option("--energy", help="η in (0, 1], the share of energy in each subspace; repeatable", show_default="all"),
+]
+SideOption = Annotated[str, typer.Option(help="side of each matrix: output (as in the paper), input or both")]
 VocabularyOption = Annotated[
-    str, typer.Option(help="models with other numbers of tokens: compare the rows that all have (shared), or refuse")
+    str, typer.Option(help="if numbers of tokens differ: shared (compare the rows that all models have) or refuse")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the random subspaces")]
 Table = Annotated[Path, file_option("CSV file to write")]
@@ -63,7 +70,11 @@ def sweep(
     execution: ExecutionConfig,
     safe: Annotated[str | None, model_option("safety-tuned model; adds the safety subspace")] = None,
     subspace: Annotated[
-        list[str] | None, typer.Option(help="alignment, safety, random-k or random; repeatable", show_default="all")
+        list[str] | None,
+        typer.Option(
+            help="alignment, safety, random-k, random, harmful-update or planted; repeatable",
+            show_default="those of the first four that have their models",
+        ),
     ] = None,
     method: Annotated[
         list[str] | None,
@@ -138,10 +149,10 @@ def activations(
         str | None, typer.Option(help="range of depth such as 0.65:0.90", show_default="all layers")
     ] = None,
     energy: Energies = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="prompts a forward pass")] = 32,
-    permutations: Annotated[int, typer.Option(min=0, help="of the class labels, for p-values; 0: none")] = 200,
+    batch_size: Annotated[int, typer.Option(min=1, help="prompts in one forward pass")] = 32,
+    permutations: Annotated[int, typer.Option(min=0, help="permutations of the labels, for p-values; 0: none")] = 200,
     bootstraps: Annotated[int, typer.Option(min=0, help="resamples of the prompts, for intervals; 0: none")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="of permutations, resamples and cross-validation")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of permutations, resamples and cross-validation")] = 0,
 ) -> CommandOutput:
     """Overlap of the activation subspaces of two classes of prompts, layer by layer.
 
@@ -180,7 +191,7 @@ def activations(
 def _grid(
     subspaces: list[str] | None, methods: list[str] | None, fractions: list[float] | None, side: str
 ) -> ProjectionGrid:
-    check_choices("subspace", subspaces or [], hypothesis_names())
+    check_choices("subspace", subspaces or [], grid_subspaces())
     check_choices("method", methods or [], METHODS)
     check_choices("side", [side], SIDES)
     check_shares("fraction", fractions or [])

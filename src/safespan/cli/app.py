@@ -36,7 +36,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="say the version")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
     """Take the options that stand before a command."""
@@ -118,10 +118,10 @@ def command(name: str | None = None) -> Callable[[Work], Work]:
 
 def _execution(
     engine: Annotated[
-        str | None, typer.Option(help="where work runs: local, or ray, a Ray cluster", show_default="local")
+        str | None, typer.Option(help="where the work runs: local, or ray (a Ray cluster)", show_default="local")
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="of the Ray cluster", show_default="one is started on this machine")
+        str | None, typer.Option(help="address of the Ray cluster", show_default="a cluster is started on this machine")
     ] = None,
     no_cache: NoCache = False,
 ) -> ExecutionConfig:

@@ -10,9 +10,9 @@ _MARKS = {"ok": "ok", "optional": "-", "fault": "FAULT"}
 
 @command()
 def doctor() -> CommandOutput:
-    """Say what safespan finds here, and what to do where it lacks something. Exits with 1 if it cannot run.
+    """Check this machine, and say what to do about what is missing. The exit code is 1 if safespan cannot run.
 
-    Versions, hardware, folders, network, keys (whether they are there, nothing of them), optional packages.
+    Versions, hardware, folders, network, keys (only whether they are set), optional packages.
     """
     from safespan.study.doctor import examine
 

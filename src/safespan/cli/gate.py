@@ -51,7 +51,8 @@ def gate(
     confident: Annotated[
         bool,
         typer.Option(
-            "--confident", help="keep a bound only if the whole 95 % interval does; else the estimate decides"
+            "--confident",
+            help="a bound holds only if the whole 95 % interval is within it, not the estimate alone",
         ),
     ] = False,
     config: EvaluationFile = None,

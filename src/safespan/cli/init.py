@@ -59,7 +59,7 @@ def init(
         list[str] | None, typer.Option(help="useful=FILE and harmful=FILE, rows to learn, for the training test")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="quick or full", show_default="quick")] = None,
-    force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Write a study file with a comment at each part. On a terminal it asks for what is not given.
 

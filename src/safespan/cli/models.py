@@ -35,10 +35,11 @@ def evaluate(
 @command()
 def inspect(
     models: Annotated[
-        list[str], typer.Argument(help="a folder, a hub id, BASE+ADAPTER; of several the first is aligned")
+        list[str],
+        typer.Argument(help="a folder, a hub id, BASE+ADAPTER; if there are several, the first is the aligned model"),
     ],
 ) -> CommandOutput:
-    """Say what safespan sees of a model, and of several what differs and what is done about it."""
+    """Show what safespan sees of a model. For several models, also show what differs and what is done about it."""
     from safespan.checkpoints import open_checkpoint
     from safespan.checkpoints.inspection import compare, inspect, lines_of
 
@@ -75,7 +76,7 @@ def judge(
     by: Annotated[str, typer.Option("--judge", help="rules, or a YAML file with a judge's kind and fields")] = "rules",
     settings: Settings = None,
 ) -> CommandOutput:
-    """Score responses that exist, without generating again; a judge that is paid for is asked once for each."""
+    """Score existing responses without generating them again. A paid judge is asked once for each response."""
     in_file = by.endswith((".yaml", ".yml"))
     where, fields = (by, read_fields(Path(by))) if in_file else (f"--judge {by}", {"kind": by})
     config = check_settings(fields, JudgeFile, settings or [], where)

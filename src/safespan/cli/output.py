@@ -18,7 +18,7 @@ from safespan.progress import shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="say nothing but errors, and where the results are")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print only errors and the paths of the results")]
 Json = Annotated[bool, typer.Option("--json", help="print the results as one JSON object, and nothing else")]
 
 

@@ -29,7 +29,6 @@ from safespan.settings.instructions import take_one_path
 from safespan.settings.names import TESTS, Test, check_choices, hypothesis_names
 from safespan.settings.reading import read_fields
 
-OptionalModel = Annotated[str | None, model_option("named in the same ways")]
 Replicates = Annotated[
     int | None,
     typer.Option(min=1, help="seeds of the whole study, each in seeds/N of the run folder", show_default="1"),
@@ -58,7 +57,7 @@ def compare(
     run_dirs: Annotated[list[Path], typer.Argument(help="run folders of two or more studies")],
     out: Annotated[Path, typer.Option(help="folder for the page and its figures")] = Path("runs/comparison"),
 ) -> None:
-    """Put several runs side by side on one page: other models, other seeds."""
+    """Write one page that compares several runs, such as runs of other models or other seeds."""
     with progress(quiet=False):
         from safespan.report import write_comparison
         from safespan.results.run_folder import RunFolder
@@ -71,7 +70,7 @@ def compare(
 def demo(
     execution: ExecutionConfig, out: RunOut = None, settings: Settings = None, replicates: Replicates = None
 ) -> CommandOutput:
-    """Grow the embedded model family and run the paper's four experiments on it: about five minutes on two cores."""
+    """Train the embedded model family, run every experiment and test on it, and write the report: some minutes."""
     return _run(_study(bundled_study("organism"), settings, execution, replicates), out or Path("runs/demo"))
 
 
@@ -83,10 +82,10 @@ def run(
     settings: Settings = None,
     replicates: Replicates = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what would be done; no network, nothing written")
+        bool, typer.Option("--dry-run", help="print what would be done; nothing is written, no network is used")
     ] = False,
 ) -> CommandOutput:
-    """Run a study, stage by stage, into a run folder. Finished stages and points are not done again."""
+    """Run a study stage by stage and write a run folder. Finished stages and points are not repeated."""
     config = _study(study, settings, execution, replicates)
     out = out or Path("runs") / study.stem
     if not dry_run:
@@ -101,7 +100,7 @@ def run(
 def rerun(
     manifest: Annotated[Path, typer.Argument(help="manifest.json of a run")],
     out: Annotated[
-        Path | None, typer.Option(help="run folder", show_default="the run's own folder with -again behind its name")
+        Path | None, typer.Option(help="run folder", show_default="the name of the run's folder followed by -again")
     ] = None,
 ) -> CommandOutput:
     """Run a study again from its manifest, and warn of versions, hardware, inputs and tables that differ."""
@@ -136,10 +135,10 @@ def verdict(
 
 @command()
 def hypotheses() -> CommandOutput:
-    """List the claims about where safety lies: what each says, its paper, its authors' test, tests here, its needs.
+    """List the claims about where safety lies: claim, paper, the authors' test, the tests here, and the needs.
 
-    `after` stands before a paper whose authors put the claim to none of the three tests: it is safespan's own, or
-    follows the paper. Needs are beside the aligned model, by test where tests differ.
+    `after` before a paper means that its authors made none of the three tests: the claim follows the paper, or is
+    safespan's own. The aligned model is always needed. Other needs are listed by test if the tests differ.
     """
     from safespan.subspaces import find_hypothesis
 
@@ -170,9 +169,10 @@ def hypotheses() -> CommandOutput:
 def schema(
     out: Annotated[Path, file_option("JSON file to write")] = Path("study.schema.json"),
 ) -> None:
-    """Write the JSON Schema of a study file, by which an editor completes and checks it.
+    """Write the JSON Schema of a study file. An editor uses it to complete and check study files.
 
-    The first line of a study names it: `# yaml-language-server: $schema=study.schema.json`, from the study's folder on.
+    Name it in the first line of a study, relative to the study's folder:
+    `# yaml-language-server: $schema=study.schema.json`.
     """
     from safespan.files.atomic import write_json
     from safespan.settings.schema import study_schema
@@ -199,20 +199,21 @@ def run_test(
     hypothesis: Annotated[list[str], typer.Option(help="name, as `safespan hypotheses` lists it; repeatable")],
     aligned: Model,
     execution: ExecutionConfig,
-    base: Annotated[str | None, model_option("named in the same ways, for claims about the alignment update")] = None,
-    useful: OptionalModel = None,
-    harmful: OptionalModel = None,
+    base: Annotated[str | None, model_option("base model, for claims about the alignment update")] = None,
+    useful: Annotated[str | None, model_option("fine-tune on useful data")] = None,
+    harmful: Annotated[str | None, model_option("fine-tune on harmful data")] = None,
     contaminated: Annotated[
-        str | None, model_option("fine-tune on useful and some harmful data: u and h of one model, if given")
+        str | None, model_option("fine-tune on useful and some harmful data; utility and harm are measured on it")
     ] = None,
     finetuned: Annotated[
-        str | None, model_option("a fine-tune of any kind: u and h of it, where there is no contaminated one")
+        str | None,
+        model_option("fine-tune of any kind; measured in the same way if no contaminated one is given"),
     ] = None,
-    safe: OptionalModel = None,
+    safe: Annotated[str | None, model_option("safety-tuned model, for claims that need it")] = None,
     tests: Annotated[
         str | None,
         typer.Option(
-            help="of update, ablation, training, with commas between",
+            help="tests to run: update, ablation, training, separated by commas",
             show_default="update if there is a fine-tune, and ablation",
         ),
     ] = None,

@@ -99,6 +99,11 @@ def hypothesis_names() -> tuple[str, ...]:
     return (*HYPOTHESES, *sorted(foreign_hypotheses()), *NAMED_ONLY)
 
 
+def grid_subspaces() -> tuple[str, ...]:
+    """The subspaces that need no prompts, and all claims of other packages, whose kind is not known here."""
+    return (*SUBSPACES, "harmful-update", *sorted(foreign_hypotheses()), PLANTED)
+
+
 def tested_by_default() -> tuple[str, ...]:
     """The hypotheses that are tested when a study names none."""
     return tuple(name for name in hypothesis_names() if name not in NAMED_ONLY)
