@@ -17,7 +17,7 @@ _DEFAULT_TOKENS, _DEFAULT_CONTEXT = 256, 2048
 """lm-eval's own, where a task or a model's configuration says nothing."""
 
 
-class _Counter(TemplateLM):
+class _Counter(TemplateLM):  # type: ignore[misc]
     """Counts requests and tokens.
 
     Args:
@@ -32,7 +32,7 @@ class _Counter(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        return int(self.chat_format.ends[0])  # type: ignore[attr-defined]
+        return int(self.chat_format.ends[0])
 
     @property
     def tokenizer_name(self) -> str:

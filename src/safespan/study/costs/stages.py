@@ -16,8 +16,8 @@ from safespan.study.needs import tested_hypotheses
 from safespan.study.summaries import grid_points
 
 _BESIDES = 0.15
-"""Of what lies between the least and the most that is asked until claims are decided, the share that the demo asked: 45 %
-of one look at all prompts (docs/decisions/0011-a-verdict-that-decides.md)."""
+"""Of what lies between the least and the most that is asked until claims are decided, the share that the demo asked: it
+asked 45 % of one look at all prompts (docs/decisions/0011-a-verdict-that-decides.md)."""
 
 _FIGURES = 12
 """Of a report with all experiments."""
@@ -153,7 +153,8 @@ def _tests(prepared: Prepared, asking: Asking, no_shape: tuple[str, ...]) -> lis
         return []
     tests = chosen_tests(verdict, config.models)
     of = {"update": update_work, "ablation": ablation_work}
-    costs = [StageCost("coverage", *[decomposed(shape, sum(len(tested_hypotheses(config, t)) for t in tests))] * 2)]
+    named = decomposed(shape, sum(len(tested_hypotheses(config, test)) for test in tests))
+    costs = [StageCost("coverage", named, named, 1, no_shape)]
     for test in tests:
         names = tested_hypotheses(config, test)
         if test == "training":
