@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from safespan.checkpoints import Checkpoint
+from safespan.linalg.device import device
 from safespan.linalg.device import threads as of_threads
 from safespan.progress import progress_task
 from safespan.projection import Family
@@ -40,11 +41,11 @@ def calibrate(threads: int = 1) -> tuple[Calibration, Path]:
         study = _study(folder)
         groups = [_group(folder / str(width), width, inner, layers) for width, inner, layers in (_SMALL, _LARGE)]
         pieces = [*model_pieces(study, groups, folder), *analysis_pieces(study, groups, folder)]
-        samples = []
+        samples, alone = [], threads == 1 and device().type == "cpu"
         with progress_task("pieces") as tick:
             for number, piece in enumerate(pieces):
                 tick(number, len(pieces))
-                samples.append((quantities(piece.work, piece.shape), piece.seconds()))
+                samples.append((quantities(piece.work, piece.shape), piece.seconds(alone)))
         seconds = {**fitted(samples), START: starting()}
     machine = this_machine()
     made = Calibration(

@@ -1,21 +1,27 @@
 """The costs of a study before it runs."""
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safespan.errors import SafespanError
 from safespan.execution import execution
+from safespan.progress import progress_task
 from safespan.settings import StudyConfig
 from safespan.settings.judges import LLMConfig
 from safespan.study.costs.asking import asking_of
+from safespan.study.costs.clock import Clock
 from safespan.study.costs.disk import Room, room_of
 from safespan.study.costs.prepared import Prepared, prepared
-from safespan.study.costs.rates import START, Calibration, known_rates
+from safespan.study.costs.rates import START, Calibration, calibration_file, known_rates
 from safespan.study.costs.stages import StageCost, stage_costs
 from safespan.study.costs.work import Shape, Work, sum_of
 from safespan.study.inputs import check_data
+
+_log = logging.getLogger(__name__)
 
 _FAR = 4
 """Times the size that rates were measured on beyond which a time is an order of magnitude."""
@@ -81,7 +87,7 @@ class Estimate:
             return Span(0.0, 0.0, 0.0)
         beside = min(self.workers, stage.beside)
         least, likely, most = (
-            self.rates.time_of(work, self.shape) / beside for work in (stage.least, stage.likely, stage.most)
+            self.rates.time_of(work, self.shape) / beside for work in (stage.soonest, stage.likely, stage.most)
         )
         return Span(least, likely, most)
 
@@ -95,6 +101,12 @@ class Estimate:
         if not known:
             return None
         return Span(*(start + sum(getattr(span, field) for span in known) for field in ("least", "likely", "most")))
+
+    def clock(self, names: Sequence[str]) -> Clock:
+        """Says when the run ends, of its stages in their order."""
+        spans = {name: self.seconds(name) for name in names}
+        report = self.seconds("report")
+        return Clock({name: span.likely for name, span in spans.items() if span}, names, report.likely if report else 0)
 
     @property
     def money(self) -> float | None:
@@ -148,6 +160,22 @@ def estimate(config: StudyConfig, out: Path) -> Estimate:
         asking = asking_of(study, counts)
         stages = stage_costs(study, asking, counts)
         return _estimate(config, study, stages)
+
+
+def expected_of(config: StudyConfig, out: Path) -> Estimate | None:
+    """The costs of a study that begins to run; None where this machine was not calibrated, so that no time is known.
+
+    Costs that cannot be reckoned are no reason not to run: it is logged why.
+    """
+    folder = calibration_file(1).parent
+    if not folder.is_dir() or not any(folder.glob("*.json")):
+        return None
+    try:
+        with progress_task("costs"):
+            return estimate(config, out)
+    except SafespanError as error:
+        _log.warning(f"the costs of this run are not known: {error}")
+        return None
 
 
 def _run_of(study: Prepared, out: Path) -> Any:

@@ -19,11 +19,13 @@ class Rows:
     Attributes:
         number: of them; None: not known.
         tokens: of all of them.
+        longest: tokens of the longest response, its end among them; 0: not known.
         counted: whether they were encoded; else each is taken for as long as `max_length` allows.
     """
 
     number: int | None
     tokens: int
+    longest: int
     counted: bool
 
 
@@ -38,15 +40,16 @@ def rows_of(prepared: Prepared, train: TrainingConfig, seed: int) -> Rows:
         number = train.data.rows
         if number and train.contaminate_with:  # of a pool whose size is not known
             number += contaminating(train.model_copy(update={"contaminate_with": None}), number, 0)
-        return Rows(number, (number or 0) * train.max_length, False)
+        return Rows(number, (number or 0) * train.max_length, 0, False)
     if prepared.aligned is None:
-        return Rows(len(mixed), len(mixed) * train.max_length, False)
+        return Rows(len(mixed), len(mixed) * train.max_length, 0, False)
     from safespan.evaluation import context_of, tokenizer_of
-    from safespan.training.encoding import encode
+    from safespan.training.encoding import IGNORED, encode
 
     longest = min(train.max_length, context_of(prepared.aligned) or train.max_length)
     rows = encode(tokenizer_of(prepared.aligned), mixed, longest, train.prompt_format, train.template_date)
-    return Rows(len(rows), sum(len(row["input_ids"]) for row in rows), True)
+    longest_response = max(sum(label != IGNORED for label in row["labels"]) for row in rows)
+    return Rows(len(rows), sum(len(row["input_ids"]) for row in rows), longest_response, True)
 
 
 def steps_of(train: TrainingConfig, rows: int) -> int:
