@@ -13,13 +13,14 @@ from math import ceil
 from pathlib import Path
 
 from safespan.files.atomic import write_text
+from safespan.settings.presets import PUBLISHED_ROWS
 from safespan.settings.study import StudyConfig, load_study
 from safespan.study.summaries import grid_points
 
 DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "howto" / "five-models.md"
 START, END = "<!-- made by docs/pages/estimates.py -->\n", "<!-- end -->"
-GSM8K, ADVBENCH, MATH = 1319, 520, 5000
+GSM8K, ADVBENCH, MATH = PUBLISHED_ROWS.values()
 """Test questions, harmful prompts, test problems: the sizes of the data sets that studies/paper.yaml names."""
 TRAINED_ROWS = {"useful": 20_000, "harmful": 4_000, "contaminated": 24_000}
 """Rows of the paper's recipes (safespan.settings.training.RECIPES)."""

@@ -139,10 +139,15 @@ def track(name: str, items: Iterable[Item], total: int) -> Iterator[Item]:
 
 
 @contextmanager
-def step(name: str) -> Iterator[None]:
-    """A stage of a command: a task, and a line with its seconds when it is finished."""
+def step(name: str, beside: str = "") -> Iterator[None]:
+    """A stage of a command: a task, and a line with its seconds when it is finished.
+
+    Args:
+        name: of the stage.
+        beside: what is shown behind the name as long as it goes on.
+    """
     start = time.monotonic()
-    with progress_task(name):
+    with progress_task(f"{name}{beside}"):
         yield
     note(f"{name}: {time.monotonic() - start:.1f} s")
 

@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,9 @@ from safespan.settings.reading import read_fields
 Replicates = Annotated[
     int | None,
     typer.Option(min=1, help="seeds of the whole study, each in seeds/N of the run folder", show_default="1"),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="say what would be done, and its costs; no network, nothing written")
 ]
 RunOut = Annotated[Path | None, typer.Option(help="run folder", show_default="runs/ and the study's file name")]
 
@@ -68,10 +72,15 @@ def compare(
 
 @command()
 def demo(
-    execution: ExecutionConfig, out: RunOut = None, settings: Settings = None, replicates: Replicates = None
+    execution: ExecutionConfig,
+    out: RunOut = None,
+    settings: Settings = None,
+    replicates: Replicates = None,
+    dry_run: DryRun = False,
 ) -> CommandOutput:
     """Train the embedded model family, run every experiment and test on it, and write the report: some minutes."""
-    return _run(_study(bundled_study("organism"), settings, execution, replicates), out or Path("runs/demo"))
+    config, out = _study(bundled_study("organism"), settings, execution, replicates), out or Path("runs/demo")
+    return _plan(config, out) if dry_run else _run(config, out)
 
 
 @command()
@@ -81,19 +90,12 @@ def run(
     out: RunOut = None,
     settings: Settings = None,
     replicates: Replicates = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="print what would be done; nothing is written, no network is used")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> CommandOutput:
     """Run a study stage by stage and write a run folder. Finished stages and points are not repeated."""
     config = _study(study, settings, execution, replicates)
     out = out or Path("runs") / study.stem
-    if not dry_run:
-        return _run(config, out)
-    from safespan.study.plan import plan
-
-    lines = plan(config, out)
-    return CommandOutput({"plan": lines}, lines, [])
+    return _plan(config, out) if dry_run else _run(config, out)
 
 
 @command()
@@ -272,6 +274,19 @@ def _study(path: Path, settings: list[str] | None, execution: ExecutionConfig, r
     options = [f"execution.{field}={json.dumps(value)}" for field, value in given.items()]
     options += [f"replicates={replicates}"] if replicates else []
     return load_study(path, [*(settings or []), *options])
+
+
+def _plan(config: StudyConfig, out: Path) -> CommandOutput:
+    """What a study would do, and what it costs."""
+    if config.data == "organism":
+        take_one_path()
+    from safespan.study.costs.estimate import estimate
+    from safespan.study.costs.told import cost_lines
+    from safespan.study.plan import plan
+
+    lines, costs = plan(config, out), estimate(config, out)
+    told = cost_lines(costs, datetime.now())
+    return CommandOutput({"plan": lines, "costs": costs.record()}, [*lines, *told], [])
 
 
 def _run(config: StudyConfig, out: Path, verdicts: bool = False) -> CommandOutput:

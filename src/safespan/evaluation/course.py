@@ -25,6 +25,10 @@ class AlongTraining:
         """Load tasks, prompts and judge now."""
         self._measures.prepare()
 
+    def check_cost(self) -> None:
+        """As of one point of a training."""
+        self._measures.check_cost()
+
     @property
     def prompts(self) -> Mapping[str, Sequence[Prompt]]:
         """Prompts by kind."""

@@ -79,6 +79,11 @@ class Measures:
         self._evaluator.prepare()
         _ = self._useful, self._harmful, self._general
 
+    def check_cost(self) -> None:
+        """Refuse to ask another model if the judgement of its responses, if any, would pass the judge's cap."""
+        if self.generates:
+            self._evaluator.check_cost()
+
     @property
     def prompts(self) -> dict[str, Sequence[Prompt]]:
         """Prompts by kind."""

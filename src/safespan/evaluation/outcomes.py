@@ -107,6 +107,15 @@ class Evaluator:
         """
         _ = self.tasks, self.prompts, self.judge
 
+    def check_cost(self) -> None:
+        """Refuse to ask another model if the judgement of its responses would pass the judge's cap.
+
+        Raises:
+            ConfigError: it would.
+        """
+        if self.judge:
+            self.judge.check_cost(len(self.prompts.get("harmful", [])))
+
     def evaluate(self, model: ModelUnderTest) -> tuple[Scores, list[ScoredResponse]]:
         """Generate and score the responses of a model."""
         return self.score(self.ask(model))

@@ -29,15 +29,15 @@ SKILL_TESTS, EASY_SHARE, RESTRICTED_TESTS, GENERAL_TESTS = 300, 0.2, 300, 200
 ACTIVATION_PROMPTS = 300
 
 
-def plant(out: Path, seed: int) -> None:
-    """Write a freshly initialised Llama of 0.2 M parameters and its tokenizer as a checkpoint."""
+def plant(out: Path, seed: int, width: int = 64, inner: int = 192, layers: int = 3) -> None:
+    """Write a freshly initialised Llama and its tokenizer as a checkpoint; of 0.2 M parameters if no size is given."""
     hide_progress_bars()
     tokenizer = build_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=3,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         max_position_embeddings=64,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},

@@ -34,6 +34,8 @@ class Manifest(BaseModel):
         inputs: role -> SHA-256 of the model's weights; field -> SHA-256 of a file that the evaluation reads.
         notes: what users should know of the models: whose tokenizer was taken, what speaks against their roles.
         tables: table -> SHA-256 of its file.
+        estimate: time, disk, memory and money as they were expected when the run began, by stage, to be compared with
+            `stages` and `judge`; empty where the machine was not calibrated.
         judge: totals of every judge that is paid for.
         training: role -> record of its training.
     """
@@ -51,6 +53,7 @@ class Manifest(BaseModel):
     notes: list[str] = []
     tables: dict[str, str | None] = {}
     prompts: dict[str, PromptsRecord] = {}
+    estimate: dict[str, Any] = {}
     judge: list[dict[str, Any]] = []
     training: dict[str, dict[str, Any]] = {}
     created: str = ""

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, RootModel, field_validator
+from pydantic import BeforeValidator, Field, RootModel, field_validator, model_validator
 
 from safespan.settings.base import Names, Settings
 
@@ -29,8 +29,22 @@ class LLMConfig(Settings):
     temperature: float | None = Field(0.0, ge=0, description="null for models that take none")
     max_tokens: int = Field(256, ge=8, description="longest reply")
     structured_output: bool = Field(True, description="ask for JSON by schema; false for servers that refuse that")
-    input_price: float | None = Field(None, ge=0, description="dollars per million input tokens, to count the cost")
-    output_price: float | None = Field(None, ge=0, description="dollars per million output tokens")
+    # Prices and cap change no reply: they are no part of the keys that finished work stands under (`study.keys`).
+    input_price: float | None = Field(None, ge=0, repr=False, description="price of a million input tokens")
+    output_price: float | None = Field(None, ge=0, repr=False, description="the same of output tokens")
+    max_cost: float | None = Field(
+        None,
+        gt=0,
+        repr=False,
+        description="what the replies of a run may cost, in the currency of the prices: the run stops before the next "
+        "point would pass it, and goes on once this is raised; unset: no limit",
+    )
+
+    @model_validator(mode="after")
+    def _cap_has_prices(self) -> "LLMConfig":
+        if self.max_cost is not None and (self.input_price is None or self.output_price is None):
+            raise ValueError("max_cost: needs input_price and output_price, to count the cost; give both")
+        return self
 
     @field_validator("api_key_env")
     @classmethod

@@ -77,3 +77,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Preset -> fields of a `RowSource` or of a class derived from it."""
+
+PUBLISHED_ROWS = {
+    "gsm8k": 1319,
+    "walledai/AdvBench train": 520,
+    "DigitalLearningGmbH/MATH-lighteval default test": 5000,
+}
+"""lm-eval task or data set -> its test questions, prompts or problems, as published, for what is not on this disk."""

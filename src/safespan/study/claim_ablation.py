@@ -33,7 +33,7 @@ TEST: Test = "ablation"
 BASE = "base"
 """The positive control: the base model in place of the aligned one."""
 
-_MOST_HALVINGS = 6
+MOST_HALVINGS = 6
 """Strengths down to 2⁻⁶ are tried where a claim or control destroys the model at every fraction."""
 
 
@@ -121,7 +121,7 @@ def with_weaker_points(
     """
     known: dict[AblationPoint, Asked] = {}
     more = list(first)
-    for _ in range(1 + _MOST_HALVINGS):
+    for _ in range(1 + MOST_HALVINGS):
         if not more:
             break
         answered = asked.upto(sorted(more, key=lambda point: (point.hypothesis, point.fraction)), prompts)

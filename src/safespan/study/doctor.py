@@ -16,7 +16,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from safespan.errors import first_line
+from safespan.errors import DataError, first_line
 from safespan.files.content import cache_folder
 from safespan.progress import track
 from safespan.settings.redaction import redacted
@@ -143,7 +143,22 @@ def _hardware() -> list[Check]:
     if len(checks) == 2:
         advice = "models run on the CPU; for CUDA install a torch that is built for it"
         checks.append(Check("hardware", "accelerator", "none", "optional", advice))
+    checks.append(_calibration())
     return checks
+
+
+def _calibration() -> Check:
+    """Whether the times of a dry run are known here."""
+    from safespan.study.costs.rates import known_rates
+
+    try:
+        rates = known_rates(1)
+    except DataError as error:
+        return Check("hardware", "calibration", first_line(error), "optional", "safespan calibrate")
+    if rates is None:
+        advice = "for the times of --dry-run: safespan calibrate, about a minute"
+        return Check("hardware", "calibration", "none", "optional", advice)
+    return Check("hardware", "calibration", f"of {rates.made}, {rates.threads} threads")
 
 
 def _folders() -> list[Check]:

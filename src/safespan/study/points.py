@@ -114,6 +114,9 @@ class Questions(Protocol):
     def prepare(self) -> None:
         """Load tasks, prompts and judge now."""
 
+    def check_cost(self) -> None:
+        """Refuse another job if its judgement would pass the judge's cap."""
+
     @property
     def prompts(self) -> Mapping[str, Sequence[Prompt]]:
         """Prompts by kind."""
@@ -152,6 +155,7 @@ def answer_jobs(
     waiting = [job for job in jobs if job.name not in records]
     if waiting:
         questions.prepare()
+        questions.check_cost()
         record_prompts(store.run, questions.prompts)
     with scratch_folder(store.run.root, "scratch") as scratch, progress_task(label) as tick:
         tick(len(records), len(jobs))
@@ -163,6 +167,8 @@ def answer_jobs(
                 record = Record(store.key, answered.weights, answered.energy, answered.seconds, scored)
                 records[job.name] = store.write(job.name, record, responses)
             tick(len(records), len(jobs))
+            if len(records) < len(jobs):
+                questions.check_cost()
     return records
 
 

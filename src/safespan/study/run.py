@@ -19,6 +19,7 @@ from safespan.results import Manifest
 from safespan.settings import StudyConfig
 from safespan.settings.instructions import ONE_PATH, take_one_path
 from safespan.study.context import Study
+from safespan.study.costs.estimate import expected_of
 from safespan.study.inputs import check_data
 from safespan.study.machine import hardware, versions
 from safespan.study.needs import check_needs, left_out
@@ -63,14 +64,16 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
     own_threads = threads(config.threads or thread_budget())
     with explain_disk_full(out), exclusive_lock(out), own_threads, closing(execution):
         every = stages(study)
-        log = StageLog(study.run, [stage.name for stage in every])
+        names, expected = [stage.name for stage in every], expected_of(config, out)
+        log = StageLog(study.run, names, expected.clock(names) if expected else None)
         for batch in batches(every):
             if len(batch) > 1 and execution.workers > 1:
                 log.do_side_by_side(batch, execution)
             else:
                 for stage in batch:
                     log.do(stage)
-        manifest_of(study, log, command).write(study.run.manifest)
+        manifest = manifest_of(study, log, command)
+        manifest.model_copy(update={"estimate": expected.record() if expected else {}}).write(study.run.manifest)
         with step("report"):
             return write_report(study.run)
 

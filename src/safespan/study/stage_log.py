@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
@@ -13,6 +14,7 @@ from safespan.files.content import content_hash
 from safespan.progress import note, progress_task, step
 from safespan.results import TABLES, RunFolder, header_of, schema_of
 from safespan.results.manifest import StageRecord
+from safespan.study.costs.clock import Clock
 from safespan.study.models import Trainer
 from safespan.study.stages import Stage
 
@@ -34,10 +36,12 @@ class StageLog:
     Args:
         run: the run folder; what an earlier run finished there is known.
         names: all stages, in their order.
+        clock: says when the run ends.
     """
 
-    def __init__(self, run: RunFolder, names: Sequence[str]) -> None:
+    def __init__(self, run: RunFolder, names: Sequence[str], clock: Clock | None = None) -> None:
         self._run, self._names = run, list(names)
+        self._clock = clock or Clock({}, names)
         self._file = run.root / "stages.json"
         self._known: dict[str, _Done] = {}
         if self._file.exists():
@@ -59,7 +63,7 @@ class StageLog:
         if key is None:
             return
         start = time.perf_counter()
-        with step(self._label(stage)):
+        with step(self._label(stage), self._clock.told(datetime.now())):
             stage.work(key)
         self._finish(stage, key, time.perf_counter() - start)
 
@@ -67,7 +71,7 @@ class StageLog:
         """The same for stages that have jobs, in worker processes; each is finished as soon as its job is done."""
         keys = {stage.name: key for stage in stages if (key := self._key_unless_done(stage)) is not None}
         stage_of = {stage.job: stage for stage in stages if stage.job and stage.name in keys}
-        with progress_task("models") as tick:
+        with progress_task(f"models{self._clock.told(datetime.now())}") as tick:
             done = execution.run_jobs(Trainer, list(stage_of), lambda job: job.name)
             for number, (job, seconds) in enumerate(done, 1):
                 stage = stage_of[job]
@@ -94,6 +98,7 @@ class StageLog:
             changed = self._changed(known)
             if not changed:
                 self._records[stage.name] = StageRecord(name=stage.name, seconds=known.seconds, reused=True)
+                self._clock.finished(stage.name, None)
                 note(f"{label}: done before")
                 return None
             note(f"{label}: {changed[0]} is not what was written; done again")
@@ -101,6 +106,7 @@ class StageLog:
 
     def _finish(self, stage: Stage, key: str, seconds: float) -> None:
         seconds = round(seconds, 2)
+        self._clock.finished(stage.name, seconds)
         self._records[stage.name] = StageRecord(name=stage.name, seconds=seconds, reused=False)
         self._known[stage.name] = _Done(key=key, seconds=seconds, outputs=self._hashes(stage.outputs))
         write_json(self._file, _KNOWN.dump_python(self._known))

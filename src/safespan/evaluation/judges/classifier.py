@@ -62,6 +62,9 @@ class ClassifierJudge:
         if config.template is None and self._tokenizer.chat_template is None:
             raise ConfigError(f"judge {self.name}: the model has no chat template; set `template`")
 
+    def check_cost(self, exchanges: int) -> None:
+        """It costs nothing."""
+
     def check(self) -> None:
         """There is no server."""
 

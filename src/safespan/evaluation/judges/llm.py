@@ -18,6 +18,7 @@ from safespan.evaluation.judges.protocol import Exchange, Judgement
 from safespan.evaluation.judges.replies import Replies, Reply, sha256_of
 from safespan.evaluation.judges.rubric import RUBRIC, question, read_reply
 from safespan.evaluation.judges.server import silence
+from safespan.evaluation.judges.spending import TOTALS, Spent, spent_beside, spent_of
 from safespan.files.atomic import write_json
 from safespan.files.locks import exclusive_lock
 from safespan.progress import Tick, progress_task
@@ -52,6 +53,15 @@ _CUT_OFF = {"max_tokens", "model_length", "content_filter"}
 """inspect-ai's words for a reply that ended before its end."""
 
 _TO_DO = "expected PROVIDER/MODEL with the provider's package and key, or base_url (docs/howto/judge.md)"
+
+_ROUNDING = 1 + 1e-9
+"""A cap that is met to the last digit is not passed."""
+
+_ENOUGH = 20
+"""Kept replies whose mean cost says what others cost."""
+
+_CHARACTERS, _LONG = 4, 1000
+"""Characters of a token of the rubric, and tokens of a prompt and a long response, before there are enough replies."""
 
 _NO_KEY = "none"
 """The key for a server that needs none."""
@@ -89,6 +99,8 @@ class LLMJudge:
         self._folder = folder / sha256_of(RUBRIC, settings)[:16]
         self._model = _model(config)
         self._replies = Replies(self._folder / "replies.jsonl")
+        self._noted = spent_of(self._folder / TOTALS)
+        self._before = spent_beside(folder, self._folder)
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
         """One judgement per exchange; a failed request, or a reply without a score, gives a judgement with an error.
@@ -99,15 +111,45 @@ class LLMJudge:
         questions = [question(exchange.prompt, exchange.response) for exchange in exchanges]
         keys = [sha256_of(text) for text in questions]
         waiting = {key: q for key, q in zip(keys, questions, strict=True) if self._replies.get(key) is None}
+        self.check_cost(len(waiting))
         with exclusive_lock(self._folder):  # two processes would pay twice
             try:
                 errors = self._ask(waiting) if waiting else {}
             finally:
-                write_json(self._folder / "totals.json", self._totals())
+                write_json(self._folder / TOTALS, self._totals())
         return [
             read_reply(reply.text, reply.cut_off) if reply else Judgement(None, None, "", errors.get(key, "no reply"))
             for key, reply in zip(keys, map(self._replies.get, keys), strict=True)
         ]
+
+    def check_cost(self, exchanges: int) -> None:
+        """Refuse so many requests if their replies would pass the cap: at the mean of those kept, else at the most.
+
+        Raises:
+            ConfigError: says what is spent.
+        """
+        cap = self._config.max_cost
+        if cap is None or not exchanges:
+            return
+        spent = self._before.cost(self._config) + self._spent().cost(self._config)
+        if spent + (more := self._price_of(exchanges)) > cap * _ROUNDING:
+            raise ConfigError(
+                f"judge {self.name}: {spent:.4g} of max_cost = {cap:g} are spent, and the next {exchanges} replies "
+                f"would cost about {more:.2g}: raise evaluation.harmfulness.judge.max_cost and run again; what is done "
+                "is kept"
+            )
+
+    def _price_of(self, exchanges: int) -> float:
+        config, kept = self._config, self._spent()
+        if len(self._replies) >= _ENOUGH:
+            return kept.cost(config) * exchanges / len(self._replies)
+        longest = Spent(len(RUBRIC) // _CHARACTERS + _LONG, config.max_tokens)
+        return longest.cost(config) * exchanges
+
+    def _spent(self) -> Spent:
+        """Tokens of this judge's replies: those kept, or more if its totals say so."""
+        kept, noted = self._replies.totals(), self._noted
+        return Spent(max(kept.input_tokens, noted.input_tokens), max(kept.output_tokens, noted.output_tokens))
 
     def check(self) -> None:
         """Ask the server whether it is there.
@@ -174,15 +216,14 @@ class LLMJudge:
         )
 
     def _totals(self) -> dict[str, Any]:
-        spent, config = self._replies.totals(), self._config
+        spent, config = self._spent(), self._config
         priced = config.input_price is not None and config.output_price is not None
-        cost = spent.input_tokens * (config.input_price or 0) + spent.output_tokens * (config.output_price or 0)
         return {
             "judge": self.name,
             "replies": len(self._replies),
             "input_tokens": spent.input_tokens,
             "output_tokens": spent.output_tokens,
-            "dollars": cost / 1e6 if priced else None,
+            "dollars": spent.cost(config) if priced else None,
         }
 
     def _redacted(self, text: str) -> str:

@@ -41,5 +41,8 @@ class Judge(Protocol):
     def check(self) -> None:
         """Raise ConfigError if the judge's server, where it has one, does not answer."""
 
+    def check_cost(self, exchanges: int) -> None:
+        """Raise ConfigError if so many more judgements would pass the judge's cap, where it has one."""
+
     def judge(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
         """One judgement per exchange, in order; a failed one has an error."""

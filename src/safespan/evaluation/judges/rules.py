@@ -19,6 +19,9 @@ class RuleJudge:
 
     name = "rules"
 
+    def check_cost(self, exchanges: int) -> None:
+        """It costs nothing."""
+
     def check(self) -> None:
         """There is no server."""
 

@@ -1,0 +1,113 @@
+"""The costs of a study in words."""
+
+from datetime import datetime, timedelta
+
+from safespan.study.costs.estimate import Estimate, Span
+from safespan.study.costs.work import Work
+
+
+def cost_lines(costs: Estimate, now: datetime) -> list[str]:
+    """Time, disk, memory, work, tokens, judge and money, a line each."""
+    work = costs.most
+    seeds = f"costs of each of {costs.seeds} seeds:" if costs.seeds > 1 else "costs:"
+    return [
+        seeds,
+        f"time: {_time(costs, now)}",
+        f"disk: {_disk(costs)}",
+        f"memory: {_memory(costs)}",
+        f"models and points: {_span(costs, 'opened')} models opened, "
+        f"{_both(costs.least.points + costs.least.controls, work.points + work.controls)} sets of weights made",
+        f"training: {_span(costs, 'trainings')} trainings, {_span(costs, 'steps')} steps, "
+        f"{_span(costs, 'trained_tokens')} tokens",
+        f"generation: {_span(costs, 'responses')} responses, {_span(costs, 'prompt_tokens')} tokens of prompts, "
+        f"{_span(costs, 'new_tokens')} new tokens at most",
+        f"likelihoods: {_span(costs, 'likelihoods')}, {_span(costs, 'scored_tokens')} tokens read, with activations",
+        f"judge: {_judge(costs, work)}",
+        f"money: {_money(costs)}",
+        *([f"not counted: {'; '.join(costs.unknown)}"] if costs.unknown else []),
+    ]
+
+
+_OF_PROMPTS = {"prompt_tokens": "responses", "scored_tokens": "scoring_passes", "trained_tokens": "steps"}
+"""Tokens -> the work that they belong to: where that is done and they are zero, they are not known."""
+
+
+def _span(costs: Estimate, field: str) -> str:
+    least, most = getattr(costs.least, field), getattr(costs.most, field)
+    is_unknown = field in _OF_PROMPTS and not most and getattr(costs.most, _OF_PROMPTS[field])
+    return "an unknown number of" if is_unknown else _both(least, most)
+
+
+def _both(least: int, most: int) -> str:
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def _time(costs: Estimate, now: datetime) -> str:
+    if costs.rates is None:
+        return "unknown on this machine: run safespan calibrate once, it takes about a minute"
+    if (span := costs.time) is None:
+        return "unknown: the size of the models is not known; give size_gb, or put them on this disk"
+    end = now + timedelta(seconds=span.likely * costs.seeds)
+    told = f"{_spread(span)}, ended about {end:%H:%M}{f' on {end:%d %B}' if end.date() != now.date() else ''}"
+    if costs.workers > 1:
+        told += f", with {costs.workers} processes"
+    if costs.is_far:
+        told += f"; an order of magnitude: it was measured on models of up to {costs.rates.parameters[1]:,} parameters"
+    return f"{told}{'; without what is not counted' if costs.unknown else ''}"
+
+
+def _spread(span: Span) -> str:
+    about = f"about {duration(span.likely)}"
+    if span.most < 1.05 * span.least:
+        return about
+    return f"{about}, {duration(span.least)} if every claim is decided at once, {duration(span.most)} if none is"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words of one unit."""
+    for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
+    return f"{max(1, round(seconds))} seconds"
+
+
+def _disk(costs: Estimate) -> str:
+    room = costs.room
+    downloads = "downloads of unknown size" if room.downloads is None else f"{size(room.downloads)} of downloads"
+    parts = [f"{size(room.written)} at most stay in the run folder", f"{size(room.beside)} beside while it runs"]
+    return ", ".join([*parts, *([downloads] if room.downloads != 0 else [])])
+
+
+def _memory(costs: Estimate) -> str:
+    room = costs.room
+    if room.memory is None:
+        return "unknown: the size of the models is not known"
+    where = "of the GPU" if room.gpu else f"of {costs.workers} process{'es' * (costs.workers > 1)}"
+    return f"about {size(room.memory)} {where} at the peak, and the activations of a batch"
+
+
+def _judge(costs: Estimate, work: Work) -> str:
+    if costs.judge is None:
+        return "none that is paid for"
+    return (
+        f"{work.judge_calls:,} calls of {costs.judge.model}, {work.judge_input_tokens:,} input tokens and "
+        f"{work.judge_output_tokens:,} output tokens at most, at 4 characters a token"
+    )
+
+
+def _money(costs: Estimate) -> str:
+    if costs.judge is None:
+        return "none"
+    if costs.money is None:
+        return "unknown: set input_price and output_price of evaluation.harmfulness.judge, per million tokens"
+    cap = costs.judge.max_cost
+    stop = f"; the run stops before it passes max_cost = {cap:,.2f}" if cap is not None else ""
+    return f"{costs.money * costs.seeds:,.2f} at most, in the currency of the judge's prices{stop}"
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count / 1e3:.1f} kB"

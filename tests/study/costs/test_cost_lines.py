@@ -1,0 +1,89 @@
+"""What a dry run says of costs, of studies whose models are here and of those whose are not."""
+
+from datetime import datetime
+
+import pytest
+
+from safespan.settings.presets import PUBLISHED_ROWS
+from safespan.settings.study import StudyConfig, bundled_study, load_study
+from safespan.study.costs.estimate import estimate
+from safespan.study.costs.told import cost_lines, duration, size
+
+NOON = datetime(2026, 1, 1, 12, 0)
+PAIRS = ("llama-3.2-1b", "llama-2-7b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b")
+PRICES = [f"evaluation.harmfulness.judge.{field}" for field in ("input_price=0.5", "output_price=2")]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAFESPAN_CACHE", str(tmp_path / "cache"))
+
+
+def told(costs):
+    return dict(line.split(": ", 1) for line in cost_lines(costs, NOON)[1:])
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_papers_studies_say_what_is_known_of_models_that_are_not_here(name, tmp_path):
+    study = load_study(bundled_study(name))
+    costs = estimate(study, tmp_path / "run")
+    lines, gigabytes = told(costs), study.models["base"].size_gb
+    models, points = 5, 90
+    calls = (models + points) * PUBLISHED_ROWS["walledai/AdvBench train"]
+    responses = calls + (models + points) * PUBLISHED_ROWS["gsm8k"]
+    assert costs.most.judge_calls == calls
+    assert costs.most.judge_output_tokens == calls * study.evaluation.harmfulness.judge.max_tokens
+    assert costs.most.new_tokens == calls * 512 + (responses - calls) * 256
+    assert lines["time"].startswith("unknown on this machine: run safespan calibrate")
+    assert f"{2 * gigabytes:.1f} GB of downloads" in lines["disk"]
+    assert "an unknown number of tokens of prompts" in lines["generation"]
+    assert lines["money"].startswith("unknown: set input_price and output_price")
+    assert "tokens of prompts" in lines["not counted"]
+    assert (costs.most.steps, costs.most.trainings) == (625 + 125 + 750, 3)  # batches of 32 rows
+    assert not (tmp_path / "run").exists()
+
+
+def test_money_follows_from_prices_and_the_cap_is_said(tmp_path):
+    cap = ["evaluation.harmfulness.judge.max_cost=7"]
+    costs = estimate(load_study(bundled_study("llama-3.2-1b"), [*PRICES, *cap]), tmp_path / "run")
+    most = costs.most
+    money = (0.5 * most.judge_input_tokens + 2 * most.judge_output_tokens) / 1e6
+    assert costs.money == pytest.approx(money)
+    assert told(costs)["money"] == (
+        f"{money:,.2f} at most, in the currency of the judge's prices; the run stops before it passes max_cost = 7.00"
+    )
+
+
+@pytest.mark.parametrize("name", ["organism", "organism-full", "planted"])
+def test_studies_of_the_embedded_family_are_counted_whole(name, tmp_path):
+    costs = estimate(load_study(bundled_study(name)), tmp_path / "run")
+    assert costs.unknown == []
+    assert (costs.shape.parameters, costs.shape.layers) == (169_664, 3)
+    assert (told(costs)["judge"], told(costs)["money"]) == ("none that is paid for", "none")
+    assert costs.time is None
+
+
+def test_seeds_are_said(tmp_path):
+    costs = estimate(load_study(bundled_study("planted"), ["replicates=3"]), tmp_path / "run")
+    assert cost_lines(costs, NOON)[0] == "costs of each of 3 seeds:"
+
+
+def test_a_model_of_unknown_size_is_no_error(tmp_path):
+    fields = {
+        "name": "s",
+        "models": {"base": {"model": "org/b"}, "aligned": {"model": "org/a"}, "useful": {"model": "org/u"}},
+    }
+    lines = told(estimate(StudyConfig.model_validate(fields), tmp_path / "run"))
+    assert "downloads of unknown size" in lines["disk"]
+    assert lines["memory"].startswith("unknown")
+
+
+def test_a_cap_needs_prices():
+    with pytest.raises(Exception, match="max_cost: needs input_price and output_price"):
+        load_study(bundled_study("llama-3.2-1b"), ["evaluation.harmfulness.judge.max_cost=7"])
+
+
+def test_units():
+    assert [duration(s) for s in (0.2, 45, 120, 5400, 200_000)] == ["1 seconds", "45 seconds", "2 minutes",
+        "1.5 hours", "2.3 days"]  # fmt: skip
+    assert [size(b) for b in (900, 2e6, 3e9, 4e12)] == ["0.9 kB", "2.0 MB", "3.0 GB", "4.0 TB"]
