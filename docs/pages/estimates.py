@@ -1,4 +1,4 @@
-"""Write the tables of docs/howto/five-models.md: what the paper's five studies need on one GPU, reckoned.
+"""Write the tables of docs/howto/five-models.md: estimates of what the paper's five studies need on one GPU.
 
 Nothing here was measured on a GPU. What is measured comes from docs/performance/results.json (the sweep of a triple of
 Llama-3.2-1B's shapes on two CPU cores); what is assumed is an option of this command.
@@ -86,13 +86,13 @@ class Assumed:
 
 
 MEANING = {
-    "tflops": ("TFLOP/s", "what the GPU does in training and in reading prompts"),
-    "bandwidth": ("TB/s", "of the GPU's memory"),
-    "step_ms": ("ms", "least time of one generated token of a batch: the library's own work"),
-    "row_tokens": ("tokens", "of a training row, prompt and response"),
-    "shot_tokens": ("tokens", "of a GSM8K question behind its worked examples"),
-    "math_tokens": ("tokens", "of a prompt of experiment 4"),
-    "switch": ("GB/s", "making, copying and hashing a point's weights"),
+    "tflops": ("TFLOP/s", "speed of the GPU in training and in reading prompts"),
+    "bandwidth": ("TB/s", "speed of reading the GPU's memory"),
+    "step_ms": ("ms", "least time for one generated token of a batch, which the library needs"),
+    "row_tokens": ("tokens", "length of a training row, prompt and response"),
+    "shot_tokens": ("tokens", "length of a GSM8K question with its worked examples"),
+    "math_tokens": ("tokens", "length of a prompt of experiment 4"),
+    "switch": ("GB/s", "speed of making, copying and hashing a point's weights"),
 }
 
 
@@ -111,6 +111,12 @@ class Estimate:
     answer_hours: float
     short_hours: float
     activation_hours: float
+
+    @property
+    def hours(self) -> float:
+        """Of the whole study, without the verdict's points."""
+        work = self.training_hours + self.sweep_hours + self.switch_hours
+        return work + self.answer_hours + self.activation_hours
 
 
 def estimate(name: str, study: StudyConfig, assumed: Assumed) -> Estimate:
@@ -154,19 +160,20 @@ def page(assumed: Assumed) -> str:
     """Both tables."""
     rows = {name: estimate(name, load_study(DOCS.parent / "studies" / f"{name}.yaml"), assumed) for name in SHAPES}
     memory = [
-        ("Training, all weights: 16 B a weight", "train", "GB"),
-        ("Training, LoRA: 4 B a weight", "lora", "GB"),
-        ("Answers: 4 B a weight, and the keys and values of a batch", "evaluate", "GB"),
-        ("Work on the largest tensor, beside the model", "tensor", "GB"),
-        ("Disk: models, a point's files, kept decompositions", "disk", "GB"),
+        ("Training, all weights: 16 bytes for each weight", "train", "GB"),
+        ("Training, LoRA: 4 bytes for each weight", "lora", "GB"),
+        ("Answers: 4 bytes for each weight, and the keys and values of a batch", "evaluate", "GB"),
+        ("Work on the largest tensor, in addition to the model", "tensor", "GB"),
+        ("Disk: models, files of one point, cached decompositions", "disk", "GB"),
     ]
     time = [
         ("Training the three fine-tunes, all weights", "training_hours", "h"),
-        ("Sweep, on the two CPU cores of the measurement", "sweep_hours", "h"),
+        ("Projections, on the two CPU cores of the measurement", "sweep_hours", "h"),
         ("Making the points' weights", "switch_hours", "h"),
         ("Answers, as the study asks", "answer_hours", "h"),
-        ("Answers, shortened as below", "short_hours", "h"),
+        ("Answers of the first look", "short_hours", "h"),
         ("Activations", "activation_hours", "h"),
+        ("All of the study, without the verdict", "hours", "h"),
     ]
     options = [
         f"| `--{name.replace('_', '-')}` | {value:g} {MEANING[name][0]} | {MEANING[name][1]} |"
@@ -178,7 +185,7 @@ def page(assumed: Assumed) -> str:
             "",
             *_table("Time", time, rows),
             "",
-            "| assumed | is | of what |",
+            "| option | assumed | meaning |",
             "| --- | --- | --- |",
             *options,
             "",

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import polars as pl
 from markdown_tables import percent, put, table, verdict_words, with_interval
@@ -173,28 +173,26 @@ def ablation_rows(runs: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
 
 
 def training_rows(runs: Sequence[RunFolder], variant: str) -> Iterator[tuple[str, ...]]:
-    """Attack success, probability of the forbidden answer and utility at the end of every kind of training."""
+    """Attack success, probability of the forbidden answer and utility at the end of the trainings.
+
+    The random controls are left out: claims of different kinds have different ones. `random` is a claim of its own.
+    """
     ends = [
-        run.read_table("training").group_by("run", "hypothesis", "draw", maintain_order=True).last() for run in runs
+        run.read_table("training")
+        .filter(pl.col("run") != "random")
+        .group_by("run", "hypothesis", maintain_order=True)
+        .last()
+        for run in runs
     ]
     kinds = dict.fromkeys((run, name) for rows in ends for run, name in rows.select("run", "hypothesis").rows())
     for run, name in kinds:
         chosen = [rows.filter(pl.col("hypothesis").eq_missing(pl.lit(name)), run=run) for rows in ends]
-        words = {"claim": name, "random": "random subspaces", "clean": "without harmful rows"}.get(run, run)
+        words = {"claim": name, "clean": "without harmful rows"}.get(run, run)
         figures = [
             spread([float(x) for rows in chosen for x in rows[column].drop_nulls()])
             for column in ("attack_success_rate", "harmful_probability", "utility")
         ]
         yield words, VARIANTS[variant], *figures
-
-
-def run_deviation(runs: Sequence[RunFolder]) -> str:
-    """The standard deviation of the end of the trainings with a random subspace, within seeds."""
-    within = []
-    for run in runs:
-        ends = run.read_table("training").filter(run="random").group_by("draw", maintain_order=True).last()
-        within.append(stdev(ends["harmful_probability"].to_list()))
-    return f"{fmean(within):.3f} on average, {max(within):.3f} at most"
 
 
 def summary(runs: Path) -> Iterator[str]:
@@ -227,7 +225,7 @@ def summary(runs: Path) -> Iterator[str]:
             continue
         yield (
             f"- Attack success after the contaminated training, {words}, seeds: {len(known)}. {ends['alignment']} with "
-            f"alignment protected, {ends['random subspaces']} with random subspaces protected, "
+            f"alignment protected, {ends['random']} with a random subspace protected, "
             f"{ends['harmful-update']} with the oracle protected, {ends['unprotected']} unprotected.\n"
         )
 
@@ -269,8 +267,6 @@ def page(runs: Path) -> str:
     parts += [
         "This table shows the end of each training:\n\n",
         table(("protected", "subspace", "attack success", "answer probability, harm", "utility"), rows),
-        "\nStandard deviation of the probability of the forbidden answer at the end, over the trainings of one seed "
-        f"with a random subspace (f = 0.5): {run_deviation(first)}.\n",
     ]
     return "".join(parts)
 
