@@ -83,7 +83,7 @@ def _start(prompting: Prompting, checkpoint: Checkpoint, folder: Path, more: dic
     if engine.name == "hf":  # the default of lm-eval is a GPU
         arguments.setdefault("device", str(device()))
     if engine.name == ENGINE:
-        arguments = vllm_arguments(engine, Checkpoint(folder)) | arguments
+        arguments = vllm_arguments(engine, checkpoint, folder) | arguments
         around = starting(engine)
     with around:
         kind = kind_of(engine)

@@ -36,7 +36,7 @@ class _Nothing(WeightTransferInitInfo):
 
 @dataclass
 class _Given(WeightTransferUpdateInfo):
-    weights: Weights
+    weights: Kept
 
 
 class _Backend(WeightTransferEngine[_Nothing, _Given]):
@@ -89,8 +89,9 @@ class InPlace:
         self._start, self._own = start, own
         self._running = ExitStack()
         self._model: ModelUnderTest | None = None
+        self._names: set[str] = set()
 
-    def give(self, weights: Weights) -> ModelUnderTest:
+    def give(self, weights: Kept) -> ModelUnderTest:
         """The engine with other weights. It is started at the first call, and tested.
 
         Args:
@@ -102,7 +103,14 @@ class InPlace:
         try:
             if self._model is None:
                 self._model = self._running.enter_context(self._start())
-                check_updates(self._model.lm, list(self._own()))
+                own = list(self._own())
+                check_updates(self._model.lm, own)
+                self._names = {name for name, _ in own}
+            # A part of what vLLM keeps in one tensor, such as q of q, k and v, would change answers in silence.
+            if different := self._names ^ {name for name, _ in weights}:
+                raise ConfigError(
+                    f"vLLM needs all weights of the model each time: {min(different)} makes the difference"
+                )
             _put(self._model.lm, weights)
         except BaseException:
             self.close()
@@ -115,7 +123,7 @@ class InPlace:
         self._running.close()
 
 
-def _put(lm: Any, weights: Weights) -> None:
+def _put(lm: Any, weights: Kept) -> None:
     """Give an engine all of its weights anew, and have it forget what it computed with the old ones."""
     engine = lm.model
     try:

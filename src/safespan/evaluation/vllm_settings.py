@@ -5,15 +5,18 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoConfig
 
 from safespan.checkpoints import Checkpoint
 from safespan.checkpoints.names import is_head
 from safespan.errors import CheckpointError
 from safespan.linalg.device import device
+from safespan.models.loading import PLAIN
 from safespan.settings.evaluation import EngineConfig
 
 ENGINE = "vllm"
@@ -53,24 +56,29 @@ def _several_processes(engine: EngineConfig) -> str | None:
     return next((f"{name} is {engine.model_args[name]}" for name in several), None)
 
 
-def vllm_arguments(engine: EngineConfig, model: Checkpoint) -> dict[str, Any]:
+def vllm_arguments(engine: EngineConfig, model: Checkpoint, folder: Path) -> dict[str, Any]:
     """Arguments that vLLM gets unless the settings give others.
 
     The dtype is the checkpoint's own: vLLM itself would answer for a float32 checkpoint in bfloat16.
 
+    Args:
+        engine: vLLM.
+        model: whose weights count.
+        folder: with its files, or with others of the same names and shapes.
+
     Raises:
         CheckpointError: vLLM would not read all of the model.
     """
-    inner = model.config.get("text_config") or {}
-    ties = inner.get("tie_word_embeddings", model.config.get("tie_word_embeddings"))
+    ties = AutoConfig.from_pretrained(folder, **PLAIN).get_text_config().tie_word_embeddings
     if ties and (heads := [name for name in model.names if is_head(name)]):
         raise CheckpointError(
             f"{model.name}: {heads[0]} has numbers of its own, and config.json ties it to the embedding: vLLM would "
             "not read it; use the engine memory"
         )
-    own = str(model.dtype(model.names[0])).removeprefix("torch.")
+    files = Checkpoint(folder)
+    own = str(files.dtype(files.names[0])).removeprefix("torch.")
     arguments: dict[str, Any] = {"dtype": own if engine.dtype == "auto" else engine.dtype, "use_tqdm_on_load": False}
-    if device().type == "cpu" and not {"VLLM_CPU_KVCACHE_SPACE"} & os.environ.keys():
+    if device().type == "cpu" and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
         arguments["kv_cache_memory_bytes"] = CACHE_BYTES
     return arguments
 
