@@ -1,4 +1,4 @@
-"""Write docs/performance.md and its charts from the raw figures that `speed.py` and `large.py` kept.
+"""Write docs/performance.md and its charts from the raw figures that the scripts in benchmarks/ kept.
 
 The words are in performance.md.jinja; here the figures are put into them. Whether a goal is met is decided in goals.py.
 """
@@ -20,18 +20,24 @@ from benchmarks.common.measured import QUIET
 from benchmarks.speed.bench import RESULTS
 from goals import rows
 from growth_charts import draw
-from words import WORDS, arithmetic, every, table, the_large, the_machine, the_sides
+from words import WORDS, arithmetic, every, table, the_engines, the_large, the_machine, the_sides
 
 from safespan.files.atomic import write_text
 
 TEMPLATE = Path(__file__).with_name("performance.md.jinja")
 
 
-def page(results: dict[str, Any]) -> str:
-    """The text of the page."""
+def page(results: dict[str, Any], engines: dict[str, Any] | None = None) -> str:
+    """The text of the page.
+
+    Args:
+        results: of `speed.py` and `large.py`.
+        engines: of `benchmarks/engines/points.py`; without them there is no section about engines.
+    """
     speed, large = results.get("speed", {}), results.get("large", {})
     lines = rows(speed, large)
     context: dict[str, Any] = {"speed": speed, "rows": lines, "large": the_large(large)}
+    context["engines"] = the_engines(engines) if engines else None
     header = ["", "goal", "reference", "safespan", "ratio", ""]
     cells = [[r.what, r.goal, r.reference, r.safespan, r.ratio, "met" if r.met else "**not met**"] for r in lines]
     context["goals"] = table(header, cells)
@@ -59,9 +65,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "performance.md", help="page to write")
     chosen = parser.parse_args()
     results = json.loads(chosen.results.read_text(encoding="utf-8"))
+    beside = chosen.results.with_name("points.json")
+    engines = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None
     if scaling := results.get("speed", {}).get("scaling"):
         draw(scaling, chosen.out.with_suffix(""))
-    write_text(chosen.out, page(results))
+    write_text(chosen.out, page(results, engines))
 
 
 if __name__ == "__main__":

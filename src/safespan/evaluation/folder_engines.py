@@ -65,7 +65,7 @@ def opened(prompting: Prompting, checkpoint: Checkpoint, folder: Path, **more: A
     try:
         yield model
     finally:
-        _end(model.lm)
+        end(model.lm)
 
 
 def _start(prompting: Prompting, checkpoint: Checkpoint, folder: Path, more: dict[str, Any]) -> ModelUnderTest:
@@ -113,7 +113,7 @@ def kind_of(engine: EngineConfig) -> Any:
     return under_test(kind)
 
 
-def _end(lm: LM) -> None:
+def end(lm: LM) -> None:
     """End an engine and free its memory, whoever still holds it."""
     engine = getattr(lm, "model", None)
     core = getattr(getattr(engine, "llm_engine", None), "engine_core", None)

@@ -2,7 +2,7 @@
 
 The weights go the way that vLLM documents for reinforcement learning, through a backend of our own: (name, tensor)
 pairs under the names of checkpoint files, handed over inside one process.
-Source: https://docs.vllm.ai/en/latest/training/weight_transfer/
+Source: https://docs.vllm.ai/en/latest/training/layerwise/
 """
 
 from collections.abc import Callable
