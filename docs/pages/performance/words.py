@@ -1,6 +1,7 @@
 """The figures of each section as the words and tables that performance.md.jinja has places for."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import median
 from typing import Any
 
 from benchmarks.common.checkpoints import Shape
@@ -226,6 +227,25 @@ def the_gpu(section: dict[str, Any]) -> dict[str, Any]:
         "memory": memory,
         "minutes": f"{section['wall'] / 60:.1f}",
     }
+
+
+def the_engines(section: dict[str, Any]) -> dict[str, Any]:
+    """What a point costs by each engine."""
+    header = ["prompts", "engine", "first point", "weights", "answers", "a point", "peak memory", "answers that differ"]
+    cells = []
+    for row in section["rows"]:
+        weights, answers = median(row["switch"][1:] or row["switch"]), median(row["answer"])
+        seconds = [f"{value:.2f} s" for value in (row["switch"][0], weights, answers, weights + answers)]
+        differ = f"{row['differ']} of {row['answers']}"
+        cells.append([row["prompts"], ENGINES[row["way"]], *seconds, gigabytes(row["peak"]), differ])
+    return {**section, "machine": the_machine(section["machine"]), "table": table(header, cells)}
+
+
+ENGINES = {
+    "checkpoint": "vLLM, a new one for each point",
+    "in place": "vLLM, changed in place",
+    "memory": "`memory`",
+}
 
 
 WORDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 from contextlib import ExitStack
 from typing import Any
 
@@ -31,6 +32,11 @@ def prepare_harness() -> None:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
+
+
+def hide_bar(kind: type) -> None:
+    """Show safespan's progress bar in place of the one of a class of lm-eval's models."""
+    vars(sys.modules[kind.__module__])["tqdm"] = _Bar
 
 
 def _no_bar(*args: Any, **options: Any) -> tqdm:

@@ -24,8 +24,12 @@ _SHOWN = 80
 @functools.cache
 def under_test(kind: type[Any]) -> type[Any]:
     """A class of lm-eval's models with the changes of this module. A model without a tokenizer of its own has few."""
-    bases = (_InThisProcess, _UnderTest, kind) if issubclass(kind, HFLM) else (_UnderTest, kind)
-    return type(kind.__name__, bases, {})
+    own: tuple[type, ...] = (_UnderTest,)
+    if issubclass(kind, HFLM):
+        own = (_OfTransformers,)
+    elif kind.__module__ == "lm_eval.models.vllm_causallms":  # to import it takes seconds
+        own = (_OfVllm,)
+    return type(kind.__name__, (*own, kind), {})
 
 
 class _UnderTest:
@@ -35,6 +39,8 @@ class _UnderTest:
     tokenizer: Any
     max_length: int
     max_gen_toks: int
+    beyond_context = 1
+    """Tokens that a prompt and its answer may have beyond the context, for a likelihood: the last one is not read."""
 
     def use(self, chat_format: ChatFormat) -> None:
         """Prompt the model in this format."""
@@ -114,44 +120,25 @@ class _UnderTest:
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], *given: Any, **options: Any) -> Any:
         """Likelihoods, after a check that nothing would be cut."""
+        room = self.max_length + self.beyond_context
         for (context, answer), context_ids, answer_ids in requests:
             length = len(context_ids) + len(answer_ids)
-            if length > self.max_length + 1:
+            if length > room:
+                limit = f", of which the engine can score {room}" if room < self.max_length else ""
                 raise DataError(
                     f"a prompt and its answer of {length} tokens do not fit into the model's "
-                    f"context of {self.max_length}: {(context or answer)[:_SHOWN]!r}"
+                    f"context of {self.max_length}{limit}: {(context or answer)[:_SHOWN]!r}"
                 )
         return super()._loglikelihood_tokens(requests, *given, **options)  # type: ignore[misc]
 
 
-class _InThisProcess(_UnderTest):
-    """What replaces methods of lm-eval's model of Transformers."""
-
-    model: Any
-
-    def use(self, chat_format: ChatFormat) -> None:
-        """Prompt the model in this format; its own generation configuration is replaced."""
-        super().use(chat_format)
-        self.model.generation_config = chat_format.generation_config
+class _Decoding(_UnderTest):
+    """What replaces the text of an answer, where its tokens are known."""
 
     @property
     def eot_token_id(self) -> int:
         """The first token that ends an answer."""
         return self.chat_format.ends[0]
-
-    def tok_batch_encode(
-        self, strings: Sequence[str], padding_side: str = "left", **_options: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids of several prompts, padded, and their attention mask; they fit, as each has been checked."""
-        rows = prompt_ids(self.tokenizer, strings)
-        width = max(map(len, rows))
-        pad = int(self.chat_format.generation_config.pad_token_id)
-        ids = torch.full((len(rows), width), pad)
-        mask = torch.zeros_like(ids)
-        for number, row in enumerate(rows):
-            place = slice(width - len(row), width) if padding_side == "left" else slice(len(row))
-            ids[number, place], mask[number, place] = torch.tensor(row), 1
-        return ids, mask
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
         """Text of tokens; the markers of thinking stay in it where they are special tokens."""
@@ -170,3 +157,42 @@ class _InThisProcess(_UnderTest):
             else:
                 current.append(one)
         return "".join([*pieces, str(self.tokenizer.decode(current, skip_special_tokens=True))])
+
+
+class _OfTransformers(_Decoding):
+    """What replaces methods of lm-eval's model of Transformers."""
+
+    model: Any
+
+    def use(self, chat_format: ChatFormat) -> None:
+        """Prompt the model in this format; its own generation configuration is replaced."""
+        super().use(chat_format)
+        self.model.generation_config = chat_format.generation_config
+
+    def tok_batch_encode(
+        self, strings: Sequence[str], padding_side: str = "left", **_options: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids of several prompts, padded, and their attention mask; they fit, as each has been checked."""
+        rows = prompt_ids(self.tokenizer, strings)
+        width = max(map(len, rows))
+        pad = int(self.chat_format.generation_config.pad_token_id)
+        ids = torch.full((len(rows), width), pad)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            place = slice(width - len(row), width) if padding_side == "left" else slice(len(row))
+            ids[number, place], mask[number, place] = torch.tensor(row), 1
+        return ids, mask
+
+
+class _OfVllm(_Decoding):
+    """What replaces methods of lm-eval's model of vLLM."""
+
+    beyond_context = -1  # it generates a token behind what it scores, and lm-eval cuts what leaves no room for it
+
+    def _model_generate(self, requests: list[list[int]], generate: bool = False, *given: Any, **options: Any) -> Any:
+        """Outputs whose texts are what Transformers makes of the tokens."""
+        outputs = super()._model_generate(requests, generate, *given, **options)  # type: ignore[misc]
+        for output in outputs if generate else ():
+            [said] = output.outputs
+            said.text = self.tok_decode(list(said.token_ids))
+        return outputs

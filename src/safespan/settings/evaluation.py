@@ -55,7 +55,7 @@ CHECKPOINT = "{checkpoint}"
 
 
 class EngineConfig(Settings):
-    """The engine that generates. In memory, weights are switched in place. Other engines read a temporary folder."""
+    """The engine that generates. In memory and in vLLM, weights change in place. Others read a temporary folder."""
 
     name: str = Field("memory", description="memory, or an lm-eval model such as hf, vllm, sglang, local-completions")
     model_args: dict[str, Any] = Field(
@@ -63,7 +63,7 @@ class EngineConfig(Settings):
         description=f"arguments of the lm-eval model; {CHECKPOINT} stands for the folder (unused in memory)",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="of the weights in memory; auto is the checkpoint's own"
+        "auto", description="of the weights in memory, and in vLLM; auto is the checkpoint's own"
     )
     batch_size: int = Field(512, ge=1, description="prompts generated for together")
 
