@@ -35,9 +35,8 @@ pytestmark = [
 ]
 
 CONTEXT = 256
-VLLM = {"name": "vllm", "batch_size": 64, "model_args": {"pretrained": "{checkpoint}", "enforce_eager": True}}
-SETTINGS = {"kv_cache_memory_bytes": 2**28, "block_size": 32}
-VLLM["model_args"] |= SETTINGS  # type: ignore[attr-defined]
+SETTINGS = {"enforce_eager": True, "kv_cache_memory_bytes": 2**28, "block_size": 32}
+VLLM = {"name": "vllm", "batch_size": 64, "model_args": {"pretrained": "{checkpoint}", **SETTINGS}}
 MEMORY, IN_PLACE = (Prompting(EvaluationConfig(engine=one)) for one in ({"name": "memory"}, VLLM))
 PROMPTS = ["a b", "c d e", "f g h i", "z y", "cannot help", "q", "r s t u v w", "i i i"]
 PAIRS = [(prompt, answer) for prompt in PROMPTS for answer in (" a", " b c", " help i")]
@@ -180,8 +179,7 @@ def test_a_study_of_24_points_starts_one_engine_for_them(tmp_path: Path, alive, 
         for row, its in zip(read_jsonl(file), read_jsonl(other), strict=True)
     ]
     differ = sum(response != its for response, its in pairs)
-    print(f"{differ} of {len(pairs)} answers differ")
-    assert differ == 0
+    assert differ == 0, f"{differ} of {len(pairs)} answers differ"
     assert len({response for response, _ in pairs}) > 24
     assert list((tmp_path / "vllm").rglob("*.safetensors")) == []
 
