@@ -74,6 +74,7 @@ def test_a_model_of_unknown_size_is_no_error(tmp_path):
         "models": {"base": {"model": "org/b"}, "aligned": {"model": "org/a"}, "useful": {"model": "org/u"}},
     }
     lines = told(estimate(StudyConfig.model_validate(fields), tmp_path / "run"))
+    assert lines["disk"].startswith("unknown: the size of the models")
     assert "downloads of unknown size" in lines["disk"]
     assert lines["memory"].startswith("unknown")
 

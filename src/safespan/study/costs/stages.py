@@ -114,6 +114,8 @@ def _trainings(prepared: Prepared) -> tuple[list[StageCost], int]:
         rows = _rows(prepared, train, config.seed, known)
         work = training_work(train, rows, prepared.shape)
         unknown = () if rows.number or train.max_steps else (f"how many rows {role} learns from",)
+        if train.lora and not train.lora.merge and not (prepared.shape and prepared.shape.matrices):
+            unknown += (f"the bytes of the adapter of {role}",)
         alone = config.models[role].start != "aligned" or train.protect is not None
         costs.append(StageCost(f"model {role}", work, work, 1 if alone else beside + (ceiling is not None), unknown))
         if again:

@@ -74,7 +74,10 @@ def duration(seconds: float) -> str:
 def _disk(costs: Estimate) -> str:
     room = costs.room
     downloads = "downloads of unknown size" if room.downloads is None else f"{size(room.downloads)} of downloads"
-    parts = [f"{size(room.written)} at most stay in the run folder", f"{size(room.beside)} beside while it runs"]
+    if costs.shape is None:
+        parts = [f"unknown: the size of the models is not known; beside them {size(room.written)} at most"]
+    else:
+        parts = [f"{size(room.written)} at most stay in the run folder", f"{size(room.beside)} beside while it runs"]
     return ", ".join([*parts, *([downloads] if room.downloads != 0 else [])])
 
 
