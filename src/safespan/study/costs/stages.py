@@ -113,7 +113,9 @@ def _trainings(prepared: Prepared) -> tuple[list[StageCost], int]:
         again = role == ceiling
         rows = _rows(prepared, train, config.seed, known)
         work = training_work(train, rows, prepared.shape)
-        unknown = () if rows.number or train.max_steps else (f"how many rows {role} learns from",)
+        unknown: tuple[str, ...] = ()
+        if not rows.number and not train.max_steps:
+            unknown = (f"how many rows {role} learns from",)
         if train.lora and not train.lora.merge and not (prepared.shape and prepared.shape.matrices):
             unknown += (f"the bytes of the adapter of {role}",)
         alone = config.models[role].start != "aligned" or train.protect is not None
