@@ -38,8 +38,8 @@ _FOLLOWS = {
     (
         "training",
         NO,
-    ): "Do not rely on protecting this during fine-tuning: harmful rows had the effect that they have beside "
-    "random protection",
+    ): "Do not rely on protecting this during fine-tuning: the harmful rows had the same effect as "
+    "with a random subspace protected",
 }
 """(Test, answer) -> what it means for someone who would rely on the claim."""
 _OPPOSITE = {
