@@ -1,6 +1,7 @@
 """The command that lists the claims."""
 
 from collections.abc import Mapping
+from textwrap import wrap
 
 from safespan.cli.app import command
 from safespan.cli.output import CommandOutput
@@ -25,7 +26,8 @@ planted: true only of models made by safespan, whose harmful training was kept i
 
 
 def _legend() -> list[str]:
-    return [*_LEGEND.splitlines(), f"tested only if named, in `test` or in a study: {', '.join(NAMED_ONLY)}"]
+    named = f"tested by a study only if it names them: {', '.join(NAMED_ONLY)}"
+    return [*_LEGEND.splitlines(), *wrap(named, 118, subsequent_indent="    ", break_on_hyphens=False)]
 
 
 @command()

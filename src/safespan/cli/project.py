@@ -61,7 +61,7 @@ def project(
             "parallel: only the part of the update inside the subspace is kept.\n\n"
             "orthogonal: only the part outside is kept (default with --finetuned).\n\n"
             "opposite: minus the part inside is added to the aligned model, in place of the update.\n\n"
-            "edit: the update is changed as the claim says (default, and only method, of defences such as safelora).\n\n"
+            "edit: the update is changed as the claim says (default and only method of defences such as safelora).\n\n"
             "ablation: the subspace is removed from the aligned model (default without --finetuned)",
             show_default="by the claim, as above",
         ),
