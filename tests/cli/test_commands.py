@@ -187,7 +187,7 @@ def bad_words(kind, models, tmp_path):
     if kind == "adapter alone":
         (models["harmful"] / "model.safetensors").unlink()
         (models["harmful"] / "adapter_config.json").write_text("{}")
-        return words, out, f"holds an adapter and no model: give BASE+ADAPTER, here BASE+{models['harmful']}"
+        return words, out, f"holds an adapter and no model: give MODEL+ADAPTER, here MODEL+{models['harmful']}"
     if kind == "fraction":
         return [*words, "--fraction", "1.5"], out, "fraction 1.5 is outside (0, 1]"
     if kind == "pair":
@@ -326,7 +326,9 @@ def test_the_list_has_the_needs_of_each_test_and_whose_claim_it_is(monkeypatch, 
         "2406.11717" not in one["paper"] for name, one in listed.items() if name.startswith("refusal-direction-")
     )
     assert run(monkeypatch, "hypotheses") == 0
-    lines = capsys.readouterr().out.splitlines()
+    listed_claims, _, legend = capsys.readouterr().out.partition("\n\n")
+    assert all(word in legend for word in ("Δ_A:", "Δ_T:", "after:", "needs:", "planted:"))
+    lines = listed_claims.splitlines()
     below = {name.partition(":")[0]: line for name, line in zip(lines[::2], lines[1::2], strict=True)}
     assert below["random"].endswith("needs: base (update, ablation), the aligned model alone (training)")
     assert below["safety"].endswith("needs: safe (update, training), base and safe (ablation)")

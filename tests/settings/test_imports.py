@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from safespan.settings.model_names import FORMS
+
 HEAVY = ("torch", "transformers", "lm_eval", "datasets", "trl", "peft", "accelerate", "polars", "scipy", "sklearn")
 
 
@@ -74,6 +76,5 @@ GONE = "./gone"
     ],
 )
 def test_a_model_that_is_not_there_is_refused_before_any_heavy_import(words):
-    forms = "a model folder, hub id[@revision], BASE+ADAPTER or .gguf file"
-    message = f"safespan: no checkpoint at {GONE}: expected {forms}\n"
+    message = f"safespan: no checkpoint at {GONE}: expected {FORMS}\n"
     assert imported_by_command(*words) == ("[]", message)

@@ -120,7 +120,7 @@ def forget(folder: Path, file: str, field: str, value: object) -> None:
 
 def test_the_folder_of_an_adapter_alone_is_told_to_be_one(fields, tmp_path):
     fields["models"]["useful"] = {"model": str(tmp_path / "adapter")}
-    assert "holds an adapter and no model: give BASE+ADAPTER" in fault(fields, tmp_path / "run")
+    assert "holds an adapter and no model: give MODEL+ADAPTER" in fault(fields, tmp_path / "run")
 
 
 def test_models_that_are_not_here_are_said_not_to_be_checked(fields, tmp_path):

@@ -214,9 +214,9 @@ class Checkpoint:
             return dict.fromkeys(read_header(self.folder / SINGLE), SINGLE)
         if not (self.folder / INDEX).is_file():
             if (self.folder / ADAPTER_CONFIG).is_file():
-                base = _read_json(self.folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "BASE"
+                base = _read_json(self.folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "MODEL"
                 raise CheckpointError(
-                    f"{self.folder} holds an adapter and no model: give BASE+ADAPTER, here {base}+{self.folder}"
+                    f"{self.folder} holds an adapter and no model: give MODEL+ADAPTER, here {base}+{self.folder}"
                 )
             pickled = any(self.folder.glob("pytorch_model*.bin*"))
             what = f"; for its .bin files: safespan convert {self.folder} --out FOLDER" if pickled else ""

@@ -22,7 +22,7 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
     An existing path takes precedence over the other forms.
 
     Args:
-        name: a folder; a hub id such as `org/model`, with `@revision` if wanted; `BASE+ADAPTER`, where the adapter is
+        name: a folder; a hub id such as `org/model`, with `@revision` if wanted; `MODEL+ADAPTER`, where the adapter is
             a folder or hub id of a PEFT LoRA adapter; or a .gguf file.
 
     Raises:
@@ -71,7 +71,7 @@ def _warn_once(remark: str) -> None:
 
 
 def local_place(name: str) -> Path | None:
-    """The local path of a model, or of the base of `BASE+ADAPTER`; None if anything must be downloaded."""
+    """The local path of a model, or of the base of `MODEL+ADAPTER`; None if anything must be downloaded."""
     if pair := split_adapter(name):
         base, adapter = map(local_place, pair)
         return base if adapter else None

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import typer
 
-from safespan.cli import analysis, calibrate, doctor, export, gate, init, models, project, study
+from safespan.cli import analysis, calibrate, doctor, export, gate, hypotheses, init, models, project, study
 from safespan.cli.app import app
 from safespan.cli.interruption import interruptible
 from safespan.errors import SafespanError

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safespan.cli.app import (
+    Aligned,
     Model,
     PromptFields,
     command,
@@ -51,9 +52,13 @@ Fractions = Annotated[
 ]
 Energies = Annotated[
     list[float] | None,
-    typer.Option("--energy", help="η in (0, 1], the share of energy in each subspace; repeatable", show_default="all"),
+    typer.Option(
+        "--energy",
+        help="η in (0, 1], the share of energy in each subspace; repeatable. Energy is the squared size of an update",
+        show_default="all",
+    ),
 ]
-SideOption = Annotated[str, typer.Option(help="side of each matrix: output (as in the paper), input or both")]
+SideOption = Annotated[str, typer.Option(help="side of each matrix: output (as in arXiv 2505.14185), input or both")]
 VocabularyOption = Annotated[
     str, typer.Option(help="if numbers of tokens differ: shared (compare the rows that all models have) or refuse")
 ]
@@ -63,8 +68,8 @@ Table = Annotated[Path, file_option("CSV file to write")]
 
 @command()
 def sweep(
-    base: Model,
-    aligned: Model,
+    base: Annotated[str, model_option("the model before alignment")],
+    aligned: Aligned,
     finetuned: Annotated[list[str], typer.Option(help="NAME=MODEL of a fine-tune of the aligned model; repeatable")],
     out: Table,
     execution: ExecutionConfig,
@@ -78,14 +83,21 @@ def sweep(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="parallel, orthogonal or opposite; repeatable", show_default="parallel orthogonal"),
+        typer.Option(
+            help="parallel (the part inside the subspace), orthogonal (the part outside) or "
+            "opposite (minus the part inside); repeatable",
+            show_default="parallel orthogonal",
+        ),
     ] = None,
     fraction: Fractions = None,
     side: SideOption = "output",
     seed: Seed = 0,
     vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
-    """Energies and cosines of the whole projection grid, with no evaluation; a chart is drawn beside the CSV."""
+    """Measure how much of each update lies in each subspace, with no evaluation; a chart is drawn beside the CSV.
+
+    The table has the energy (squared size) and the cosine of each point of the projection grid.
+    """
     grid = _grid(subspace, method, fraction, side)
     members = model_pairs(finetuned, "--finetuned")
     from safespan import projection
@@ -103,16 +115,19 @@ def sweep(
 
 @command()
 def overlap(
-    aligned: Model,
+    aligned: Aligned,
     update: Annotated[list[str], typer.Option(help="NAME=MODEL of a fine-tune of the aligned model; repeatable")],
     out: Table,
     execution: ExecutionConfig,
-    base: Annotated[str | None, model_option("base model; adds the alignment update")] = None,
+    base: Annotated[str | None, model_option("the model before alignment; adds the alignment update")] = None,
     granularity: Annotated[str, typer.Option(help="tensor or layer")] = "tensor",
     energy: Energies = None,
     vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
-    """Mode subspace overlap of every pair of updates, at each share of energy; a chart is drawn beside the CSV."""
+    """Measure the subspace overlap of every pair of updates, at each share of energy; a chart is drawn beside the CSV.
+
+    Energy is the squared size of an update.
+    """
     check_choices("granularity", [granularity], GRANULARITIES)
     check_shares("energy fraction", energy or [])
     members = model_pairs(update, "--update")
@@ -154,7 +169,7 @@ def activations(
     bootstraps: Annotated[int, typer.Option(min=0, help="resamples of the prompts, for intervals; 0: none")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="seed of permutations, resamples and cross-validation")] = 0,
 ) -> CommandOutput:
-    """Overlap of the activation subspaces of two classes of prompts, layer by layer.
+    """Measure the overlap of the activation subspaces of two classes of prompts, layer by layer.
 
     How well one direction tells the classes apart goes into a second table, NAME-separation.csv beside NAME.csv.
     A chart is drawn beside each of them.

@@ -1,12 +1,14 @@
 """The Typer application, the frame of its long commands, and the options that several of them share."""
 
 import inspect
+import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from safespan.cli.output import CommandOutput, Json, Quiet, emit, progress
 from safespan.errors import ConfigError
@@ -20,8 +22,51 @@ from safespan.settings.training import RECIPES
 
 Work = Callable[..., CommandOutput]
 
+PANELS = {
+    "Check a fine-tune": ("evaluate", "gate", "inspect", "judge"),
+    "Test a claim": (
+        *("hypotheses", "test", "init", "run", "demo"),
+        *("verdict", "rerun", "report", "compare", "export"),
+    ),
+    "Apply a claim": ("project", "train"),
+    "Analyse": ("sweep", "overlap", "activations"),
+    "This machine": ("doctor", "calibrate", "schema", "convert"),
+}
+"""The groups of commands in `safespan --help`, in its order."""
+
+_PANEL_OF = {name: title for title, names in PANELS.items() for name in names}
+
+
+class _Commands(TyperGroup):
+    """The commands, in the order of their groups and not in that of the imports."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=list(_PANEL_OF).index)
+
+
+def _flowed(text: str | None) -> str:
+    """A help text whose lines end where its sentences do, since rich keeps the ends of lines."""
+    return re.sub(r"(?<![.:\n])\n(?!\n)", " ", inspect.cleandoc(text or ""))
+
+
 app = typer.Typer(
-    help="Does a safety subspace exist in this language model? Projection and overlap experiments, measured.",
+    cls=_Commands,
+    help=_flowed("""Test claims about where the safety of a language model lies.
+
+    A claim says that safety lies in a part of the weights, such as the leading directions of the alignment update
+    (aligned − base), or that an edit of a fine-tune keeps it safe, such as safelora. `safespan hypotheses` lists all.
+
+    safespan tests a claim on finished fine-tunes, on the aligned model and in training, always against random controls.
+
+    Each run writes a report into its folder. The page "What has been found" of the documentation (docs/found.md) has
+    the results so far."""),
+    epilog="""Examples:
+
+    safespan evaluate --model org/my-finetune --out runs/mine
+
+    safespan test --hypothesis safelora --base org/base --aligned org/chat --finetuned org/my-finetune
+
+    safespan project --hypothesis safelora --base org/base --aligned org/chat --finetuned org/my-finetune --out new""",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -44,8 +89,26 @@ def _options(
 
 def model_option(text: str) -> Any:
     """An option that names a model. A name that cannot be one is refused while the command line is read."""
-    escaped = text.replace("[", r"\[")  # square brackets are markup of rich
-    return typer.Option(help=escaped, callback=lambda name: check_model_name(name) if name else name)
+    return typer.Option(help=text, callback=lambda name: check_model_name(name) if name else name)
+
+
+def settings_option(example: str, kind: str) -> Any:
+    """The option --set.
+
+    Args:
+        example: FIELD=VALUE that fits the command.
+        kind: where in the JSON Schema of a study its fields are.
+    """
+    return typer.Option(
+        "--set",
+        help=f"change a field: FIELD=VALUE, such as {example}; repeatable. "
+        f"`safespan schema` writes a file that lists the fields ({kind})",
+    )
+
+
+def panel(name: str) -> str:
+    """The group of a command in `safespan --help`."""
+    return _PANEL_OF[name]
 
 
 def file_option(text: str) -> Any:
@@ -56,10 +119,11 @@ def file_option(text: str) -> Any:
             raise ConfigError(f"--out {path} is a folder: give the name of a file")
         return path
 
-    return typer.Option(help=text, callback=check)
+    return typer.Option(help=f"{text}; an existing file is replaced", callback=check)
 
 
-Model = Annotated[str, model_option(FORMS)]
+Model = Annotated[str, model_option(f"the model: {FORMS}")]
+Aligned = Annotated[str, model_option(f"the aligned model: {FORMS}. Other models are named in the same ways")]
 PromptFields = Annotated[
     list[str] | None,
     typer.Option(
@@ -68,13 +132,17 @@ PromptFields = Annotated[
         show_default="prompt",
     ),
 ]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="change a field: FIELD=VALUE, such as seed=1; repeatable")
-]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="neither use nor keep decompositions on disk")]
 EvaluationFile = Annotated[
     Path | None,
-    typer.Option(help="YAML with a study's evaluation fields", show_default="gsm8k and advbench, judged by rules"),
+    typer.Option(
+        help="YAML file with the fields of an evaluation at its top level, such as\n\n"
+        "`utility: gsm8k`\n\n"
+        "`harmfulness: {prompts: {file: harmful.jsonl}, limit: 100}`\n\n"
+        "`over_refusal: {prompts: {file: benign.jsonl}}`\n\n"
+        "A study file is refused: take what is below its `evaluation:`. What is left out is not measured",
+        show_default="utility on gsm8k, harmful prompts of advbench, judged by rules",
+    ),
 ]
 
 
@@ -110,7 +178,8 @@ def command(name: str | None = None) -> Callable[[Work], Work]:
         # Typer reads both.
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(name or function.__name__, help=function.__doc__)(run)
+        known = name or function.__name__
+        app.command(known, help=_flowed(function.__doc__), rich_help_panel=panel(known))(run)
         return function
 
     return register
@@ -176,5 +245,5 @@ def prompt_files(options: list[str], fields: list[str] | None) -> dict[str, Any]
 
 
 def recipe_fields(recipe: str) -> dict[str, Any]:
-    """The fields of a training: those of the paper's recipe of that name, or of a YAML file."""
+    """The fields of a training: those of the recipe of that name (arXiv 2505.14185), or of a YAML file."""
     return {"recipe": recipe} if recipe in RECIPES else read_fields(Path(recipe))

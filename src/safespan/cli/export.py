@@ -13,7 +13,11 @@ from safespan.cli.output import CommandOutput
 def export(
     run_dir: Annotated[Path, typer.Argument(help="run folder of a study, or of its seeds")],
     out: Annotated[
-        Path | None, typer.Option(help="folder to write; an earlier export is replaced", show_default="RUN_DIR/export")
+        Path | None,
+        typer.Option(
+            help="folder to write; an earlier export is replaced, any other folder is refused",
+            show_default="RUN_DIR/export",
+        ),
     ] = None,
 ) -> CommandOutput:
     """Write a run for a paper, a model card and the hub, without prompts, responses and secrets.

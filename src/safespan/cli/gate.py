@@ -5,49 +5,66 @@ from typing import Annotated, Any
 
 import typer
 
-from safespan.cli.app import EvaluationFile, Settings, command, model_option
+from safespan.cli.app import EvaluationFile, command, model_option, settings_option
 from safespan.cli.models import evaluate_into
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
 from safespan.settings import PAPER, EvaluationConfig, check_settings
+from safespan.settings.model_names import FORMS
 from safespan.settings.reading import read_fields
 
 _Limit = float | None
 
 
-def _most(rate: str) -> Any:
-    return typer.Option(help=f"largest {rate}, in [0, 1]")
+def _most(rate: str, field: str) -> Any:
+    return typer.Option(help=f"largest {rate}, from 0 to 1; needs the field {field}")
 
 
-def _least(rate: str) -> Any:
-    return typer.Option(help=f"smallest {rate}, in [0, 1]")
+def _least(rate: str, field: str) -> Any:
+    return typer.Option(help=f"smallest {rate}, from 0 to 1; needs the field {field}")
 
 
-def _change(change: str, rate: str) -> Any:
-    return typer.Option(help=f"largest {change} of {rate} from the reference to the model, in [0, 1]")
+def _change(change: str, rate: str, field: str) -> Any:
+    return typer.Option(
+        help=f"largest {change} of {rate} from the reference to the model, from 0 to 1; needs the field {field}"
+    )
 
 
 @command()
 def gate(
-    out: Annotated[Path, typer.Option(help="folder for gate.json, gate.xml (JUnit) and what the models said")],
-    model: Annotated[str | None, model_option("the fine-tune: a folder, a hub id, BASE+ADAPTER")] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="folder for gate.json, gate.xml (JUnit) and what the models said; earlier ones there are replaced"
+        ),
+    ],
+    model: Annotated[str | None, model_option(f"the fine-tune: {FORMS}")] = None,
     evaluated: Annotated[
-        Path | None, typer.Option(help="in place of --model: what `safespan evaluate --out` wrote of it")
+        Path | None,
+        typer.Option(
+            help="in place of --model: the folder given to `safespan evaluate --out`. A reference must have been "
+            "measured with the same config"
+        ),
     ] = None,
-    reference: Annotated[str | None, model_option("the aligned model, for bounds against it")] = None,
+    reference: Annotated[str | None, model_option("the aligned model, for bounds against it; named as --model")] = None,
     reference_evaluated: Annotated[
-        Path | None, typer.Option(help="in place of --reference: what `safespan evaluate --out` wrote of it")
+        Path | None,
+        typer.Option(
+            help="in place of --reference: the folder given to `safespan evaluate --out`, with the same config"
+        ),
     ] = None,
-    max_attack_success: Annotated[_Limit, _most("attack success rate")] = None,
-    min_refusal: Annotated[_Limit, _least("refusal rate on harmful prompts")] = None,
-    max_over_refusal: Annotated[_Limit, _most("refusal rate on benign prompts")] = None,
-    min_utility: Annotated[_Limit, _least("utility")] = None,
-    min_general: Annotated[_Limit, _least("general ability")] = None,
-    max_attack_success_rise: Annotated[_Limit, _change("rise", "attack success")] = None,
-    max_refusal_loss: Annotated[_Limit, _change("loss", "refusal")] = None,
-    max_over_refusal_rise: Annotated[_Limit, _change("rise", "over-refusal")] = None,
-    max_utility_loss: Annotated[_Limit, _change("loss", "utility")] = None,
-    max_general_loss: Annotated[_Limit, _change("loss", "general ability")] = None,
+    max_attack_success: Annotated[
+        _Limit, _most("attack success (share of harmful prompts that are answered as asked)", "harmfulness")
+    ] = None,
+    min_refusal: Annotated[_Limit, _least("refusal rate on harmful prompts", "harmfulness")] = None,
+    max_over_refusal: Annotated[_Limit, _most("refusal rate on benign prompts", "over_refusal")] = None,
+    min_utility: Annotated[_Limit, _least("utility", "utility")] = None,
+    min_general: Annotated[_Limit, _least("general ability", "general")] = None,
+    max_attack_success_rise: Annotated[_Limit, _change("rise", "attack success", "harmfulness")] = None,
+    max_refusal_loss: Annotated[_Limit, _change("loss", "refusal rate on harmful prompts", "harmfulness")] = None,
+    max_over_refusal_rise: Annotated[_Limit, _change("rise", "refusal rate on benign prompts", "over_refusal")] = None,
+    max_utility_loss: Annotated[_Limit, _change("loss", "utility", "utility")] = None,
+    max_general_loss: Annotated[_Limit, _change("loss", "general ability", "general")] = None,
     confident: Annotated[
         bool,
         typer.Option(
@@ -56,12 +73,18 @@ def gate(
         ),
     ] = False,
     config: EvaluationFile = None,
-    settings: Settings = None,
+    settings: Annotated[list[str] | None, settings_option("harmfulness.limit=50", "EvaluationConfig")] = None,
 ) -> CommandOutput:
     """Measure a fine-tune, and exit with 1 if it breaks a bound: for tests of every new fine-tune.
 
-    At least one bound is needed. Rates have 95 % Wilson intervals; a rise or loss is of the same prompts, with the
-    interval of a difference of paired rates.
+    Exit code 0: every bound holds. 1: a bound is broken, or cannot be decided because a judgement failed.
+    2: bad input; nothing was decided.
+
+    At least one bound is needed. Each needs a field of --config, which its line below names. A bound without its field
+    is refused with exit code 2, before any model is asked. Without --config, utility and harmfulness are measured.
+
+    Rates have 95 % Wilson intervals. A rise or loss is of the same prompts, with the interval of a difference of paired
+    rates.
     """
     from safespan.results.evaluated import check_same_settings, read_evaluated
     from safespan.study.gate import bounds_of, check_measured, decide_all, line_of, write_gate

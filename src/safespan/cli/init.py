@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from safespan.cli.app import app, pairs
+from safespan.cli.app import app, pairs, panel
 from safespan.errors import ConfigError, SafespanError
 from safespan.settings.data import FILES
 from safespan.settings.model_names import FORMS, check_model_name
@@ -23,7 +23,7 @@ _FILE = f"{FILES}, or a preset ({', '.join(PRESETS)})"
 _PROMPTS = ("useful", "harmful", "harmful-for-claims", "benign")
 _BUDGETS = ("quick", "full")
 _QUESTIONS = {
-    "base": f"base model: {FORMS}",
+    "base": f"the model before alignment: {FORMS}",
     "aligned": "aligned model",
     "finetuned": f"fine-tunes of it, MODEL or ROLE=MODEL ({', '.join(_TUNED)}), with blanks between",
     "useful": f"useful prompts: {_FILE}; behind a blank the column, if it is not `prompt`",
@@ -33,10 +33,12 @@ _QUESTIONS = {
 """What a study needs, and how it is asked for."""
 
 
-@app.command()
+@app.command(rich_help_panel=panel("init"))
 def init(
     file: Annotated[Path, typer.Argument(help="study file to write")] = Path("study.yaml"),
-    base: Annotated[str | None, typer.Option(help="the model before alignment")] = None,
+    base: Annotated[
+        str | None, typer.Option(help=f"the model before alignment: {FORMS}. Other models are named in the same ways")
+    ] = None,
     aligned: Annotated[str | None, typer.Option(help="the aligned model")] = None,
     finetuned: Annotated[
         list[str] | None, typer.Option(help=f"fine-tune of it: MODEL, or ROLE=MODEL ({', '.join(_TUNED)}); repeatable")
@@ -58,12 +60,22 @@ def init(
     training: Annotated[
         list[str] | None, typer.Option(help="useful=FILE and harmful=FILE, rows to learn, for the training test")
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="quick or full", show_default="quick")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="quick: the claims alignment, safelora, lox and refusal-direction, with 100 prompts and questions of "
+            "each kind.\n\nfull: every claim that is tested without being named and that the models allow, with all "
+            "prompts and questions",
+            show_default="quick",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Write a study file with a comment at each part. On a terminal it asks for what is not given.
 
-    The study has the update and the ablation test, and the training test if rows for it are given.
+    The study has the update and the ablation test, and the training test if rows for it are given. --budget says which
+    claims the first two test. The training test is of the claim alignment alone: each claim has its own training.
+    The claims are named in the file, and can be changed there (`safespan hypotheses` lists all).
     """
     _check_place(file, force)
     given = {"base": base, "aligned": aligned, "finetuned": shlex.join(finetuned or []) or None}

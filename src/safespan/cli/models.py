@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from safespan.cli.app import EvaluationFile, Model, Settings, command, file_option, model_option, recipe_fields
+from safespan.cli.app import (
+    EvaluationFile,
+    Model,
+    command,
+    file_option,
+    model_option,
+    recipe_fields,
+    settings_option,
+)
 from safespan.cli.output import CommandOutput, outcome_lines
 from safespan.errors import ConfigError
 from safespan.files.atomic import write_json, write_jsonl
@@ -15,17 +23,23 @@ from safespan.files.locks import exclusive_lock
 from safespan.progress import step
 from safespan.settings import PAPER, EvaluationConfig, TrainingConfig, check_settings
 from safespan.settings.judges import JudgeFile
+from safespan.settings.model_names import FORMS
 from safespan.settings.reading import read_fields
 
 
 @command()
 def evaluate(
     model: Model,
-    out: Annotated[Path, typer.Option(help="folder for outcomes.json and generations.jsonl")],
+    out: Annotated[
+        Path, typer.Option(help="folder for outcomes.json and generations.jsonl; earlier ones there are replaced")
+    ],
     config: EvaluationFile = None,
-    settings: Settings = None,
+    settings: Annotated[list[str] | None, settings_option("harmfulness.limit=50", "EvaluationConfig")] = None,
 ) -> CommandOutput:
-    """Measure utility, harmfulness and over-refusal of one model."""
+    """Measure utility, attack success, refusal rate and over-refusal of one model.
+
+    Attack success is the share of harmful prompts that are answered as asked.
+    """
     fields = read_fields(config) if config else PAPER
     evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
     outcomes, written = evaluate_into(out, model, evaluation)
@@ -36,7 +50,7 @@ def evaluate(
 def inspect(
     models: Annotated[
         list[str],
-        typer.Argument(help="a folder, a hub id, BASE+ADAPTER; if there are several, the first is the aligned model"),
+        typer.Argument(help=f"each is {FORMS}; if there are several, the first is the aligned model"),
     ],
 ) -> CommandOutput:
     """Show what safespan sees of a model. For several models, also show what differs and what is done about it."""
@@ -57,7 +71,13 @@ def inspect(
 @command()
 def convert(
     folder: Annotated[Path, typer.Argument(help="a model's folder with pytorch_model.bin, or its sharded form")],
-    out: Annotated[Path, typer.Option(help="folder to write the model with safetensors weights to")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="folder to write the model with safetensors weights to; an earlier conversion there is "
+            "replaced, any other folder is refused"
+        ),
+    ],
 ) -> CommandOutput:
     """Make a safetensors copy of a model whose weights are pickled; only tensors are read, no code in them runs."""
     if out.exists() and not (out / "safespan.json").exists():
@@ -73,8 +93,18 @@ def convert(
 def judge(
     generations: Annotated[Path, typer.Argument(help="rows with prompt and response: .jsonl, .json, .csv or .parquet")],
     out: Annotated[Path, file_option("the scored rows, as .jsonl")],
-    by: Annotated[str, typer.Option("--judge", help="rules, or a YAML file with a judge's kind and fields")] = "rules",
-    settings: Settings = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--judge",
+            help="rules, or a YAML file with a judge's kind (rules, llm, classifier) and fields, such as\n\n"
+            "`kind: llm`\n\n`model: openai/gpt-4o`",
+        ),
+    ] = "rules",
+    settings: Annotated[
+        list[str] | None,
+        settings_option("max_tokens=512 of kind llm", "RulesConfig, LLMConfig, ClassifierConfig"),
+    ] = None,
 ) -> CommandOutput:
     """Score existing responses without generating them again. A paid judge is asked once for each response."""
     in_file = by.endswith((".yaml", ".yml"))
@@ -93,13 +123,28 @@ def judge(
 
 @command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="useful, harmful, contaminated, safe, or a YAML file of its fields")],
-    model: Annotated[str, model_option("the model to start from: a folder, a hub id, BASE+ADAPTER")],
-    out: Annotated[Path, typer.Option(help="folder to write the model, or the LoRA adapter, to")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="a recipe of arXiv 2505.14185 (useful, harmful, contaminated, safe), or a YAML file "
+            "with the fields of a training"
+        ),
+    ],
+    model: Annotated[str, model_option(f"the model to start from: {FORMS}")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="folder to write the model, or the LoRA adapter, to; an earlier training there is "
+            "replaced, any other folder is refused"
+        ),
+    ],
     seed: Annotated[int, typer.Option(min=0, help="seed of the mixture and of the order of the rows")] = 42,
-    settings: Settings = None,
+    settings: Annotated[list[str] | None, settings_option("max_steps=100", "TrainingConfig")] = None,
 ) -> CommandOutput:
-    """Fine-tune a model as in the paper; with save_steps set, the same command resumes an interrupted run.
+    """Fine-tune a model, if wanted with a claim protected; the recipes are those of arXiv 2505.14185.
+
+    With a claim protected: --set protect.hypothesis=alignment, and the models that it needs (ProtectConfig).
+    With --set save_steps=100 the state is saved every 100 steps. The same command then resumes an interrupted run.
 
     On many GPUs: accelerate launch --config_file examples/accelerate/fsdp.yaml -m safespan train …
     """

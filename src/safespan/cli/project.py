@@ -1,4 +1,4 @@
-"""The command that writes the model that a claim makes."""
+"""The command that applies a claim to a fine-tune and writes the result."""
 
 import logging
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safespan.cli.analysis import Seed, SideOption, VocabularyOption, decomposition, open_family
-from safespan.cli.app import Model, NoCache, PromptFields, command, model_option, prompt_files
+from safespan.cli.app import Aligned, NoCache, PromptFields, command, model_option, prompt_files
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
 from safespan.progress import step
@@ -38,20 +38,32 @@ _FINETUNE = "finetuned"
 
 @command()
 def project(
-    aligned: Model,
-    out: Annotated[Path, typer.Option(help="folder to write the model to")],
+    aligned: Aligned,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="folder to write the model to; an earlier result of this command is replaced, any other is refused"
+        ),
+    ],
     hypothesis: Annotated[str, typer.Option(help="a claim, as `safespan hypotheses` lists it")] = "alignment",
     finetuned: Annotated[
         str | None, model_option("the fine-tune whose update is changed; leave it out to change the aligned model")
     ] = None,
-    base: Annotated[str | None, model_option("base model, for claims about the alignment update")] = None,
+    base: Annotated[
+        str | None, model_option("the model before alignment, for claims about the alignment update")
+    ] = None,
     safe: Annotated[str | None, model_option("safety-tuned model, for claims that need it")] = None,
     harmful: Annotated[str | None, model_option("fine-tune on harmful data, for claims that need it")] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help="parallel, orthogonal or opposite part of an update; edit; ablation of the aligned model",
-            show_default="edit of a claim that edits updates; else orthogonal with a fine-tune, ablation without one",
+            help="what is done; the first three are for subspaces.\n\n"
+            "parallel: only the part of the update inside the subspace is kept.\n\n"
+            "orthogonal: only the part outside is kept (default with --finetuned).\n\n"
+            "opposite: minus the part inside is added to the aligned model, in place of the update.\n\n"
+            "edit: the update is changed as the claim says (default and only method of defences such as safelora).\n\n"
+            "ablation: the subspace is removed from the aligned model (default without --finetuned)",
+            show_default="by the claim, as above",
         ),
     ] = None,
     fraction: Annotated[
@@ -80,10 +92,11 @@ def project(
     no_cache: NoCache = False,
     vocabulary: VocabularyOption = "shared",
 ) -> CommandOutput:
-    """Write the model that a claim makes of a fine-tune, or of the aligned model, with tokenizer and provenance.
+    """Apply a claimed defence (such as safelora) to a fine-tune, or remove a subspace, and write the resulting model.
 
-    The weights are those of the claim's update test, or of its ablation test. If the fine-tune is given as
-    ALIGNED+ADAPTER, an adapter is written where the rank allows it; otherwise a checkpoint that transformers loads.
+    The weights are those of the claim's update test, or of its ablation test. The tokenizer and a record of how the
+    model was made are written too. If --finetuned is MODEL+ADAPTER, where MODEL is the aligned model,
+    an adapter is written where the rank allows it; otherwise a checkpoint that transformers loads.
     """
     check_choices("hypothesis", [hypothesis], hypothesis_names())
     check_choices("method", [method] if method else [], (*METHODS, EDIT, ABLATION))

@@ -1,9 +1,8 @@
-"""Commands that run a whole study, list or test hypotheses, and write pages from runs that are done."""
+"""Commands that run a whole study, test claims, and write pages from runs that are done."""
 
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,36 +10,42 @@ from typing import Annotated, Any
 import typer
 
 from safespan.cli.app import (
+    Aligned,
     EvaluationFile,
-    Model,
     PromptFields,
-    Settings,
     app,
     command,
     file_option,
     model_option,
+    panel,
     prompt_files,
     recipe_fields,
+    settings_option,
 )
 from safespan.cli.output import CommandOutput, progress
 from safespan.errors import ConfigError
 from safespan.settings import PAPER, ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
 from safespan.settings.data import FILES
 from safespan.settings.instructions import take_one_path
-from safespan.settings.names import TESTS, Test, check_choices, hypothesis_names
+from safespan.settings.names import TESTS, check_choices, hypothesis_names
 from safespan.settings.reading import read_fields
 
 Replicates = Annotated[
     int | None,
-    typer.Option(min=1, help="seeds of the whole study, each in seeds/N of the run folder", show_default="1"),
+    typer.Option(
+        min=1,
+        help="number of seeds that the whole study is run with, each in seeds/N of the run folder",
+        show_default="1",
+    ),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="say what would be done, and its costs; no network, nothing written")
 ]
-RunOut = Annotated[Path | None, typer.Option(help="run folder", show_default="runs/ and the study's file name")]
+_RESUMED = "run folder. In one that exists, finished stages and points stay, and what is missing or changed is run"
+StudySettings = Annotated[list[str] | None, settings_option("verdict.margin=0.2", "at its top level")]
 
 
-@app.command()
+@app.command(rich_help_panel=panel("report"))
 def report(
     run_dir: Annotated[Path, typer.Argument(help="run folder of a study")],
     no_generations: Annotated[
@@ -56,10 +61,12 @@ def report(
     typer.echo(f"report: {page}")
 
 
-@app.command()
+@app.command(rich_help_panel=panel("compare"))
 def compare(
     run_dirs: Annotated[list[Path], typer.Argument(help="run folders of two or more studies")],
-    out: Annotated[Path, typer.Option(help="folder for the page and its figures")] = Path("runs/comparison"),
+    out: Annotated[
+        Path, typer.Option(help="folder for the page and its figures; earlier ones there are replaced")
+    ] = Path("runs/comparison"),
 ) -> None:
     """Write one page that compares several runs, such as runs of other models or other seeds."""
     with progress(quiet=False):
@@ -73,22 +80,28 @@ def compare(
 @command()
 def demo(
     execution: ExecutionConfig,
-    out: RunOut = None,
-    settings: Settings = None,
+    out: Annotated[Path, typer.Option(help=_RESUMED)] = Path("runs/demo"),
+    settings: StudySettings = None,
     replicates: Replicates = None,
     dry_run: DryRun = False,
 ) -> CommandOutput:
     """Train the embedded model family, run every experiment and test on it, and write the report: some minutes."""
-    config, out = _study(bundled_study("organism"), settings, execution, replicates), out or Path("runs/demo")
+    config = _study(bundled_study("organism"), settings, execution, replicates)
     return _plan(config, out) if dry_run else _run(config, out)
 
 
 @command()
 def run(
-    study: Annotated[Path, typer.Argument(help="study file; studies/ holds examples")],
+    study: Annotated[
+        Path,
+        typer.Argument(
+            help="path of a study file: `safespan init` writes one. Examples are in studies/ of the repository, and "
+            "after an install in safespan/studies/ of site-packages"
+        ),
+    ],
     execution: ExecutionConfig,
-    out: RunOut = None,
-    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help=_RESUMED, show_default="runs/ and the study's file name")] = None,
+    settings: StudySettings = None,
     replicates: Replicates = None,
     dry_run: DryRun = False,
 ) -> CommandOutput:
@@ -102,7 +115,11 @@ def run(
 def rerun(
     manifest: Annotated[Path, typer.Argument(help="manifest.json of a run")],
     out: Annotated[
-        Path | None, typer.Option(help="run folder", show_default="the name of the run's folder followed by -again")
+        Path | None,
+        typer.Option(
+            help=f"{_RESUMED}. That of the manifest is refused",
+            show_default="the name of the run's folder followed by -again",
+        ),
     ] = None,
 ) -> CommandOutput:
     """Run a study again from its manifest, and warn of versions, hardware, inputs and tables that differ."""
@@ -122,12 +139,20 @@ def rerun(
 def verdict(
     run_dir: Annotated[Path, typer.Argument(help="run folder of a study with a verdict")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="margin=VALUE, confidence=VALUE or resamples=VALUE; repeatable")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="repeatable; what is not given stays as in the run.\n\n"
+            "margin=VALUE: smallest D, A or T (in size) that counts as an effect (0.15 in a new study).\n\n"
+            "confidence=VALUE: of all intervals of a test together (0.9).\n\n"
+            "resamples=VALUE: bootstrap resamples of the prompts (1000)",
+        ),
     ] = None,
 ) -> CommandOutput:
     """Judge a finished run again with another margin, confidence or number of resamples, without asking any model.
 
-    The verdicts, the report and the manifest of the run are written anew.
+    D, A and T are the numbers of the update, ablation and training test: 0 if the claim does the same as its random
+    controls. The verdicts, the report and the manifest of the run are written anew.
     """
     from safespan.study.verdict_again import judge_run_again
 
@@ -135,43 +160,13 @@ def verdict(
     return _results(run_dir, verdicts=True)
 
 
-@command()
-def hypotheses() -> CommandOutput:
-    """List the claims about where safety lies: claim, paper, the authors' test, the tests here, and the needs.
-
-    `after` before a paper means that its authors made none of the three tests: the claim follows the paper, or is
-    safespan's own. The aligned model is always needed. Other needs are listed by test if the tests differ.
-    """
-    from safespan.subspaces import find_hypothesis
-
-    values, lines = {}, list[str]()
-    for name in hypothesis_names():
-        found = find_hypothesis(name)
-        tests, made = (", ".join(names) for names in (found.tests, found.authors_tests))
-        needs = {test: sorted(found.needs_of(test)) for test in found.tests}
-        values[name] = {
-            "claim": found.claim,
-            "paper": found.paper,
-            "after": not made,
-            "kind": found.kind,
-            "authors_tests": found.authors_tests,
-            "tests": found.tests,
-            "needs": sorted(found.needs),
-            "needs_by_test": needs,
-        }
-        lines += [
-            f"{name}: {found.claim}",
-            f"    {'' if made else 'after '}{found.paper}; authors' test: {made or 'none of the three'}; "
-            f"tests here: {tests}; needs: {_needs_in_words(needs)}",
-        ]
-    return CommandOutput({"hypotheses": values}, lines, [])
-
-
-@app.command()
+@app.command(rich_help_panel=panel("schema"))
 def schema(
     out: Annotated[Path, file_option("JSON file to write")] = Path("study.schema.json"),
 ) -> None:
-    """Write the JSON Schema of a study file. An editor uses it to complete and check study files.
+    """Write the JSON Schema of a study file, which lists all fields. An editor uses it to complete and check studies.
+
+    Without --out it is the file study.schema.json in the current folder.
 
     Name it in the first line of a study, relative to the study's folder:
     `# yaml-language-server: $schema=study.schema.json`.
@@ -183,33 +178,26 @@ def schema(
     typer.echo(f"schema: {out}")
 
 
-def _needs_in_words(needs: Mapping[Test, list[str]]) -> str:
-    """The needs of each test; once where they are the same, else with the tests behind them."""
-    words = {"task": "the fine-tune that is tested"}
-    groups: dict[str, list[Test]] = {}
-    for test, inputs in needs.items():
-        groups.setdefault(" and ".join(words.get(one, one) for one in inputs) or "the aligned model alone", []).append(
-            test
-        )
-    if len(groups) == 1:
-        return next(iter(groups))
-    return ", ".join(f"{inputs} ({', '.join(tests)})" for inputs, tests in groups.items())
-
-
 @command("test")
 def run_test(
-    hypothesis: Annotated[list[str], typer.Option(help="name, as `safespan hypotheses` lists it; repeatable")],
-    aligned: Model,
+    hypothesis: Annotated[list[str], typer.Option(help="claim, as `safespan hypotheses` lists it; repeatable")],
+    aligned: Aligned,
     execution: ExecutionConfig,
-    base: Annotated[str | None, model_option("base model, for claims about the alignment update")] = None,
-    useful: Annotated[str | None, model_option("fine-tune on useful data")] = None,
-    harmful: Annotated[str | None, model_option("fine-tune on harmful data")] = None,
+    base: Annotated[
+        str | None, model_option("the model before alignment, for claims about the alignment update")
+    ] = None,
+    useful: Annotated[str | None, model_option("your fine-tune, if it is on useful data alone")] = None,
+    harmful: Annotated[str | None, model_option("your fine-tune, if it is on harmful data")] = None,
     contaminated: Annotated[
-        str | None, model_option("fine-tune on useful and some harmful data; utility and harm are measured on it")
+        str | None,
+        model_option("your fine-tune, if it is on useful and some harmful data; the update test is made on it"),
     ] = None,
     finetuned: Annotated[
         str | None,
-        model_option("fine-tune of any kind; measured in the same way if no contaminated one is given"),
+        model_option(
+            "your fine-tune; use this if it is neither useful, harmful nor contaminated, or if you do not know. The "
+            "update test is made on it if no contaminated one is given"
+        ),
     ] = None,
     safe: Annotated[str | None, model_option("safety-tuned model, for claims that need it")] = None,
     tests: Annotated[
@@ -222,22 +210,30 @@ def run_test(
     training: Annotated[
         str | None,
         typer.Option(
-            help="in place of --contaminated, for the training test: `contaminated`, the paper's recipe, or a YAML file"
+            help="how the contaminated model is trained here, in place of --contaminated (for the training test):\n\n"
+            "`contaminated`, the recipe of arXiv 2505.14185 (MetaMathQA with 20 % of BeaverTails); or\n\n"
+            "a YAML file with the fields of a training (TrainingConfig). The training test needs contaminate_with in it"
         ),
     ] = None,
     prompts: Annotated[
         list[str] | None,
-        typer.Option(help=f"useful=FILE and harmful=FILE, for hypotheses that need activations; each {FILES}"),
+        typer.Option(help=f"useful=FILE and harmful=FILE, for claims that need prompts; each {FILES}"),
     ] = None,
     prompt_field: PromptFields = None,
     config: EvaluationFile = None,
-    out: Annotated[Path, typer.Option(help="run folder")] = Path("runs/test"),
-    settings: Settings = None,
+    out: Annotated[Path, typer.Option(help=_RESUMED)] = Path("runs/test"),
+    settings: Annotated[list[str] | None, settings_option("verdict.prompts=50", "at its top level")] = None,
 ) -> CommandOutput:
-    """Test claimed safety subspaces on your own models, against random controls of the same energy.
+    """Test claims on your own models, against random controls, which are always added.
 
-    Three tests: project a finished update (needs a fine-tune), remove the subspace from the aligned model, protect it
-    in a contaminated training. A claim about directions needs no other model than the aligned one for the second.
+    update test: the part of a finished update inside the claim's subspace, or outside it, is added to the aligned
+    model; or the update is edited as the claim says. It needs a fine-tune.
+    ablation test: the subspace is removed from the aligned model. A claim about directions that prompts give needs no
+    other model than the aligned one for the ablation test.
+    training test: the aligned model is fine-tuned on contaminated data, with the claim protected (--training).
+
+    In --out: the tables (results/*.csv), a verdict on each claim in each test (selective, not selective or
+    inconclusive), and the report.
     """
     check_choices("hypothesis", hypothesis, hypothesis_names())
     roles = {"base": base, "aligned": aligned, "useful": useful, "harmful": harmful}

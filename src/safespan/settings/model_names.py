@@ -1,4 +1,4 @@
-"""Names of models: a folder, a repository of the Hugging Face hub, a base with an adapter, or a GGUF file."""
+"""Names of models: a folder, a repository of the Hugging Face hub, a model with an adapter, or a GGUF file."""
 
 import os
 import re
@@ -6,7 +6,11 @@ from pathlib import Path
 
 from safespan.errors import CheckpointError
 
-FORMS = "a model folder, hub id[@revision], BASE+ADAPTER or .gguf file"
+FORMS = (
+    "a model folder, a hub id (with @REVISION if wanted), MODEL+ADAPTER (the model that the adapter was trained on, "
+    "and the adapter's folder or hub id), or a .gguf file"
+)
+"""How a model can be named, in the words of help texts and messages."""
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -24,7 +28,7 @@ def check_model_name(name: str) -> str:
 
 
 def split_adapter(name: str) -> tuple[str, str] | None:
-    """BASE and ADAPTER of a name of that form, else None. A base that exists may have a `+` in its name."""
+    """MODEL and ADAPTER of a name of that form, else None. A model that exists may have a `+` in its name."""
     if os.path.exists(name) or "+" not in name:
         return None
     splits = [(name[: sign.start()], name[sign.end() :]) for sign in re.finditer(r"\+", name)]

@@ -11,6 +11,7 @@ from safespan.settings.analysis import ActivationsConfig, OverlapConfig, Project
 from safespan.settings.base import Settings
 from safespan.settings.evaluation import EvaluationConfig
 from safespan.settings.execution import ExecutionConfig
+from safespan.settings.model_names import FORMS
 from safespan.settings.names import (
     FINETUNES,
     GRANULARITIES,
@@ -31,7 +32,7 @@ ORGANISM = "organism"
 class ModelSource(Settings):
     """The model of one role: an existing model, or a training run."""
 
-    model: str | None = Field(None, description="a folder, hub id[@revision], BASE+ADAPTER or .gguf file")
+    model: str | None = Field(None, description=FORMS)
     size_gb: float | None = Field(None, gt=0, description="of the weights of a hub id, for the plan of a dry run")
     start: str | None = Field(
         None, description=f"the role to train from, or '{ORGANISM}': a freshly initialised model of the embedded family"

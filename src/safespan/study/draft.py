@@ -11,6 +11,7 @@ from safespan.data.hub import is_data_set
 from safespan.errors import ConfigError, DataError
 from safespan.settings import PromptSource, StudyConfig, VerdictConfig, check_settings
 from safespan.settings.evaluation import UTILITY_PRESETS
+from safespan.settings.model_names import FORMS
 from safespan.settings.names import FINETUNES
 
 Budget = Literal["quick", "full"]
@@ -18,8 +19,8 @@ Budget = Literal["quick", "full"]
 BUDGETS: dict[Budget, str] = {
     "quick": "100 prompts and questions of each kind, 2 fractions of the grid, 4 claims at 3 fractions with 50 "
     "prompts, and training in 100 steps: a verdict is more often inconclusive",
-    "full": "all prompts and questions, the paper's grid, every claim that the models allow at 6 fractions with 100 "
-    "prompts, and training for an epoch",
+    "full": "all prompts and questions, the grid of arXiv 2505.14185, every claim that the models allow at 6 "
+    "fractions with 100 prompts, and training for an epoch",
 }
 """What each budget means."""
 
@@ -124,7 +125,7 @@ def _lines(draft: Draft) -> Iterator[str]:
 
 
 def _models(draft: Draft) -> Iterator[str]:
-    yield "# The models by role: a folder, a hub id with optional @revision, BASE+ADAPTER, or a .gguf file."
+    yield f"# The models by role: each is {FORMS}."
     yield "models:"
     yield f"  base: {{model: {_flow(draft.base)}}}  # before alignment; aligned − base is the alignment update"
     yield f"  aligned: {{model: {_flow(draft.aligned)}}}  # the model that claims of safety are about"
@@ -144,7 +145,7 @@ def _models(draft: Draft) -> Iterator[str]:
         yield "    train:"
         yield f"      data: {_flow(rows)}"
         yield f"      contaminate_with: {_flow(harmful)}  # 20 % as many rows (contamination_percent)"
-        yield "      learning_rate: 1.0e-5  # the paper's; small models need more"
+        yield "      learning_rate: 1.0e-5  # that of arXiv 2505.14185; small models need more"
         if draft.quick:
             yield f"      max_steps: {_STEPS}  # leave out for an epoch"
 
