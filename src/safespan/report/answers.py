@@ -12,7 +12,7 @@ from safespan.settings.names import TESTS
 from safespan.statistics.effects import DECIDING
 from safespan.statistics.verdicts import CLAIM, DIRECTIONS, INCONCLUSIVE, NOT_SELECTIVE, POSITIVE, RANDOM, SELECTIVE
 
-YES, NO, UNDECIDED, UNTESTED = "Yes", "No", "Undecided", "Not tested"
+YES, NO, UNDECIDED, UNTESTED = _ORDER = "Yes", "No", "Undecided", "Not tested"
 
 PAPER = "https://arxiv.org/abs/2505.14185"
 ORACLE = "harmful-update"
@@ -68,7 +68,7 @@ class Answer:
         figures: what was measured at one place of the test, beside its controls; empty if nothing was.
         paper: what the paper found; empty if it did not make this test.
         follows: what it means.
-        others: answer -> the other hypotheses that have it, by harm or else by refusal.
+        others: answer in words -> the other hypotheses that have it.
     """
 
     test: str
@@ -85,10 +85,7 @@ class Answer:
     @property
     def word(self) -> str:
         """The answer, by each construct where they differ."""
-        words = {construct: word for construct, word in self.answers.items() if word != UNTESTED}
-        if len(set(words.values())) < 2:
-            return next(iter(words.values()), UNTESTED)
-        return ", ".join(f"{word.lower()} by {construct}" for construct, word in words.items()).capitalize()
+        return _in_words(self.answers)
 
 
 def answers_of(reports: Sequence[Reported]) -> list[Answer]:
@@ -127,10 +124,10 @@ def _answer(test: str, judged: InTest, others: Mapping[str, InTest]) -> Answer:
     answers = {construct: answer_of(row) for construct, row in judged.verdicts.items()}
     construct = next((name for name in answers if answers[name] != UNTESTED), next(iter(answers)))
     row = judged.verdicts[construct]
-    by_answer: dict[str, list[str]] = {}
+    by_answer: dict[tuple[int, str], list[str]] = {}
     for name, other in others.items():
-        words = [answer_of(one) for one in other.verdicts.values()]
-        by_answer.setdefault(next((word for word in words if word != UNTESTED), UNTESTED), []).append(name)
+        given = {by: answer_of(one) for by, one in other.verdicts.items()}
+        by_answer.setdefault((min(map(_ORDER.index, given.values())), _in_words(given)), []).append(name)
     opposite = row.verdict == SELECTIVE and answers[construct] == NO
     return Answer(
         test,
@@ -144,8 +141,16 @@ def _answer(test: str, judged: InTest, others: Mapping[str, InTest]) -> Answer:
         _OPPOSITE[test]
         if opposite
         else _FOLLOWS.get((test, answers[construct]), _OTHERWISE.get(answers[construct], "")),
-        {word: by_answer[word] for word in (YES, NO, UNDECIDED, UNTESTED) if word in by_answer},
+        {words: by_answer[_, words] for _, words in sorted(by_answer)},
     )
+
+
+def _in_words(answers: Mapping[str, str]) -> str:
+    """The answer, by each construct where they differ."""
+    words = {construct: word for construct, word in answers.items() if word != UNTESTED}
+    if len(set(words.values())) < 2:
+        return next(iter(words.values()), UNTESTED)
+    return ", ".join(f"{word.lower()} by {construct}" for construct, word in words.items()).capitalize()
 
 
 def answer_of(row: VerdictRow) -> str:

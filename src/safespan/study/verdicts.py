@@ -184,7 +184,7 @@ class Judgement:
             if result.judged:
                 verdict, note = result.judged.verdict, result.evidence.note
             if result.is_given_up:
-                note = "; ".join(filter(None, (note, "asked no more, as the last look would hardly decide")))
+                note = "; ".join(filter(None, (note, "no more prompts were asked, as more would hardly decide it")))
         return replace(verdict, reason="; ".join(filter(None, (verdict.reason, note, one.remark))))
 
     def _positive(self, outcome: str) -> Effect | None:

@@ -38,8 +38,9 @@ def forest(estimates: pl.DataFrame, margin: float | None, by: str = "test") -> F
     return Figure(
         "verdicts" if by == "test" else f"verdicts_{tests[0]}",
         title,
-        "The statistic that decides of each construct, with its interval, of all claims of a test together 90 % unless "
-        f"the study sets another. At 0 a hypothesis does what its random controls do. Right of 0, {meanings}.{within}",
+        "The number that decides each test, by harm and by refusal. The intervals hold for all claims of a test "
+        "together, at 90 % unless the study sets another level. At 0 a hypothesis does what its random controls do. "
+        f"Right of 0, {meanings}.{within}",
         f"Points with intervals of {', '.join(statistics)} for {rows['hypothesis'].n_unique()} "
         f"hypotheses in the tests {', '.join(tests)}, one panel per {by}.",
         [_panel(rows.filter(pl.col(by) == group), by, group, margin is not None) for group in groups],
