@@ -11,12 +11,16 @@ from safespan.errors import CheckpointError
 @pytest.mark.parametrize("shard_bytes", [1, 3000, 2**30])
 def test_what_is_written_is_read_again(tmp_path, shard_bytes):
     like = save_checkpoint(tmp_path / "like", odd_weights(1), shards=2)
+    (like / "training.json").write_text("how the other model was trained")
     weights = odd_weights(0, torch.bfloat16)
     write_checkpoint(tmp_path / "out", iter(weights.items()), like, {"made": "here"}, shard_bytes)
     again = Checkpoint(tmp_path / "out")
     assert all(torch.equal(again.load(name), tensor) for name, tensor in weights.items())
     assert json.loads((tmp_path / "out" / "safespan.json").read_text()) == {"made": "here"}
     assert (tmp_path / "out" / "tokenizer.json").exists()
+    assert not (tmp_path / "out" / "training.json").exists()
+    modes = {path.suffix: path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert modes[".safetensors"] == modes[".json"]
     assert (tmp_path / "out" / "model.safetensors.index.json").exists() == (shard_bytes < 2**30)
 
 

@@ -98,3 +98,14 @@ def test_prompts_that_a_claim_does_not_read_are_refused(folders, prompts, tmp_pa
     words = ["project", "--base", folders["base"], "--aligned", folders["aligned"], "--out", tmp_path / "out", *prompts]
     assert run(monkeypatch, *words) == 2
     assert "hypothesis 'alignment' reads no prompts: leave --prompts out" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_a_run_is_not_replaced(folders, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "safespan.json").write_text("{}")
+    (out / "stages.json").write_text("{}")
+    words = ["project", "--aligned", folders["aligned"], "--finetuned", folders["useful"], "--base", folders["base"]]
+    assert run(monkeypatch, *words, "--out", out) == 2
+    assert "holds a run too, which would be lost" in capsys.readouterr().err
+    assert (out / "stages.json").exists()

@@ -8,6 +8,7 @@ from safespan.results import RunFolder
 from safespan.settings import ExecutionConfig
 from safespan.settings.study import load_study
 from safespan.study.replicates import run_replicates
+from safespan.study.run import run_study
 from tiny_model import save_tiny_model
 
 pytestmark = pytest.mark.long
@@ -79,3 +80,7 @@ def test_bad_input_is_one_error_before_anything_is_run(study, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file: give a folder"):
         run_replicates(study, tmp_path / "file")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    with pytest.raises(ConfigError, match="is the folder of a model: give another folder to run in"):
+        run_study(study, tmp_path / "model")

@@ -1,6 +1,7 @@
 """Atomic writing of a checkpoint, tensor by tensor, in shards, and of an adapter."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -14,6 +15,8 @@ from safespan.errors import CheckpointError
 from safespan.files.atomic import atomic_path, write_json
 from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, SINGLE, shown_files, tokenizer_files
 
+_OF_ANOTHER = {"training.json", "safespan.json"}
+"""How the model whose files are copied was made."""
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
 
 
@@ -43,6 +46,8 @@ def write_checkpoint(
     with nullcontext(out) if temporary else atomic_path(out) as folder:
         folder.mkdir()
         for name, content in shown_files(like, adapter).items():
+            if name in _OF_ANOTHER:
+                continue
             if isinstance(content, str):
                 (folder / name).write_text(content, encoding="utf-8")
             elif content.is_file() and content.suffix not in _WEIGHT_SUFFIXES and not name.endswith(".index.json"):
@@ -87,7 +92,7 @@ def write_adapter(
             if file.is_file():
                 _check_inside(file)
                 shutil.copy2(file, folder / file.name)
-        save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        _save(tensors, folder / ADAPTER_WEIGHTS)
         write_json(folder / ADAPTER_CONFIG, settings | own)
         write_json(folder / "safespan.json", provenance)
 
@@ -126,3 +131,5 @@ def _shard_name(number: int) -> str:
 
 def _save(shard: dict[str, torch.Tensor], path: Path) -> None:
     save_file(shard, path, metadata={"format": "pt"})
+    os.umask(mask := os.umask(0))
+    path.chmod(0o666 & ~mask)  # safetensors lets nobody else read it, unlike the other files

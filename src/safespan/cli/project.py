@@ -102,6 +102,8 @@ def project(
     check_choices("method", [method] if method else [], (*METHODS, EDIT, ABLATION))
     checked_side = _side(side)
     check_shares("fraction", [fraction] if fraction is not None else [])
+    if (out / "stages.json").exists():
+        raise ConfigError(f"{out} holds a run too, which would be lost: give a new folder")
     if out.exists() and not (out / "safespan.json").exists():
         raise ConfigError(f"{out} exists and was not written by this command: give a new folder")
     files = _prompt_files(prompts, prompt_field, refusal)

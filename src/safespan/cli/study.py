@@ -314,8 +314,10 @@ def _results(out: Path, verdicts: bool = False) -> CommandOutput:
     from safespan.results import RunFolder
 
     run = RunFolder(out)
-    words = verdict_lines(run) if verdicts else []
-    return CommandOutput(summary(run), [*summary_tables(run), *words, f"report: {run.report}"], [run.report])
+    data = summary(run)
+    failed = [f"warning: check of the {check['text']}" for check in data["checks"] if not check["well"]]
+    words = verdict_lines(run) if verdicts else failed
+    return CommandOutput(data, [*summary_tables(run), *words, f"report: {run.report}"], [run.report])
 
 
 def _typed() -> str:

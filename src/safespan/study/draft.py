@@ -17,8 +17,8 @@ from safespan.settings.names import FINETUNES
 Budget = Literal["quick", "full"]
 
 BUDGETS: dict[Budget, str] = {
-    "quick": "100 prompts and questions of each kind, 2 fractions of the grid, 4 claims at 3 fractions with 50 "
-    "prompts, and training in 100 steps: a verdict is more often inconclusive",
+    "quick": "100 prompts and questions of each kind, 2 fractions of the grid, 4 claims and their controls at 3 "
+    "fractions with 50 prompts, and training in 100 steps: a verdict is more often inconclusive",
     "full": "all prompts and questions, the grid of arXiv 2505.14185, every claim that the models allow at 6 "
     "fractions with 100 prompts, and training for an epoch",
 }
@@ -190,7 +190,8 @@ def _verdict(draft: Draft) -> Iterator[str]:
     yield "verdict:"
     yield f"  tests: {_flow(['update', 'ablation', *(['training'] if draft.training else [])])}"
     if draft.quick:
-        yield f"  hypotheses: {_flow(_CLAIMS)}  # leave out for all that the models allow"
+        oracle = ["harmful-update"] if "harmful" in draft.finetuned else []
+        yield f"  hypotheses: {_flow([*_CLAIMS, 'random', *oracle])}  # leave out for all that the models allow"
         yield "  fractions: [0.1, 0.5, 1.0]"
         yield f"  prompts: {_MEASURED}"
     if draft.training:

@@ -86,6 +86,8 @@ def check_study(config: StudyConfig, out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: give a folder to run in")
+    if any((out / name).exists() for name in ("config.json", "adapter_config.json")):
+        raise ConfigError(f"{out} is the folder of a model: give another folder to run in")
     check_needs(config)
     study = Study(config, out)
     data = check_data(study.resolved, study.run)
