@@ -310,14 +310,12 @@ def _run_replicates(config: StudyConfig, out: Path) -> CommandOutput:
 
 def _results(out: Path, verdicts: bool = False) -> CommandOutput:
     """The results of the run in a folder, if wanted with the verdicts in words."""
-    from safespan.report.summary import summary, summary_tables, verdict_lines
+    from safespan.report.summary import failed_checks, summary, summary_tables, verdict_lines
     from safespan.results import RunFolder
 
     run = RunFolder(out)
-    data = summary(run)
-    failed = [f"warning: check of the {check['text']}" for check in data["checks"] if not check["well"]]
-    words = verdict_lines(run) if verdicts else failed
-    return CommandOutput(data, [*summary_tables(run), *words, f"report: {run.report}"], [run.report])
+    words = verdict_lines(run) if verdicts else failed_checks(run)
+    return CommandOutput(summary(run), [*summary_tables(run), *words, f"report: {run.report}"], [run.report])
 
 
 def _typed() -> str:

@@ -1,11 +1,13 @@
 """The results of a run, for the terminal and for programs."""
 
+from collections.abc import Iterator, Sequence
+
 from rich.table import Table
 
 from safespan.report.findings import plain_table
 from safespan.report.page import read_results
 from safespan.report.tables import Cell, model_rows
-from safespan.report.verdict import InTest, asked_lines, check_lines, reported, tests_of
+from safespan.report.verdict import InTest, Reported, asked_lines, check_lines, reported, tests_of
 from safespan.report.words import estimate_text, number, verdict_text, words_of
 from safespan.results.claim_tables import PooledRow, VerdictRow
 from safespan.results.run_folder import RunFolder
@@ -13,6 +15,7 @@ from safespan.results.table_files import rows_of
 
 _RATES = ("utility, %", "ASR, %", "refusal, %", "over-refusal, %", "general, %")
 
+_WARNING = "warning: "
 _DECIDED = ("verdict", "direction", "reason")
 _ESTIMATED = ("construct", "votes", "statistic", "estimate", "low", "high", "confidence")
 
@@ -72,8 +75,16 @@ def verdict_lines(run: RunFolder) -> list[str]:
         for test, judged in report.tests.items()
         for line in [*_heads(report.name, test, judged), *_lines(judged)]
     ]
-    checks = (f"{'check' if well else 'warning: check'} of the {text}" for well, text in check_lines(reports))
-    return [*lines, *checks, *asked_lines(results, run.read_manifest())]
+    return [*lines, *_checks(reports), *asked_lines(results, run.read_manifest())]
+
+
+def failed_checks(run: RunFolder) -> list[str]:
+    """The checks of the tests that failed, as warnings."""
+    return [line for line in _checks(reported(read_results(run))) if line.startswith(_WARNING)]
+
+
+def _checks(reports: Sequence[Reported]) -> Iterator[str]:
+    return (f"{'' if well else _WARNING}check of the {text}" for well, text in check_lines(reports))
 
 
 def pooled_lines(run: RunFolder) -> list[str]:
