@@ -86,7 +86,7 @@ def in_subfolder(folder):
 def test_an_adapter_alone(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "org/base"}')
     with pytest.raises(
-        CheckpointError, match=rf"an adapter and no model: give BASE\+ADAPTER, here org/base\+{tmp_path}$"
+        CheckpointError, match=rf"an adapter and no model: give MODEL\+ADAPTER, here org/base\+{tmp_path}$"
     ):
         Checkpoint(tmp_path)
 

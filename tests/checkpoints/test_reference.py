@@ -25,9 +25,9 @@ def test_a_plus_in_the_name_of_a_base_belongs_to_it(tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("nowhere", "expected a model folder, hub id"),
-        ("some/where/else", "expected a model folder, hub id"),
-        ("./nowhere", "expected a model folder, hub id"),
+        ("nowhere", "expected a model folder, a hub id"),
+        ("some/where/else", "expected a model folder, a hub id"),
+        ("./nowhere", "expected a model folder, a hub id"),
         ("some/a..b", "cannot be downloaded"),
         ("safespan-tests/no-such-model", "not in the local cache and the hub cannot be reached"),
         ("safespan-tests/no-such-model@v1", "not in the local cache"),
