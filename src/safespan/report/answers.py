@@ -141,7 +141,7 @@ def _answer(test: str, judged: InTest, others: Mapping[str, InTest]) -> Answer:
         _OPPOSITE[test]
         if opposite
         else _FOLLOWS.get((test, answers[construct]), _OTHERWISE.get(answers[construct], "")),
-        {words: by_answer[_, words] for _, words in sorted(by_answer)},
+        {words: by_answer[order, words] for order, words in sorted(by_answer)},
     )
 
 

@@ -43,7 +43,7 @@ class Asking(Protocol):
 
 
 def asking_of(prepared: Prepared, counts: Mapping[str, int | None]) -> Asking:
-    """What is asked: counted where models, prompts and documents are on this disk, else reckoned.
+    """What is asked: counted where models, prompts and documents are on this disk, else estimated.
 
     Args:
         prepared: the study.
@@ -54,7 +54,7 @@ def asking_of(prepared: Prepared, counts: Mapping[str, int | None]) -> Asking:
     sources = [one.prompts for one in (evaluation.harmfulness, evaluation.over_refusal) if one]
     here = all(map(has_documents_here, tasks)) and all(source.file for source in sources)
     if prepared.aligned is None or not here:
-        return _Reckoned(prepared.config, counts)
+        return _Estimated(prepared.config, counts)
     return _Counted(prepared)
 
 
@@ -115,8 +115,8 @@ class _Counted:
 
 
 @dataclass(frozen=True)
-class _Reckoned:
-    """Reckoned from the settings, as a model, prompts or documents are not on this disk."""
+class _Estimated:
+    """Estimated from the settings, as a model, prompts or documents are not on this disk."""
 
     config: StudyConfig
     counts: Mapping[str, int | None]

@@ -149,7 +149,7 @@ def price_of(judge: LLMConfig, work: Work) -> float | None:
 
 
 def estimate(config: StudyConfig, out: Path) -> Estimate:
-    """Count the work of a study and reckon its costs. Neither weights nor the network are used, nothing is kept.
+    """Count the work of a study and estimate its costs. Neither weights nor the network are used, nothing is kept.
 
     Raises:
         SafespanError: bad input, in one line; a calibration that is broken.
@@ -165,7 +165,7 @@ def estimate(config: StudyConfig, out: Path) -> Estimate:
 def expected_of(config: StudyConfig, out: Path) -> Estimate | None:
     """The costs of a study that begins to run; None where this machine was not calibrated, so that no time is known.
 
-    Costs that cannot be reckoned are no reason not to run: it is logged why.
+    Costs that cannot be estimated are no reason not to run: it is logged why.
     """
     folder = calibration_file(1).parent
     if not folder.is_dir() or not any(folder.glob("*.json")):
