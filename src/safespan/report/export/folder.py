@@ -13,8 +13,8 @@ from safespan.report.export.card import card, hub_card
 from safespan.report.export.figures import paper_figures
 from safespan.report.export.grids import grids
 from safespan.report.export.latex import figure, table
+from safespan.report.export.shared import shared
 from safespan.report.loaded import Run
-from safespan.settings.redaction import shareable
 
 _WRITTEN = {"tables", "figures", "figures.tex", "MODEL_CARD.md", "hub"}
 """What an export holds."""
@@ -24,7 +24,7 @@ def write_export(run: Run, out: Path) -> Path:
     """Write what a paper, a model card and the hub take from a run, in one step.
 
     `tables/*.tex` and `figures.tex` with `figures/*.pdf` for LaTeX, `MODEL_CARD.md`, and `hub/`, which is ready for
-    `hf upload`: no prompts, no responses, no secrets.
+    `hf upload`: no prompts, no responses, no secrets, no local paths.
 
     Args:
         run: the run.
@@ -36,6 +36,7 @@ def write_export(run: Run, out: Path) -> Path:
     """
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - _WRITTEN):
         raise ConfigError(f"{out} exists and is no earlier export: give a new folder with --out")
+    run = shared(run)
     with atomic_path(out) as part:
         for folder in ("tables", "figures", "hub"):
             (part / folder).mkdir(parents=True)
@@ -66,7 +67,7 @@ def _write_hub(run: Run, hub: Path) -> None:
             one.table(name)  # nothing but a table is copied
             (folder / "results" / f"{name}.csv").write_bytes(one.folder.table(name).read_bytes())
         if not one.seeds:
-            manifest = shareable(one.manifest.model_dump(mode="json"), one.folder.root)
+            manifest = one.manifest.model_dump(mode="json")
             _write(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     names = _write_data(run, hub / "data")
     _write(hub / "README.md", hub_card(run, names))
