@@ -71,7 +71,9 @@ class Estimate:
     @property
     def unknown(self) -> list[str]:
         """What is not counted."""
-        return list(dict.fromkeys(what for stage in self.stages.values() for what in stage.unknown))
+        missing = self.rates.lacks(self.most, self.shape) if self.rates and self.shape else []
+        untimed = [f"the time of {', '.join(missing)} (run safespan calibrate again)"] if missing else []
+        return [*dict.fromkeys(what for stage in self.stages.values() for what in stage.unknown), *untimed]
 
     @property
     def is_far(self) -> bool:
