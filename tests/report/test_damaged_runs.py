@@ -171,7 +171,7 @@ def test_a_cell_that_no_run_writes_is_one_error(run: RunFolder, name: str, colum
             repr(load_run(run.root))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(24))
 def test_no_damage_gives_another_error(run: RunFolder, seed: int) -> None:
     """Bytes are cut out, doubled or changed in one file."""
     random = Random(seed)
@@ -185,5 +185,7 @@ def test_no_damage_gives_another_error(run: RunFolder, seed: int) -> None:
     path.write_bytes(content)
     with contextlib.suppress(SafespanError):
         loaded = load_run(run.root)
-        assert all([repr(loaded), loaded._repr_html_(), loaded.figures, loaded.checks])
+        assert repr(loaded)
+        assert loaded._repr_html_()
+        _ = loaded.figures, loaded.checks
         assert loaded.problems or path.suffix == ".json"

@@ -90,6 +90,20 @@ def test_seeds_are_said(tmp_path):
     assert cost_lines(costs, NOON)[0] == "costs of each of 3 seeds:"
 
 
+def test_money_is_of_all_seeds_and_says_so(tmp_path):
+    settings = [*PRICES, "evaluation.harmfulness.judge.max_cost=7", "replicates=3"]
+    costs = estimate(load_study(bundled_study("llama-3.2-1b"), settings), tmp_path / "run")
+    assert told(costs)["money"] == (
+        f"{3 * costs.money:,.2f} at most for all 3 seeds, in the currency of the judge's prices; the run of each seed "
+        "stops before it passes max_cost = 7.00"
+    )
+
+
+def test_an_engine_whose_time_was_not_measured_is_named(tmp_path):
+    study = load_study(bundled_study("planted"), ["evaluation.engine.name=hf"])
+    assert "what the engine hf changes: time and memory are those of" in told(estimate(study, tmp_path))["not counted"]
+
+
 def test_a_model_of_unknown_size_is_no_error(tmp_path):
     fields = {
         "name": "s",
