@@ -38,7 +38,9 @@ def vllm_engine(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     for path, members in names.items():
         parts = path.split(".")
         for depth in range(1, len(parts)):
-            monkeypatch.setitem(sys.modules, ".".join(parts[:depth]), types.ModuleType(parts[depth - 1]))
+            parent = ".".join(parts[:depth])
+            if parent not in names:
+                monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
         module = types.ModuleType(path)
         vars(module).update({member: type(member, (), {}) for member in members})
         vars(module)["WeightTransferEngine"] = _Generic

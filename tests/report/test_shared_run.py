@@ -105,7 +105,7 @@ def test_no_exported_text_names_the_runs_parent_or_the_home_folder(full_run: Run
     mine = home / "secret project" / "models" / "aligned"
     manifest |= {
         "name": f"Safety subspaces of {mine}",
-        "command": f"safespan run {source.root.parent}/study.yaml --out {source.root}",
+        "command": f"safespan run '{source.root.parent}/study.yaml' --out {source.root}",
         "notes": [f"{mine} has no chat template", f"{source.root}/data was used"],
         "training": {"useful": {"config": {"data": {"file": f"{home}/rows.jsonl"}}}},
     }

@@ -39,7 +39,8 @@ def whole_row(kind, at: float):
         low = column.low or 0
         high = low + 1 if column.high is None else column.high
         number = low + at * (high - low)
-        types = {pl.Float64: number, pl.Int64: math.ceil(number), pl.String: f"{name}, {at:g}", pl.Boolean: at > 0.5}
+        text = column.values[0] if column.values else f"{name}, {at:g}"
+        types = {pl.Float64: number, pl.Int64: math.ceil(number), pl.String: text, pl.Boolean: at > 0.5}
         return types[schema_of(kind)[name]]
 
     return kind(**{name: value(name, column) for name, column in columns_of(kind).items()})
