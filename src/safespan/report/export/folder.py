@@ -15,6 +15,9 @@ from safespan.report.export.grids import grids
 from safespan.report.export.latex import figure, table
 from safespan.report.export.shared import shared
 from safespan.report.loaded import Run
+from safespan.results import POOLED_TABLES, write_table
+from safespan.results.claim_tables import PooledRow
+from safespan.results.table_files import rows_of
 
 _WRITTEN = {"tables", "figures", "figures.tex", "MODEL_CARD.md", "hub"}
 """What an export holds."""
@@ -64,8 +67,11 @@ def _write_hub(run: Run, hub: Path) -> None:
     for one, folder in [(run, hub), *((of_seed, hub / "seeds" / str(seed)) for seed, of_seed in run.seeds.items())]:
         (folder / "results").mkdir(parents=True)
         for name in one.tables:
-            one.table(name)  # nothing but a table is copied
-            (folder / "results" / f"{name}.csv").write_bytes(one.folder.table(name).read_bytes())
+            table, path = one.table(name), folder / "results" / f"{name}.csv"  # nothing but a table is copied
+            if name in POOLED_TABLES:  # it names the recipe by the study's title
+                write_table(path, PooledRow, rows_of(table, PooledRow))
+            else:
+                path.write_bytes(one.folder.table(name).read_bytes())
         if not one.seeds:
             manifest = one.manifest.model_dump(mode="json")
             _write(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")

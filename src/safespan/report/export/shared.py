@@ -1,11 +1,12 @@
 """A run as it is shown to others: without secrets, and with names of files and folders in place of local paths."""
 
-import copy
 import re
 from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from safespan.report.loaded import Run
 from safespan.results import Manifest
@@ -34,7 +35,7 @@ _INPUTS = {"model", "file", "task"}
 
 
 def shared(run: Run) -> Run:
-    """The same run with a manifest that can be published; its tables are the same.
+    """The same run with a manifest and names of recipes that can be published; all else in its tables is the same.
 
     Each path keeps its last part. Two paths with the same last part get different names, so that no input of the study
     is taken for another one.
@@ -43,11 +44,24 @@ def shared(run: Run) -> Run:
 
 
 def _shared(run: Run, names: "_Names") -> Run:
-    shown = copy.copy(run)
+    shown = _SharedRun.__new__(_SharedRun)
+    vars(shown).update({**vars(run), "names": names})
     shown.manifest = Manifest.model_validate(names.value(run.manifest.model_dump(mode="json")))
     shown.problems = names.value(run.problems)
     shown.seeds = {seed: _shared(one, names) for seed, one in run.seeds.items()}
     return shown
+
+
+class _SharedRun(Run):
+    """A run whose tables name a recipe by the title that can be published."""
+
+    names: "_Names"
+
+    def table(self, name: str) -> pl.DataFrame:
+        table = super().table(name)
+        if "recipe" not in table.columns:
+            return table
+        return table.with_columns(pl.Series("recipe", self.names.value(table["recipe"].to_list()), pl.String))
 
 
 class _Names:
