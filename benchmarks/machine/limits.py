@@ -1,11 +1,11 @@
-"""The machine's own limits: matrix products, memory copies, reading and writing files.
+"""The machine's own limits: matrix products, eigenvectors, memory copies, reading and writing files.
 
 Each figure is the best of several trials: a limit is what the machine can do, not what it did on average.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,17 @@ _BLOCK = 1 << 24
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def limits(folder: Path, size: int, file_bytes: int) -> dict[str, Any]:
-    """All limits: GFLOP/s by library, dtype and threads, GB/s of memory and of files in `folder`."""
+def limits(folder: Path, size: int, file_bytes: int, orders: Iterable[int]) -> dict[str, Any]:
+    """All limits: GFLOP/s by library, dtype and threads, seconds of eigenvectors, GB/s of memory and of files.
+
+    Args:
+        folder: in which the files are written.
+        size: rows and columns of the factors of a product.
+        file_bytes: of the files and the copies.
+        orders: of the symmetric matrices whose eigenvectors are computed.
+    """
     cores = os.cpu_count() or 1
-    figures: dict[str, Any] = {"size": size, "file_bytes": file_bytes, "products": [], "copies": []}
+    figures: dict[str, Any] = {"size": size, "file_bytes": file_bytes, "products": [], "copies": [], "eigenvectors": []}
     for threads in sorted({1, cores}):
         environment = dict.fromkeys(THREADS, str(threads))
         for library in ("torch", "numpy"):
@@ -30,6 +37,9 @@ def limits(folder: Path, size: int, file_bytes: int) -> dict[str, Any]:
                 run = in_process("machine.limits", "products", environment, library=library, dtype=dtype, size=size)
                 row = {"library": library, "dtype": dtype, "threads": threads, "gflops": run["result"]}
                 figures["products"].append(row)
+        for order in orders:
+            run = in_process("machine.limits", "eigenvectors", environment, order=order)
+            figures["eigenvectors"].append({"order": order, "threads": threads, "seconds": run["result"]})
         run = in_process("machine.limits", "copies", environment, count=file_bytes // 8)
         figures["copies"].append({"threads": threads, "gb_per_second": run["result"]})
     return figures | {"files": in_process("machine.limits", "files", folder=folder, size=file_bytes)["result"]}
@@ -42,6 +52,13 @@ def products(library: str, dtype: str, size: int) -> Callable[[], float]:
         return lambda: 2e-9 * size**3 / _best(lambda: a @ a)
     b = np.random.default_rng(0).standard_normal((size, size)).astype(dtype)
     return lambda: 2e-9 * size**3 / _best(lambda: b @ b)
+
+
+def eigenvectors(order: int) -> Callable[[], float]:
+    """A side: seconds of the eigenvectors of a symmetric matrix in float64, by NumPy as in a sweep."""
+    drawn = np.random.default_rng(0).standard_normal((order, order))
+    squared = drawn @ drawn.T
+    return lambda: _best(lambda: np.linalg.eigh(squared))
 
 
 def copies(count: int) -> Callable[[], float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.common.checkpoints import Shape
 from benchmarks.common.measured import QUIET
-from flops import FORMULA, products
+from flops import FORMULA, orders, products, read_bytes
 from goals import gigabytes, middle, peak, reference_seconds
 from growth_charts import TITLES
 
@@ -101,6 +101,9 @@ def the_limits(section: dict[str, Any]) -> dict[str, Any]:
         [f"product, {row['library']}, {row['dtype']}, threads: {row['threads']}", f"{row['gflops']:.0f} GFLOP/s"]
         for row in section["products"]
     ]
+    for row in section["eigenvectors"]:
+        what = f"eigenvectors, numpy, float64, order {row['order']}, threads: {row['threads']}"
+        cells.append([what, f"{1000 * row['seconds']:.1f} ms"])
     for row in section["copies"]:
         cells.append([f"copy in memory, read + written, threads: {row['threads']}", f"{row['gb_per_second']:.1f} GB/s"])
     names = {
@@ -152,26 +155,44 @@ def growth(name: str, series: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def arithmetic(speed: dict[str, Any]) -> dict[str, str]:
-    """Achieved GFLOP/s as a share of the peak."""
+    """The least time that a sweep can take on this machine, and how near it comes."""
+    shape, finetunes, limits = Shape(**speed["shape"]), 3, speed["limits"]
     peaks = {
-        dtype: max(row["gflops"] for row in speed["limits"]["products"] if row["dtype"] == dtype)
+        dtype: max(row["gflops"] for row in limits["products"] if row["dtype"] == dtype)
         for dtype in ("float64", "float32")
     }
-    counts = {dtype: count / 1e9 for dtype, count in products(Shape(**speed["shape"]), finetunes=3).items()}
-    seconds = middle(speed["projection"]["runs"]["cold"])
-    ideal = sum(counts[dtype] / peaks[dtype] for dtype in peaks)
+    counts = {dtype: count / 1e9 for dtype, count in products(shape, finetunes).items()}
+    multiplied = sum(counts[dtype] / peaks[dtype] for dtype in peaks)
+    cores = max(row["threads"] for row in limits["eigenvectors"])
+    decomposed = sum(
+        count * min(_at_once(row, cores) for row in limits["eigenvectors"] if row["order"] == order)
+        for order, count in orders(shape).items()
+    )
+    read = read_bytes(shape, finetunes) / 1e9
+    reading = read / limits["files"]["read_from_cache"]
+    seconds, ideal = middle(speed["projection"]["runs"]["cold"]), multiplied + decomposed + reading
     return {
         "float64": f"{counts['float64']:.0f}",
         "float32": f"{counts['float32']:.0f}",
         "formula": FORMULA,
         "seconds": f"{seconds:.2f}",
-        "rate": f"{sum(counts.values()) / seconds:.0f}",
         "peak64": f"{peaks['float64']:.0f}",
         "peak32": f"{peaks['float32']:.0f}",
+        "multiplied": f"{multiplied:.2f}",
+        "decompositions": f"{sum(orders(shape).values())}",
+        "decomposed": f"{decomposed:.2f}",
+        "read": f"{read:.2f}",
+        "reading": f"{reading:.2f}",
         "ideal": f"{ideal:.2f}",
+        "over": f"{seconds / ideal:.2f}",
         "ceiling": f"{reference_seconds(speed['projection']) / ideal:.0f}",
-        "share": f"{100 * ideal / seconds:.0f} %",
+        "reached": f"{reference_seconds(speed['projection']) / seconds:.0f}",
     }
+
+
+def _at_once(row: dict[str, Any], cores: int) -> float:
+    """Seconds a decomposition where every core is busy: as many at once as the cores hold."""
+    return float(row["seconds"] * row["threads"] / cores)
 
 
 def the_large(section: dict[str, Any]) -> dict[str, Any]:
