@@ -1,12 +1,14 @@
 """When vLLM's weights are changed in place, and what it is told; it need not be installed."""
 
 import os
+import shutil
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from safespan.checkpoints import Checkpoint
 from safespan.errors import ConfigError
@@ -27,6 +29,8 @@ def engine(**arguments: object) -> EngineConfig:
         ({"tensor_parallel_size": "1", "data_parallel_size": 3}, "data_parallel_size is 3"),
         ({"quantization": "fp8"}, "quantization is set"),
         ({"lora_local_path": "adapter"}, "lora_local_path is set"),
+        ({"distributed_executor_backend": "mp"}, "distributed_executor_backend is set"),
+        ({"tensor_parallel_size": "two"}, "tensor_parallel_size is two"),
         ({"tensor_parallel_size": 1, "quantization": None}, None),
     ],
 )
@@ -38,6 +42,22 @@ def test_the_weights_of_a_mixture_stay(tiny_model_folder: Path) -> None:
     mixture = Checkpoint(tiny_model_folder)
     mixture.shapes["model.layers.0.mlp.experts.0.up_proj.weight"] = (4, 4)
     assert why_not_in_place(engine(), mixture) == f"{tiny_model_folder} is a mixture of experts"
+
+
+@pytest.mark.parametrize("argument", ["kv_transfer_config", "kv_offloading_size"])
+def test_keys_and_values_outside_the_cache_are_refused(argument: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument} keeps keys and values of prompts outside vLLM's own cache"):
+        engine(**{argument: 4})
+    assert engine(**{argument: None})
+
+
+def test_the_dtype_is_that_of_most_numbers(tiny_model_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "mixed"))
+    weights = load_file(folder / "model.safetensors")
+    first = min(name for name in weights if weights[name].ndim == 1)
+    mixed = {name: tensor.float() if name == first else tensor.bfloat16() for name, tensor in weights.items()}
+    save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
+    assert vllm_arguments(engine(), Checkpoint(folder), folder)["dtype"] == "bfloat16"
 
 
 def test_dtype_and_memory_are_told_unless_the_settings_say(tiny_model_folder: Path, monkeypatch) -> None:

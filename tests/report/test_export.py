@@ -201,7 +201,7 @@ def test_no_prompt_response_or_secret_is_exported(source: RunFolder, out: Path) 
         assert len(row["response"]) < 5 or row["response"].encode() not in bytes_of
     assert SECRET.encode() not in bytes_of
     manifest = json.loads((out / "hub" / "manifest.json").read_text())
-    assert manifest["command"] == "safespan run ~/study.yaml --out {run} --set x=***"
+    assert manifest["command"] == "safespan run study.yaml --out {run} --set x=***"
     assert "Left out on purpose" in (out / "hub" / "README.md").read_text()
 
 

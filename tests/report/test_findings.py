@@ -47,13 +47,13 @@ def test_the_energy_inside_is_the_same_by_every_method(method: str, kept: float)
     assert own["times_random"] == pytest.approx(1.6)
     assert other["times_random"] == pytest.approx(1)
     said = text_of(findings)
-    assert "alignment keeps 0.40 of the useful update's energy at f = 0.25, 1.6 times what a random subspace" in said
+    assert "alignment holds 0.40 of the useful update's energy at f = 0.25, 1.6 times what a random subspace" in said
     assert "0.40 (1.6 ×)" in said
 
 
 def test_without_a_random_subspace_there_is_nothing_to_compare_with() -> None:
     said = text_of(sweep_findings(points(alignment__parallel=0.4)))
-    assert "alignment keeps 0.40 of the useful update's energy at f = 0.25.\n" in said
+    assert "alignment holds 0.40 of the useful update's energy at f = 0.25.\n" in said
     assert "×" not in said
 
 
@@ -62,6 +62,20 @@ def test_an_update_of_zero_has_no_energy(full_run: RunFolder) -> None:
     none = sweep_findings(table.with_columns(energy_kept=pl.lit(None, pl.Float64)))
     assert (none.rows, len(none.lines)) == ([], 1)
     assert chart_of_energy(energy_inside(table.clear())) is None
+
+
+def test_a_fine_tune_that_changes_nothing_is_named() -> None:
+    table = points(alignment__parallel=0.4, random__parallel=0.25)
+    both = pl.concat([table, table.with_columns(finetune=pl.lit("copy"), energy_kept=pl.lit(None, pl.Float64))])
+    findings = sweep_findings(both)
+    assert {row["finetune"] for row in findings.rows} == {"useful"}
+    assert "Without energy, as equal to the aligned model: copy." in text_of(findings)
+
+
+def test_less_than_random_is_not_rounded_to_nothing() -> None:
+    said = text_of(sweep_findings(points(alignment__parallel=0.005, random__parallel=0.25)))
+    assert "0.02 times what a random subspace" in said
+    assert "(0.02 ×)" in said
 
 
 def test_a_large_sweep_is_said_in_twelve_lines_claims_first(full_run: RunFolder) -> None:
@@ -87,7 +101,8 @@ def test_the_overlap_of_a_pair_is_the_mean_over_groups_with_its_floor() -> None:
     assert [row["mso"] for row in findings.rows] == pytest.approx([0.3, 0.7])
     assert [row["mso_random"] for row in findings.rows] == pytest.approx([0.15, 0.4])
     said = text_of(findings)
-    assert "mean over layer groups" in said
+    assert "mean over layers (by number of columns)" in said
+    assert "as an update is zero there (layers (by number of columns)): alignment – useful 1 of 3." in said
     assert "alignment – useful  0.30 (floor 0.15)  0.70 (floor 0.40)" in said
     empty = overlap_findings(pl.DataFrame(rows).with_columns(mso=pl.lit(None, pl.Float64)))
     assert (empty.rows, len(empty.lines)) == ([], 1)
@@ -115,11 +130,21 @@ def test_activations_are_said_with_their_layers() -> None:
     assert findings.rows[0]["mean_difference_auroc"] == pytest.approx(0.54)
     said = text_of(findings)
     assert "(MSO, centred, energy 0.5), model mine: 0.15 (layer 1) to 0.60 (layer 10)" in said
-    assert "less than random groups of the same prompts (p < 0.05) at 2 of 10 layers" in said
-    assert "by the difference of means 0.54 (layer 1) to 0.90 (layer 10), by a linear probe 0.99" in said
+    assert "less than random groups of the same prompts at 2 of 10 layers (p < 0.05 at each, not corrected" in said
+    assert "smallest p 0.010)" in said
+    assert "by the difference of means 0.54 (layer 1) to 0.90 (layer 10), by a linear probe 0.99 (10 layers)" in said
     shown = [line.split()[0] for line in said.splitlines() if line[:2].strip().isdigit()]
     assert shown == ["1", "3", "5", "6", "8", "10", "6"]  # the last says that 6 of 10 are shown
     assert len(said.splitlines()) <= 12
+
+
+@pytest.mark.parametrize(("p_value", "shown"), [(1 / 201, "0.005"), (1 / 5001, "< 0.001"), (1 / 11, "0.091")])
+def test_a_p_value_is_never_zero_and_the_smallest_is_said(p_value: float, shown: str) -> None:
+    """With ten permutations no layer can be below 0.05: the smallest p says so."""
+    said = text_of(activation_findings(activations(p_value=pl.lit(p_value)), separation()))
+    assert f"at {10 if p_value < 0.05 else 0} of 10 layers" in said
+    assert f"smallest p {shown})" in said
+    assert said.count(f"  {shown}  ") == 6
 
 
 def test_activations_without_centring_permutations_or_folds() -> None:
@@ -127,7 +152,7 @@ def test_activations_without_centring_permutations_or_folds() -> None:
     table = activations(centered=pl.lit(False), p_value=nothing)
     said = text_of(activation_findings(table, separation(mean_difference_auroc=nothing, probe_auroc=nothing)))
     assert "(MSO, raw, energy 0.5)" in said
-    assert "Raw activations share their mean" in said
+    assert "a large common mean, which raises the overlap: see --center" in said
     assert "random groups" not in said
     assert "No AUROC: too few prompts" in said
     assert not math.isnan(activation_findings(table, separation()).rows[0]["mso"])

@@ -240,7 +240,11 @@ def the_gpu(section: dict[str, Any]) -> dict[str, Any]:
     ]
     seconds = section["seconds"]
     times = [[name, *(f"{seconds[side][name]:.2f}" for side in ("device", "cpu"))] for name in seconds["cpu"]]
-    memory = f" It held up to {gigabytes(section['gpu_bytes'])} of its memory." if section["gpu_bytes"] else ""
+    memory = (
+        f" PyTorch's tensors took up to {gigabytes(section['gpu_bytes'])} of its memory."
+        if section["gpu_bytes"]
+        else ""
+    )
     return {
         **section,
         "compared": table(["work", "distance from the CPU", "found", "tolerance", "within"], cells),

@@ -89,7 +89,7 @@ def _start(prompting: Prompting, checkpoint: Checkpoint, folder: Path, more: dic
         kind = kind_of(engine)
         try:
             lm = kind.create_from_arg_obj(arguments | more, {"batch_size": engine.batch_size})
-        except (ImportError, TypeError, ValueError, OSError, RuntimeError) as error:
+        except Exception as error:  # of every type
             raise ConfigError(f"engine {engine.name!r} cannot be started on {name} ({first_line(error)})") from error
     lm.use(chat_format)
     return ModelUnderTest(lm, chat_format)

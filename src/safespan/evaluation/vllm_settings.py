@@ -3,8 +3,10 @@
 import importlib.metadata
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ _QUIET = {
     "VLLM_NO_USAGE_STATS": "1",  # it would send them to a server
 }
 _PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-_OTHER_WEIGHTS = ("quantization", "lora_local_path", "speculative_config")
+_NOT_IN_PLACE = ("quantization", "lora_local_path", "speculative_config", "distributed_executor_backend")
+"""Arguments with which vLLM holds other weights beside those of the checkpoint, or holds them in another process."""
 
 
 def why_not_in_place(engine: EngineConfig, aligned: Checkpoint) -> str | None:
@@ -43,7 +46,7 @@ def why_not_in_place(engine: EngineConfig, aligned: Checkpoint) -> str | None:
     """
     if told := _several_processes(engine):
         return told
-    for argument in _OTHER_WEIGHTS:
+    for argument in _NOT_IN_PLACE:
         if engine.model_args.get(argument):
             return f"{argument} is set"
     if any(len(shape) > 2 or ".experts." in name for name, shape in aligned.shapes.items()):
@@ -52,14 +55,15 @@ def why_not_in_place(engine: EngineConfig, aligned: Checkpoint) -> str | None:
 
 
 def _several_processes(engine: EngineConfig) -> str | None:
-    several = (name for name in _PARALLEL if int(engine.model_args.get(name) or 1) > 1)
+    several = (name for name in _PARALLEL if str(engine.model_args.get(name) or 1).strip() != "1")
     return next((f"{name} is {engine.model_args[name]}" for name in several), None)
 
 
 def vllm_arguments(engine: EngineConfig, model: Checkpoint, folder: Path) -> dict[str, Any]:
     """Arguments that vLLM gets unless the settings give others.
 
-    The dtype is the checkpoint's own: vLLM itself would answer for a float32 checkpoint in bfloat16.
+    The dtype is the checkpoint's own, of most of its numbers where tensors have different ones: vLLM has one dtype for
+    all, and would itself answer for a float32 checkpoint in bfloat16.
 
     Args:
         engine: vLLM.
@@ -76,7 +80,10 @@ def vllm_arguments(engine: EngineConfig, model: Checkpoint, folder: Path) -> dic
             "not read it; use the engine memory"
         )
     files = Checkpoint(folder)
-    own = str(files.dtype(files.names[0])).removeprefix("torch.")
+    numbers: Counter[torch.dtype] = Counter()
+    for name, shape in files.shapes.items():
+        numbers[files.dtype(name)] += prod(shape)
+    own = str(numbers.most_common(1)[0][0]).removeprefix("torch.")
     arguments: dict[str, Any] = {"dtype": own if engine.dtype == "auto" else engine.dtype, "use_tqdm_on_load": False}
     if device().type == "cpu" and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
         arguments["kv_cache_memory_bytes"] = CACHE_BYTES

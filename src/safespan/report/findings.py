@@ -32,7 +32,7 @@ class Findings:
 
 
 def sweep_findings(points: pl.DataFrame) -> Findings:
-    """The share of each update's energy inside each subspace, and how many times that of a random one of equal rank.
+    """The share of each update's energy inside each subspace, beside that of a random subspace at the same fraction.
 
     Args:
         points: rows of `EnergyRow`, of one seed.
@@ -40,6 +40,7 @@ def sweep_findings(points: pl.DataFrame) -> Findings:
     inside = energy_inside(points)
     if inside.is_empty():
         return Findings([], ["No update has energy: these fine-tunes do not differ from the aligned model."])
+    zero = [name for name in points["finetune"].unique(maintain_order=True) if name not in set(inside["finetune"])]
     claims_first = inside.sort(pl.col("subspace").is_in(_RANDOM), maintain_order=True)
     by_place = claims_first.partition_by("finetune", "subspace", maintain_order=True, as_dict=True)
     fractions = _spread(sorted(inside["fraction"].unique().to_list()), _COLUMNS)
@@ -50,9 +51,12 @@ def sweep_findings(points: pl.DataFrame) -> Findings:
     return Findings(
         inside.to_dicts(),
         [
+            *([f"Without energy, as equal to the aligned model: {', '.join(zero)}."] if zero else []),
             *_inside_in_words(inside),
-            "Share of each update's energy inside a subspace: parallel keeps it, orthogonal keeps the rest. In "
-            "brackets, how many times that of a random subspace of equal rank:",
+            "Share of each update's energy inside a subspace: parallel keeps this part, orthogonal the rest. f is the "
+            "share of the directions of each matrix. In brackets: how many times the share inside a random "
+            "subspace at the same f. A subspace with fewer directions than f asks for, such as that of a LoRA update, "
+            "is compared with a random one of more directions.",
             table,
             *_left_out(len(by_place), "rows"),
         ],
@@ -60,7 +64,7 @@ def sweep_findings(points: pl.DataFrame) -> Findings:
 
 
 def energy_inside(points: pl.DataFrame) -> pl.DataFrame:
-    """The energy inside each subspace, from the points of any method, beside that of a random one of equal rank."""
+    """The energy inside each subspace, from the points of any method, beside that of a random one at the same f."""
     kept = pl.col("energy_kept")
     keys = ["finetune", "subspace", "fraction"]
     inside = (
@@ -97,16 +101,33 @@ def overlap_findings(overlap: pl.DataFrame) -> Findings:
     for (pair,), own in list(pairs.items())[:_ROWS]:
         cells = {row["energy_fraction"]: row for row in own.iter_rows(named=True)}
         table.add_row(str(pair), *(_with_floor(cells.get(energy)) for energy in energies))
-    unit = rows["granularity"][0]
+    unit = {"tensor": "tensors", "layer": "layers (by number of columns)"}[rows["granularity"][0]]
     return Findings(
         means.drop("pair").to_dicts(),
         [
-            f"Overlap of updates (MSO), mean over {unit} groups, with its floor: what two unrelated subspaces of these "
-            "ranks share. The ceiling, one recipe under two seeds, is below 1; this command does not measure it.",
+            f"Overlap of updates (MSO), mean over {unit}, with its floor: what two unrelated subspaces of these ranks "
+            "share. Two trainings of one recipe need not reach 1 either; this command does not measure that (the "
+            "ceiling).",
+            *_zeros(overlap, unit),
             table,
             *_left_out(len(pairs), "pairs"),
         ],
     )
+
+
+def _zeros(overlap: pl.DataFrame, unit: str) -> list[str]:
+    """How many places of each pair have no overlap, so that its mean is over fewer than those of other pairs."""
+    energy = nearest(overlap, "energy_fraction", _HALF)
+    counts = (
+        overlap.filter(energy_fraction=energy)
+        .group_by(PAIR.alias("pair"), maintain_order=True)
+        .agg(zero=pl.col("mso").is_null().sum(), every=pl.len())
+        .filter(pl.col("zero") > 0)
+    )
+    if counts.is_empty():
+        return []
+    told = ", ".join(f"{row['pair']} {row['zero']} of {row['every']}" for row in counts.head(_ROWS).to_dicts())
+    return [f"Left out of the mean, as an update is zero there ({unit}): {told}."]
 
 
 def activation_findings(activations: pl.DataFrame, separation: pl.DataFrame) -> Findings:
@@ -126,12 +147,13 @@ def activation_findings(activations: pl.DataFrame, separation: pl.DataFrame) -> 
     kind = "centred" if centred else "raw"
     table = plain_table("layer", "overlap", "floor", "p", "AUROC, means", "AUROC, probe")
     for row in _spread(rows.rows(named=True), _ROWS):
-        columns = ("mso", "mso_random", "p_value", "mean_difference_auroc", "probe_auroc")
-        table.add_row(str(row["layer"]), *(number(row[column]) for column in columns))
+        cells = [number(row["mso"]), number(row["mso_random"]), _p(row["p_value"])]
+        cells += [number(row["mean_difference_auroc"]), number(row["probe_auroc"])]
+        table.add_row(str(row["layer"]), *cells)
     lines: list[str | Table] = [
         f"Overlap of useful and harmful activations (MSO, {kind}, energy {energy:g}), model {rows['model'][0]}: "
         f"{_range(rows, 'mso')}; floor {_range(rows, 'mso_random')}{_below(rows)}",
-        *([] if centred else ["Raw activations share their mean, which alone lifts the overlap: see --center."]),
+        *([] if centred else ["All activations have a large common mean, which raises the overlap: see --center."]),
         _auroc_line(rows),
         table,
         *_left_out(rows.height, "layers"),
@@ -150,9 +172,9 @@ def _inside_in_words(inside: pl.DataFrame) -> list[str]:
     lines = []
     for row in near.head(_SENTENCES).iter_rows(named=True):
         times = row["times_random"]
-        beside = "" if times is None else f", {times:.1f} times what a random subspace of equal rank keeps"
+        beside = "" if times is None else f", {_ratio(times)} times what a random subspace at the same f holds"
         lines.append(
-            f"{row['subspace']} keeps {row['energy_inside']:.2f} of the {row['finetune']} update's energy at "
+            f"{row['subspace']} holds {row['energy_inside']:.2f} of the {row['finetune']} update's energy at "
             f"f = {row['fraction']:g}{beside}."
         )
     return lines
@@ -160,7 +182,11 @@ def _inside_in_words(inside: pl.DataFrame) -> list[str]:
 
 def _times(row: dict[str, Any]) -> str:
     own = row["subspace"] == "random" or row["times_random"] is None
-    return number(row["energy_inside"]) + ("" if own else f" ({row['times_random']:.1f} ×)")
+    return number(row["energy_inside"]) + ("" if own else f" ({_ratio(row['times_random'])} ×)")
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _with_floor(row: dict[str, Any] | None) -> str:
@@ -168,12 +194,20 @@ def _with_floor(row: dict[str, Any] | None) -> str:
 
 
 def _below(rows: pl.DataFrame) -> str:
-    """At how many layers the classes overlap less than random groups, where permutations were drawn."""
+    """At how many layers the classes overlap less than random groups; empty where no permutations were drawn."""
     known = rows.drop_nulls("p_value")
     if known.is_empty():
         return ""
     fewer = known.filter(pl.col("p_value") < 0.05).height
-    return f"; less than random groups of the same prompts (p < 0.05) at {fewer} of {known.height} layers"
+    return (
+        f"; less than random groups of the same prompts at {fewer} of {known.height} layers (p < 0.05 at each, not "
+        f"corrected for their number; smallest p {_p(known['p_value'].min())})"
+    )
+
+
+def _p(value: Any) -> str:
+    """A p-value. It is never zero: of n permutations the smallest is 1 / (n + 1)."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _auroc_line(rows: pl.DataFrame) -> str:
@@ -194,6 +228,8 @@ def _range(rows: pl.DataFrame, column: str) -> str:
     low, high = (
         f"{row[column]:.2f} (layer {row['layer']})" for row in (known.row(0, named=True), known.row(-1, named=True))
     )
+    if known.height > 1 and (value := low.partition(" ")[0]) == high.partition(" ")[0]:
+        return f"{value} ({known.height} layers)"
     return low if known.height == 1 else f"{low} to {high}"
 
 

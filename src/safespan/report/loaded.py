@@ -1,6 +1,8 @@
 """A finished run in Python: its tables, verdicts, manifest and figures."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
 from os import PathLike
@@ -18,6 +20,7 @@ from safespan.report.verdict import check_lines, claim_verdicts, reported
 from safespan.report.words import estimate_text, headline, verdict_text
 from safespan.results import POOLED_TABLES, TABLES, Manifest, RunFolder
 from safespan.results.claim_tables import ClaimVerdict, PooledRow
+from safespan.results.completeness import finished_stages, problems_of
 from safespan.results.table_files import rows_of
 from safespan.settings.names import TESTS
 from safespan.statistics.verdicts import CLAIM
@@ -26,8 +29,14 @@ AnyVerdict = ClaimVerdict | PooledRow
 """A verdict on a claim in one run, or on a recipe over its seeds. Both name their figures alike."""
 
 
+_log = logging.getLogger(__name__)
+
+
 def load_run(path: str | PathLike[str]) -> "Run":
     """Open the folder of a finished run, or of a study that was run under several seeds.
+
+    A run that has not ended, or that lost a table, is opened with what is there. A warning says what is missing; it is
+    in `problems` too.
 
     Args:
         path: the run folder.
@@ -35,42 +44,75 @@ def load_run(path: str | PathLike[str]) -> "Run":
     Raises:
         DataError: the folder is not there, or holds no results; or its manifest cannot be read.
     """
-    return Run(Path(path))
+    run = Run(Path(path))
+    for problem in run.problems:
+        _log.warning(problem)
+    return run
 
 
 class Run:
-    """A finished run. Tables are read when they are asked for.
+    """A run with its results. Tables are read when they are asked for.
 
     Attributes:
         folder: the paths of the run.
         manifest: configuration, seeds, versions, hashes and times; of several seeds that of the first.
         tables: names of the tables that there are.
         seeds: of a study under several seeds, seed -> its run; empty for a single run.
+        problems: what is missing, or is not as the manifest records it, a line each; empty for a whole run.
     """
 
     def __init__(self, path: Path) -> None:
         self.folder = RunFolder(path)
-        if not path.is_dir():
-            kind = "a file" if path.exists() else "not there"
+        if not os.path.isdir(path):  # unlike Path's, False for a name no file can have
+            kind = "a file" if os.path.exists(path) else "not there"
             raise DataError(f"{path} is {kind}: expected a run folder, as `safespan run` or `safespan demo` writes it")
         names = (*TABLES, *POOLED_TABLES)
         self.tables = tuple(name for name in names if self.folder.has(self.folder.table(name)))
         self.seeds: Mapping[int, Run] = {} if set(self.tables) & set(TABLES) else self._seeds()
         if not self.tables and not self.seeds:
-            raise DataError(
-                f"{path} holds no table of results: expected {self.folder.table('models')} (run a study first, or give "
-                "the folder that it was run into)"
-            )
+            raise DataError(self._why_empty())
         self.manifest: Manifest = (
             next(iter(self.seeds.values())).manifest if self.seeds else self.folder.read_manifest()
         )
+        self.problems: Sequence[str] = list(self._problems())
 
     def _seeds(self) -> dict[int, "Run"]:
         """The seeds that are done, in order; a run has its manifest from its end on."""
+        places = self._seed_folders()
+        return {number: Run(place) for number, place in places.items() if self.folder.has(place / "manifest.json")}
+
+    def _seed_folders(self) -> dict[int, Path]:
         folder = self.folder.root / "seeds"
         numbers = sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
-        places = {number: folder / str(number) for number in numbers}
-        return {number: Run(place) for number, place in places.items() if self.folder.has(place / "manifest.json")}
+        return {number: folder / str(number) for number in numbers}
+
+    def _why_empty(self) -> str:
+        root, begun = self.folder.root, ", ".join(map(str, self._seed_folders()))
+        if begun:
+            return f"{root} has no seed that is finished, of {begun}: wait, or run the study into this folder again"
+        stages = finished_stages(self.folder)
+        if stages is not None:
+            return (
+                f"{root} has no results yet: its run is still going, or it was interrupted (finished stages: "
+                f"{', '.join(stages) or 'none'}); wait, or run the study into this folder again"
+            )
+        return (
+            f"{root} holds no table of results: expected {self.folder.table('models')} (run a study first, or give "
+            "the folder that it was run into)"
+        )
+
+    def _problems(self) -> Iterator[str]:
+        if not self.seeds:
+            yield from problems_of(self.folder, self.manifest)
+            return
+        yield from (problem for run in self.seeds.values() for problem in run.problems)
+        if open_seeds := [str(seed) for seed in self._seed_folders() if seed not in self.seeds]:
+            yield f"{self.folder.root} has seeds that are not finished ({', '.join(open_seeds)}): they are left out"
+        if "pooled" not in self.tables:
+            yield (
+                f"{self.folder.root} has no {self.folder.table('pooled').name}, which holds the verdicts over all "
+                "seeds: run the study into this folder again to finish it"
+            )
 
     def table(self, name: str) -> pl.DataFrame:
         """A table with its types, one of `tables`.
@@ -134,7 +176,7 @@ class Run:
     def headline(self) -> str:
         """Which claims are selective in which test, in one sentence."""
         if not any(verdict.group == CLAIM for verdict in self.verdicts):
-            return "No claim was tested."
+            return "There are no verdicts: a part of this run is missing." if self.problems else "No claim was tested."
         return headline(self.verdicts)
 
     @property
@@ -163,8 +205,10 @@ class Run:
         for name, by_test in self.by_claim().items():
             of_tests = (f"{test} {'; '.join(map(_short, verdicts))}" for test, verdicts in by_test.items())
             lines.append(f"  {name}: {' | '.join(of_tests)}")
-        lines += [f"warning: check of the {text}" for well, text in self.checks if not well]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"warning: {text}" for text in self._warnings())])
+
+    def _warnings(self) -> list[str]:
+        return [*self.problems, *(f"check of the {text}" for well, text in self.checks if not well)]
 
     def _repr_html_(self) -> str:
         tests = self.tests
@@ -174,7 +218,7 @@ class Run:
             for name, by_test in self.by_claim().items()
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
-        warnings = "".join(f"<p>Warning: check of the {escape(text)}</p>" for well, text in self.checks if not well)
+        warnings = "".join(f"<p>Warning: {escape(text)}</p>" for text in self._warnings())
         return f"<p><b>{escape(self.title)}</b><br>{escape(self.headline)}</p>{table}{warnings}"
 
 

@@ -159,7 +159,10 @@ class CoverageRow(Row):
     remark: A[str | None, Column("how the claim departs from its paper on this model")]
 
 
-Construct = A[str, Column("harm: the forbidden answer is given; refusal: the request is not refused")]
+Construct = A[
+    str,
+    Column("harm: the forbidden answer is given; refusal: the request is not refused", values=("harm", "refusal")),
+]
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,13 @@ class _Judged(Row):
         str,
         Column("of the hypothesis: subspace, layers, addition, blocks or penalty; of other controls model or training"),
     ]
-    group: A[str, Column("claim, positive control, or random: a random subspace, the negative control")]
+    group: A[
+        str,
+        Column(
+            "claim, positive control, or random: a random subspace, the negative control",
+            values=("claim", "positive control", "random"),
+        ),
+    ]
     test: TestName
     construct: Construct
 

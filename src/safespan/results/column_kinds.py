@@ -3,6 +3,7 @@
 from typing import Annotated as A
 
 from safespan.results.columns import Column
+from safespan.settings.names import TESTS
 
 
 def share(text: str) -> Column:
@@ -39,4 +40,4 @@ ModuleOrNone = A[str | None, Column("kind of module, such as q_proj; empty for a
 ShareOfUpdate = A[float, Column("how much of ‖Δ‖² over all tensors lies here", "share", 0, 1, any_scale=True)]
 HypothesisName = A[str, Column("name of the hypothesis")]
 Draw = A[int | None, Column("number of the random control; empty: no control", low=0)]
-TestName = A[str, Column("update, ablation or training: what the claim was put to")]
+TestName = A[str, Column("update, ablation or training: what the claim was put to", values=TESTS)]

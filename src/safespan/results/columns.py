@@ -17,6 +17,7 @@ class Column:
         unit: of its numbers; empty for names, flags and pure numbers.
         low: the smallest value it can have; None where there is no bound.
         high: the largest.
+        values: the texts that it can hold; empty where any text can stand.
         any_scale: whether values are of any scale: they are written to six significant digits, where others have six
             decimals.
     """
@@ -25,6 +26,7 @@ class Column:
     unit: str = ""
     low: float | None = None
     high: float | None = None
+    values: tuple[str, ...] = ()
     any_scale: bool = False
 
     @property
@@ -53,6 +55,11 @@ def schema_of(row: type[Row]) -> "dict[str, type[pl.DataType]]":
     types: dict[type, type[pl.DataType]] = {float: pl.Float64, int: pl.Int64, str: pl.String, bool: pl.Boolean}
     hints = get_type_hints(row)
     return {field.name: types[_value_type(hints[field.name])] for field in fields(row)}
+
+
+def required_of(row: type[Row]) -> list[str]:
+    """Names of the columns of text and of flags that have no empty cell."""
+    return [name for name, hint in get_type_hints(row).items() if hint in (str, bool)]
 
 
 def _described(hint: object) -> Column:

@@ -21,6 +21,7 @@ class RunFolder:
         report: the page.
         figures: the page's charts as SVG and PDF files.
         captured: activations of the aligned model, for the hypotheses that need them.
+        stages: which stages are done.
         roles: what speaks against the roles that the models were given.
         prompts: how many prompts of each kind were asked, and their hashes.
     """
@@ -29,6 +30,7 @@ class RunFolder:
         self.root, self.data, self.figures = root, root / "data", root / "figures"
         self.manifest, self.prompts, self.roles = root / "manifest.json", root / "prompts.json", root / "roles.json"
         self.report, self.captured = root / "report.html", root / "captured.safetensors"
+        self.stages = root / "stages.json"
 
     def checkpoint(self, role: str) -> Path:
         """The folder of the model in that role."""

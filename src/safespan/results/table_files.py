@@ -8,7 +8,7 @@ import polars as pl
 
 from safespan.errors import DataError, first_line
 from safespan.files.atomic import atomic_path
-from safespan.results.columns import Column, Row, columns_of, schema_of
+from safespan.results.columns import Column, Row, columns_of, required_of, schema_of
 
 RowKind = TypeVar("RowKind", bound=Row)
 
@@ -64,10 +64,11 @@ def read_table(path: Path, kind: type[Row]) -> pl.DataFrame:
                 "models): run the study again"
             )
         table = pl.read_csv(path, schema=schema)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(f"{path} is no table of results ({first_line(error)}): run the study again") from None
-    if (first := table.to_series(0)).null_count():
-        raise DataError(f"{path} has a row without {first.name}: run the study again")
+    for name in dict.fromkeys([table.columns[0], *required_of(kind)]):
+        if table[name].null_count():
+            raise DataError(f"{path} has a row without {name}: run the study again")
     for name, column in columns_of(kind).items():
         if problem := _problem(table[name], column):
             raise DataError(f"{path} holds {problem} in column {name}: run the study again")
@@ -82,4 +83,6 @@ def _problem(values: pl.Series, column: Column) -> str:
         return f"{values.min()!r}, below {column.low:g},"
     if column.high is not None and bool((values > column.high + _ROUNDING).any()):
         return f"{values.max()!r}, above {column.high:g},"
+    if column.values and not (known := values.is_in(column.values)).all():
+        return f"{values.filter(~known)[0]!r}, which is none of {', '.join(column.values)},"
     return ""

@@ -52,6 +52,8 @@ class OverRefusalConfig(Settings):
 
 
 CHECKPOINT = "{checkpoint}"
+_OUTSIDE = ("kv_transfer_config", "kv_offloading_size")
+"""Arguments by which vLLM keeps keys and values where emptying its prefix cache does not reach them."""
 
 
 class EngineConfig(Settings):
@@ -72,6 +74,11 @@ class EngineConfig(Settings):
         if self.name == "memory" and self.model_args != {"pretrained": CHECKPOINT}:
             raise ValueError(
                 "model_args are those of an lm-eval model: name the engine (hf, vllm, …), or leave them out"
+            )
+        if self.name == "vllm" and (outside := [name for name in _OUTSIDE if self.model_args.get(name)]):
+            raise ValueError(
+                f"{outside[0]} keeps keys and values of prompts outside vLLM's own cache, from where they would be "
+                "taken for other weights: leave it out"
             )
         return self
 

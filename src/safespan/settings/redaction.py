@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 _FIELDS = re.compile(
@@ -60,26 +59,3 @@ def redacted(text: str) -> str:
         if len(value) >= _SHORTEST and _VARIABLES.fullmatch(name):
             text = text.replace(value, "***")
     return _IN_URL.sub(r"\1***@", _VALUES.sub("***", text))
-
-
-_HOME = re.compile(r"/(?:home|Users)/[^/\s'\"]+")
-"""The home folder of a user, who may not want to be named."""
-
-
-def shareable(value: Any, run: Path | None = None) -> Any:
-    """A value of a record for others: no secret, `~` for a home folder, `{run}` for the run's own folder.
-
-    Args:
-        value: text, or lists and mappings with texts in them.
-        run: the run's folder.
-    """
-    if isinstance(value, dict):
-        return {shareable(str(name), run): shareable(inner, run) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [shareable(inner, run) for inner in value]
-    if not isinstance(value, str):
-        return value
-    if run is not None:
-        value = value.replace(str(run.resolve()), "{run}")
-    home = str(Path.home())
-    return _HOME.sub("~", redacted(value.replace(home, "~") if len(home) > 1 else value))

@@ -42,7 +42,7 @@ class StageLog:
     def __init__(self, run: RunFolder, names: Sequence[str], clock: Clock | None = None) -> None:
         self._run, self._names = run, list(names)
         self._clock = clock or Clock({}, names)
-        self._file = run.root / "stages.json"
+        self._file = run.stages
         self._known: dict[str, _Done] = {}
         if self._file.exists():
             try:

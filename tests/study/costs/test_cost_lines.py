@@ -7,6 +7,7 @@ import pytest
 from safespan.settings.presets import PUBLISHED_ROWS
 from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.study.costs.estimate import estimate
+from safespan.study.costs.rates import Calibration, this_machine, write_calibration
 from safespan.study.costs.told import cost_lines, duration, size
 
 NOON = datetime(2026, 1, 1, 12, 0)
@@ -43,6 +44,27 @@ def test_the_papers_studies_say_what_is_known_of_models_that_are_not_here(name, 
     assert not (tmp_path / "run").exists()
 
 
+def test_tokens_of_harmful_prompts_alone_are_said_to_be_unknown(tmp_path):
+    study = load_study(bundled_study("llama-3.2-1b"), ["evaluation.utility=null"])
+    assert "tokens of prompts" in told(estimate(study, tmp_path / "run"))["not counted"]
+
+
+def test_time_that_no_rate_covers_is_said(tmp_path):
+    study, threads = load_study(bundled_study("planted"), ["execution.workers=1"]), 1
+    machine = this_machine()
+    seconds = {"training, a step": 0.01, "start": 1.0}
+    write_calibration(
+        Calibration(
+            processor=machine.processor, device=machine.device, threads=threads, made="2026-01-01T00:00:00+00:00",
+            safespan="0", parameters=(1, 10**9), seconds=seconds,
+        )
+    )  # fmt: skip
+    lines = told(estimate(study, tmp_path / "run"))
+    assert "the time of opening, " in lines["not counted"]
+    assert lines["not counted"].endswith("(run safespan calibrate again)")
+    assert lines["time"].endswith("; without what is not counted")
+
+
 def test_money_follows_from_prices_and_the_cap_is_said(tmp_path):
     cap = ["evaluation.harmfulness.judge.max_cost=7"]
     costs = estimate(load_study(bundled_study("llama-3.2-1b"), [*PRICES, *cap]), tmp_path / "run")
@@ -68,6 +90,20 @@ def test_seeds_are_said(tmp_path):
     assert cost_lines(costs, NOON)[0] == "costs of each of 3 seeds:"
 
 
+def test_money_is_of_all_seeds_and_says_so(tmp_path):
+    settings = [*PRICES, "evaluation.harmfulness.judge.max_cost=7", "replicates=3"]
+    costs = estimate(load_study(bundled_study("llama-3.2-1b"), settings), tmp_path / "run")
+    assert told(costs)["money"] == (
+        f"{3 * costs.money:,.2f} at most for all 3 seeds, in the currency of the judge's prices; the run of each seed "
+        "stops before it passes max_cost = 7.00"
+    )
+
+
+def test_an_engine_whose_time_was_not_measured_is_named(tmp_path):
+    study = load_study(bundled_study("planted"), ["evaluation.engine.name=hf"])
+    assert "what the engine hf changes: time and memory are those of" in told(estimate(study, tmp_path))["not counted"]
+
+
 def test_a_model_of_unknown_size_is_no_error(tmp_path):
     fields = {
         "name": "s",
@@ -85,6 +121,6 @@ def test_a_cap_needs_prices():
 
 
 def test_units():
-    assert [duration(s) for s in (0.2, 45, 120, 5400, 200_000)] == ["1 seconds", "45 seconds", "2 minutes",
+    assert [duration(s) for s in (0.2, 45, 120, 5400, 200_000)] == ["1 second", "45 seconds", "2 minutes",
         "1.5 hours", "2.3 days"]  # fmt: skip
     assert [size(b) for b in (900, 2e6, 3e9, 4e12)] == ["0.9 kB", "2.0 MB", "3.0 GB", "4.0 TB"]

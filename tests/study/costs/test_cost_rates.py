@@ -54,6 +54,12 @@ def test_time_is_the_sum_over_kinds_of_work():
     assert calibration(**rates).time_of(work, SHAPE) == pytest.approx(expected)
 
 
+def test_a_kind_of_work_without_a_rate_is_named():
+    work = Work(steps=3, probes=2)
+    assert calibration(**{"training, a step": 1.0}).lacks(work, SHAPE) == ["probe"]
+    assert calibration(**{"training, a step": 1.0, "probe": 0.0}).lacks(work, SHAPE) == []
+
+
 def test_work_adds_up_and_multiplies():
     assert Work(steps=2, points=1) + Work(steps=3) == Work(steps=5, points=1)
     assert Work(steps=2, points=1) * 3 == Work(steps=6, points=3)

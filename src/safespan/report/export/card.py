@@ -7,13 +7,13 @@ from typing import Any
 import yaml
 
 from safespan.report.export.grids import Grid, grids
+from safespan.report.export.shared import SHORTENED
 from safespan.report.loaded import Run
 from safespan.report.page import margin_of
 from safespan.report.tables import judge_facts, no_answer_facts
 from safespan.results import frame_of
 from safespan.results.claim_tables import ClaimVerdict
 from safespan.results.tables import ProjectionRow
-from safespan.settings.redaction import shareable
 
 LEFT_OUT = (
     "Left out on purpose, as they can be harmful to read or to use: the texts of the prompts, what the models said, "
@@ -126,6 +126,7 @@ def _found(run: Run) -> Iterator[str]:
 
 
 def _limits(run: Run) -> Iterator[str]:
+    yield from (f"NOT complete: {plain(problem)}." for problem in run.problems)
     if run.verdicts:
         yield from _LIMITS
         margin, confidence = margin_of(run.manifest), _verdict(run).get("confidence")
@@ -145,7 +146,7 @@ def _limits(run: Run) -> Iterator[str]:
             projection = run.table("projection") if points else frame_of(ProjectionRow, [])
             yield from map(plain, judge_facts(models, projection))
             yield from map(plain, no_answer_facts(models))
-    yield from (plain(shareable(note, run.folder.root)) for note in run.manifest.notes)
+    yield from map(plain, run.manifest.notes)
 
 
 def _verdict(run: Run) -> Mapping[str, Any]:
@@ -156,7 +157,11 @@ def _verdict(run: Run) -> Mapping[str, Any]:
 def _repeat(run: Run) -> Iterator[str]:
     manifest = f"seeds/{next(iter(run.seeds))}/manifest.json" if run.seeds else "manifest.json"
     yield f"`safespan rerun {manifest} --out again` runs it again, and says what differs (versions, inputs, tables)."
-    yield "Inputs that lay on its author's disk have to be put back in their place: the manifest has their SHA-256."
+    yield SHORTENED
+    yield (
+        "Inputs on the disk of the author have to be put into the working folder under these names first. The manifest "
+        "has their SHA-256."
+    )
     versions = ", ".join(f"{name} {version}" for name, version in run.manifest.versions.items())
     if versions:
         yield f"Made with {plain(versions)}."

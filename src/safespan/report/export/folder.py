@@ -13,8 +13,11 @@ from safespan.report.export.card import card, hub_card
 from safespan.report.export.figures import paper_figures
 from safespan.report.export.grids import grids
 from safespan.report.export.latex import figure, table
+from safespan.report.export.shared import shared
 from safespan.report.loaded import Run
-from safespan.settings.redaction import shareable
+from safespan.results import POOLED_TABLES, write_table
+from safespan.results.claim_tables import PooledRow
+from safespan.results.table_files import rows_of
 
 _WRITTEN = {"tables", "figures", "figures.tex", "MODEL_CARD.md", "hub"}
 """What an export holds."""
@@ -24,7 +27,7 @@ def write_export(run: Run, out: Path) -> Path:
     """Write what a paper, a model card and the hub take from a run, in one step.
 
     `tables/*.tex` and `figures.tex` with `figures/*.pdf` for LaTeX, `MODEL_CARD.md`, and `hub/`, which is ready for
-    `hf upload`: no prompts, no responses, no secrets.
+    `hf upload`: no prompts, no responses, no secrets, no local paths.
 
     Args:
         run: the run.
@@ -36,6 +39,7 @@ def write_export(run: Run, out: Path) -> Path:
     """
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - _WRITTEN):
         raise ConfigError(f"{out} exists and is no earlier export: give a new folder with --out")
+    run = shared(run)
     with atomic_path(out) as part:
         for folder in ("tables", "figures", "hub"):
             (part / folder).mkdir(parents=True)
@@ -63,10 +67,13 @@ def _write_hub(run: Run, hub: Path) -> None:
     for one, folder in [(run, hub), *((of_seed, hub / "seeds" / str(seed)) for seed, of_seed in run.seeds.items())]:
         (folder / "results").mkdir(parents=True)
         for name in one.tables:
-            one.table(name)  # nothing but a table is copied
-            (folder / "results" / f"{name}.csv").write_bytes(one.folder.table(name).read_bytes())
+            table, path = one.table(name), folder / "results" / f"{name}.csv"  # nothing but a table is copied
+            if name in POOLED_TABLES:  # it names the recipe by the study's title
+                write_table(path, PooledRow, rows_of(table, PooledRow))
+            else:
+                path.write_bytes(one.folder.table(name).read_bytes())
         if not one.seeds:
-            manifest = shareable(one.manifest.model_dump(mode="json"), one.folder.root)
+            manifest = one.manifest.model_dump(mode="json")
             _write(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     names = _write_data(run, hub / "data")
     _write(hub / "README.md", hub_card(run, names))

@@ -7,7 +7,6 @@ from typing import Any
 from safespan.report.loaded import AnyVerdict, Run
 from safespan.report.tables import ModelRates, model_rows
 from safespan.report.words import estimate_text, number, verdict_text
-from safespan.settings.redaction import shareable
 
 Cell = tuple[str, ...]
 """The lines of a cell."""
@@ -98,7 +97,7 @@ def training_grid(run: Run) -> Grid:
 
 
 def _made(role: str, source: Mapping[str, Any], record: Mapping[str, Any] | None) -> list[Cell]:
-    start = shareable(str(source.get("model") or source.get("start") or NONE))
+    start = str(source.get("model") or source.get("start") or NONE)
     if not record:
         return [(role,), (start,), *[(NONE,)] * (len(_MADE) - 2)]
     config = _fields(record.get("config"))

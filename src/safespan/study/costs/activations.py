@@ -44,10 +44,15 @@ def captured_work(prepared: Prepared, counts: Mapping[str, int | None]) -> tuple
     (asked, prompts), unknown = _asked(prepared, counts)
     layers = shape.layers if shape else 0
     from safespan.activations.refusal import VALIDATION_PROMPTS
+    from safespan.subspaces.hypotheses.refusal_direction import early_layers
 
-    again = [min(VALIDATION_PROMPTS, -(-number // 2)) for number in prompts]
-    share = sum(again) / max(1, sum(prompts))
-    work = asked * (2 + needs_base_activations(prepared.config)) + asked * (share * 1.5 * 0.8 * layers)
+    # At most: as if no prompt were left out. Harmful prompts are asked again with each candidate ablated, useful ones
+    # also with it added, and once with none.
+    useful, harmful = (min(VALIDATION_PROMPTS, number // 2) for number in prompts)
+    candidates = len(early_layers(layers))
+    again = (harmful * candidates + useful * (2 * candidates + 1)) / max(1, sum(prompts))
+    # All prompts are read once for their activations and once for the refusals.
+    work = asked * (2 + needs_base_activations(prepared.config) + again)
     kept = 4 * sum(prompts) * (sum(columns for _, columns in shape.matrices) + 2 * layers * shape.width) if shape else 0
     return work + Work(opened=1, written=kept), unknown
 

@@ -123,8 +123,8 @@ class _Estimated:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        missing = [] if self.config.evaluation.utility is None else ["tokens of prompts"]
         kinds = self._kinds()
+        missing = ["tokens of prompts"] if kinds else []
         return (*missing, *(f"how many {what}" for what, (rows, _) in kinds.items() if rows is None))
 
     def _kinds(self) -> dict[str, tuple[int | None, int]]:

@@ -65,7 +65,9 @@ def _points(
     return total
 
 
-def training_test_work(config: StudyConfig, asking: Asking, names: list[str], one: Work) -> tuple[Work, Work]:
+def training_test_work(
+    config: StudyConfig, asking: Asking, names: list[str], one: Work, clean: Work
+) -> tuple[Work, Work]:
     """The least and the most of the training test: at least all claims share their random controls, at most none does.
 
     Args:
@@ -73,15 +75,18 @@ def training_test_work(config: StudyConfig, asking: Asking, names: list[str], on
         asking: what is asked.
         names: the claims.
         one: the contaminated training.
+        clean: the same without its harmful rows.
     """
     verdict = config.verdict
     assert verdict is not None
     asked = asking.part(0, verdict.prompts)
-    one = replace(one, written=_RECORD, held_steps=0) + asked * (verdict.training.points + 1)
+    one, clean = (
+        replace(work, written=_RECORD, held_steps=0) + asked * (verdict.training.points + 1) for work in (one, clean)
+    )
     held = one + Work(held_steps=one.steps)
     models = asked + Work(opened=1)
 
     def all_of(groups: int) -> Work:
-        return models + one * 2 + held * (len(names) + groups * verdict.training.controls)
+        return models + one + clean + held * (len(names) + groups * verdict.training.controls)
 
     return all_of(min(1, len(names))), all_of(len(names))

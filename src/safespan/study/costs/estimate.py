@@ -48,6 +48,7 @@ class Estimate:
         rates: of this machine; None: it was not calibrated.
         seeds: of the study.
         judge: that is paid for, if any.
+        engine: that models answer in.
     """
 
     stages: Mapping[str, StageCost]
@@ -57,6 +58,7 @@ class Estimate:
     rates: Calibration | None
     seeds: int
     judge: LLMConfig | None
+    engine: str
 
     @property
     def least(self) -> Work:
@@ -71,7 +73,11 @@ class Estimate:
     @property
     def unknown(self) -> list[str]:
         """What is not counted."""
-        return list(dict.fromkeys(what for stage in self.stages.values() for what in stage.unknown))
+        missing = self.rates.lacks(self.most, self.shape) if self.rates and self.shape else []
+        untimed = [f"the time of {', '.join(missing)} (run safespan calibrate again)"] if missing else []
+        other = [f"what the engine {self.engine} changes: time and memory are those of the engine memory"]
+        parts = dict.fromkeys(what for stage in self.stages.values() for what in stage.unknown)
+        return [*parts, *untimed, *(other if self.engine != "memory" else [])]
 
     @property
     def is_far(self) -> bool:
@@ -197,7 +203,8 @@ def _estimate(config: StudyConfig, study: Prepared, stages: dict[str, StageCost]
     longest = math.ceil((asked.prompt_tokens + asked.new_tokens) / max(1, asked.responses))
     written = sum(stage.most.written for stage in stages.values())
     room = room_of(config, shape, written, workers, longest, gpu)
-    return Estimate(stages, shape, room, workers, known_rates(threads), config.replicates, judge)
+    rates, engine = known_rates(threads), config.evaluation.engine.name
+    return Estimate(stages, shape, room, workers, rates, config.replicates, judge, engine)
 
 
 def _workers(config: StudyConfig, shape: Shape | None) -> int:

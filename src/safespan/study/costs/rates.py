@@ -44,8 +44,12 @@ class Calibration(BaseModel):
     parameters: tuple[PositiveInt, PositiveInt]
     seconds: dict[str, NonNegativeFloat]
 
+    def lacks(self, work: Work, shape: Shape) -> list[str]:
+        """Kinds of work without a rate, as an earlier version did not measure them: their time is left out."""
+        return [rate for rate, amount in quantities(work, shape).items() if amount and rate not in self.seconds]
+
     def time_of(self, work: Work, shape: Shape) -> float:
-        """Seconds that work takes on one process."""
+        """Seconds that work takes on one process; without those of the kinds that `lacks` names."""
         return sum(self.seconds.get(rate, 0.0) * amount for rate, amount in quantities(work, shape).items())
 
 

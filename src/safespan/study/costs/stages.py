@@ -188,8 +188,9 @@ def _tests(prepared: Prepared, asking: Asking, no_shape: tuple[str, ...]) -> lis
         if test == "training":
             train = config.models["contaminated"].train
             assert train is not None
-            rows = _rows(prepared, train, config.seed, {})
-            least, most = training_test_work(config, asking, names, training_work(train, rows, shape))
+            both = (train, train.model_copy(update={"contaminate_with": None}))
+            one, clean = (training_work(own, rows_of(prepared, own, config.seed), shape) for own in both)
+            least, most = training_test_work(config, asking, names, one, clean)
             jobs = 2 + len(names) + verdict.training.controls
         else:
             least, most = of[test](config, asking, names)

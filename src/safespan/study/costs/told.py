@@ -48,7 +48,8 @@ def _time(costs: Estimate, now: datetime) -> str:
     if (span := costs.time) is None:
         return "unknown: the size of the models is not known; give size_gb, or put them on this disk"
     end = now + timedelta(seconds=span.likely * costs.seeds)
-    told = f"{_spread(span)}, ended about {end:%H:%M}{f' on {end:%d %B}' if end.date() != now.date() else ''}"
+    every = ", all seeds one after another" if costs.seeds > 1 else ""
+    told = f"{_spread(span)}{every}, ended about {end:%H:%M}{f' on {end:%d %B}' if end.date() != now.date() else ''}"
     if costs.workers > 1:
         told += f", with {costs.workers} processes"
     if costs.is_far:
@@ -68,7 +69,8 @@ def duration(seconds: float) -> str:
     for size, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
-    return f"{max(1, round(seconds))} seconds"
+    whole = max(1, round(seconds))
+    return f"{whole} second{'s' * (whole > 1)}"
 
 
 def _disk(costs: Estimate) -> str:
@@ -104,8 +106,9 @@ def _money(costs: Estimate) -> str:
     if costs.money is None:
         return "unknown: set input_price and output_price of evaluation.harmfulness.judge, per million tokens"
     cap = costs.judge.max_cost
-    stop = f"; the run stops before it passes max_cost = {cap:,.2f}" if cap is not None else ""
-    return f"{costs.money * costs.seeds:,.2f} at most, in the currency of the judge's prices{stop}"
+    run, every = ("the run of each seed", f" for all {costs.seeds} seeds") if costs.seeds > 1 else ("the run", "")
+    stop = f"; {run} stops before it passes max_cost = {cap:,.2f}" if cap is not None else ""
+    return f"{costs.money * costs.seeds:,.2f} at most{every}, in the currency of the judge's prices{stop}"
 
 
 def size(count: float) -> str:
