@@ -43,14 +43,16 @@ function fit(spec, width, less) {
 
 // Axes and names need a width that is known once they are drawn: what sticks out is taken from the panels, so that no
 // letter is made smaller.
+let turn = 0;
 async function embed(target, spec, width) {
   const options = { renderer: "svg", actions: false, logLevel: 1, config: config(width), tooltip: { theme: dark() ? "dark" : "light" } };
+  const own = turn;
   let less = 56, result, fitted;
   for (let tries = 0; tries < 3; tries++) {
     fitted = fit(spec, width, less);
     result = await vegaEmbed(target, fitted, options);
     const over = target.querySelector("svg").width.baseVal.value - width;
-    if (over <= 0) break;
+    if (over <= 0 || own !== turn) break;  // all is drawn anew: that drawing has the place
     less += Math.ceil(over / fitted.columns);
     if (tries < 2) result.finalize();
   }
@@ -72,6 +74,7 @@ function config(width) {
 function draw() {
   // A chart in a section that is folded has no width of its own: all charts are as wide as one another.
   const common = Math.max(...[...document.querySelectorAll(".chart")].map(chart => chart.clientWidth)) || root.clientWidth - 60;
+  turn += 1;
   for (const [name, spec] of Object.entries(SPECS)) {
     const target = document.getElementById("chart-" + name), width = target.clientWidth || common;
     if (views[name]) views[name].finalize();
