@@ -191,12 +191,11 @@ def _of_oracle(test: str, judged: InTest | None) -> str:
     """What the oracle did, in sentences without the last full stop."""
     if judged is None:
         return ""
-    voting = next((one for name in judged.verdicts if (one := judged.voting(name))), None)
+    construct = next(iter(judged.verdicts))
+    voting = judged.voting(construct)
     statistic = f" ({voting.statistic} = {estimate_text(voting)})" if voting else ""
-    words = next(iter(judged.words.values()))
-    return ". ".join(
-        filter(None, [f"{_KNOWS}, which a defender does not have", f"{words}{statistic}", _figures(test, judged)])
-    )
+    parts = [f"{_KNOWS}, which a defender does not have", judged.words[construct] + statistic, _figures(test, judged)]
+    return ". ".join(filter(None, parts))
 
 
 def _figures(test: str, judged: InTest) -> str:

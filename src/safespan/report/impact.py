@@ -28,8 +28,8 @@ Means = Mapping[str, float | None]
 """Measure -> its mean over prompts."""
 
 CAPABILITY_LOST = (
-    "Capability lost: by which share the probability of right answers has fallen, as a geometric mean over the tokens "
-    "of useful and general answers"
+    "Capability lost: by which share the probability of a token of the right answers has fallen (geometric mean over "
+    "useful and general prompts)"
 )
 READING = {
     "update": "Compared where the least of the update is kept (parallel, orthogonal), or the edit is strongest, and "
