@@ -42,12 +42,17 @@ def write_figures(folder: Path, figures: Iterable[Figure]) -> None:
 def _drawn(spec: dict[str, Any]) -> str:
     """The drawing: panels are narrowed until the names that stand beside them fit the width too."""
     sized = paper_size(spec)
+    svg = vl_convert.vegalite_to_svg(sized, config=CONFIG)
     for _ in range(_TRIES):
-        svg = vl_convert.vegalite_to_svg(sized, config=CONFIG)
-        if (over := size_of(svg)[0] - _WIDTH) <= 0:
+        width = size_of(svg)[0]
+        if width <= _WIDTH:
             break
         for panel in sized["concat"]:
-            panel["width"] -= over / min(sized["columns"], len(sized["concat"]))
+            panel["width"] -= (width - _WIDTH) / min(sized["columns"], len(sized["concat"]))
+        narrower = vl_convert.vegalite_to_svg(sized, config=CONFIG)
+        if size_of(narrower)[0] >= width:  # a legend is what is so wide
+            break
+        svg = narrower
     return svg
 
 
