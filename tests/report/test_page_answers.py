@@ -128,6 +128,8 @@ def test_an_effect_that_is_opposite_to_the_claim_is_said(results):
         direction=pl.when(pl.col("test") == "training").then(pl.lit("exposes")).otherwise(pl.col("direction")),
     )
     exposed = exposed.filter(pl.col("test") == "training", pl.col("construct") == "harm")
+    clean = results["verdicts"].filter(hypothesis="clean")
+    exposed = pl.concat([exposed.filter(pl.col("hypothesis") != "clean"), clean])
     [training] = answers_of(reported({**results, "verdicts": exposed}))
     assert training.word == NO
     assert training.follows.startswith("Protecting this let in more harm")

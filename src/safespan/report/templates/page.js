@@ -47,16 +47,17 @@ let turn = 0;
 async function embed(target, spec, width) {
   const options = { renderer: "svg", actions: false, logLevel: 1, config: config(width), tooltip: { theme: dark() ? "dark" : "light" } };
   const own = turn;
-  let less = 56, result, fitted;
-  for (let tries = 0; tries < 3; tries++) {
-    fitted = fit(spec, width, less);
-    result = await vegaEmbed(target, fitted, options);
-    const over = target.querySelector("svg").width.baseVal.value - width;
-    if (over <= 0 || own !== turn) break;  // all is drawn anew: that drawing has the place
-    less += Math.ceil(over / fitted.columns);
-    if (tries < 2) result.finalize();
+  let less = 56, kept = less, before = Infinity, last = false;
+  for (;;) {
+    const fitted = fit(spec, width, less), result = await vegaEmbed(target, fitted, options);
+    const across = target.querySelector("svg").width.baseVal.value, over = across - width;
+    // Where all is drawn anew meanwhile, that drawing has the place. A legend or a title stays as wide as it is.
+    if (over <= 0 || own !== turn || last) return result;
+    last = across >= before;
+    [less, kept] = last ? [kept, kept] : [less + Math.ceil(over / fitted.columns), less];
+    before = across;
+    result.finalize();
   }
-  return result;
 }
 
 function config(width) {
