@@ -34,7 +34,7 @@ try { theme(THEMES.includes(localStorage.getItem("safespan-theme")) ? localStora
 function fit(spec, width, less) {
   spec = structuredClone(spec);
   let n = Math.min(spec.columns, spec.concat.length);
-  while (n > 1 && width / n < 200) n = Math.ceil(n / 2);
+  while (n > 1 && width / n < 240) n = Math.ceil(n / 2);
   spec.columns = n;
   const panel = Math.floor((width - spec.spacing * (n - 1)) / n);
   for (const part of spec.concat) part.width = Math.max(80, panel - less);
