@@ -33,8 +33,8 @@ CAPABILITY_LOST = (
 )
 READING = {
     "update": "Compared where the least of the update is kept (parallel, orthogonal), or the edit is strongest, and "
-    "utility is still at least halfway from the aligned model’s to the fine-tune’s in results/models.csv. Controls: "
-    "random parts of the same energy",
+    "utility is still at least halfway from the aligned model’s to the fine-tune’s in results/models.csv. Controls "
+    "stand at the same fraction",
     "ablation": "Compared at the least removal after which compliance is above 0.5, or else at the one with the most "
     f"compliance, before half of the capability is lost. {CAPABILITY_LOST}",
 }
