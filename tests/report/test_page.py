@@ -153,16 +153,6 @@ def test_every_hypothesis_is_said_with_its_paper(html):
     assert "Δ_A: alignment update, aligned − base" in html
 
 
-def test_toy_models_are_called_so_near_the_top(full_run, tmp_path):
-    run = RunFolder(tmp_path)
-    write_rows(run, "models", full_run.read_table("models").to_dicts())
-    manifest = full_run.read_manifest().model_dump(mode="json")
-    for models, said in (({}, False), ({"base": {"start": "organism"}}, True)):
-        write_json(run.manifest, {**manifest, "config": {"models": models}})
-        html = write_report(run).read_text(encoding="utf-8")
-        assert ("These are toy models" in html[: html.index("<main")]) is said
-
-
 def test_nothing_is_loaded_and_the_page_is_small(html):
     page = Page(html)
     for tag, attrs in page.tags:

@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+from run_tables import write_rows
 
+from safespan.files.atomic import write_json
+from safespan.report import write_report
 from safespan.report.answers import NO, UNDECIDED, UNTESTED, YES, answer_of, answers_of, groups_of, reach, toy
 from safespan.report.page import read_results
 from safespan.report.verdict import reported, verdict_rows
@@ -108,6 +111,16 @@ def test_toy_models_are_called_so():
     assert "nothing follows for a real language model" in toy(Manifest(config=embedded))
     real = {"models": {"base": {"model": "org/base", "start": None}, "aligned": {"start": "base"}}}
     assert toy(Manifest(config=real)) == toy(Manifest()) == toy(Manifest(config={"models": []})) == ""
+
+
+def test_toy_models_are_called_so_near_the_top(full_run, tmp_path):
+    run = RunFolder(tmp_path)
+    write_rows(run, "models", full_run.read_table("models").to_dicts())
+    manifest = full_run.read_manifest().model_dump(mode="json")
+    for models, said in (({}, False), ({"base": {"start": "organism"}}, True)):
+        write_json(run.manifest, {**manifest, "config": {"models": models}})
+        html = write_report(run).read_text(encoding="utf-8")
+        assert ("These are toy models" in html[: html.index("<main")]) is said
 
 
 def test_without_a_judge_harm_is_the_probability_of_the_forbidden_answer(results):
