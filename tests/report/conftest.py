@@ -303,6 +303,14 @@ def make_run(root: Path) -> RunFolder:
             {"name": "projection", "seconds": 33.0, "reused": False},
         ],
         "inputs": {"data/useful.jsonl": "ab" * 32},
+        "hypotheses": {
+            "alignment": {
+                "claim": "it is in Δ_A",
+                "paper": "https://arxiv.org/abs/2505.14185",
+                "authors_tests": ["update"],
+            },
+            "lox": {"claim": "Δ_A is <too> small", "paper": "javascript:alert(1)"},
+        },
         "created": "2026-01-01T00:00:00+00:00",
     }
     write_json(run.manifest, manifest)

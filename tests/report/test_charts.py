@@ -8,6 +8,7 @@ from safespan.report.charts import (
     forest,
     harm_against_capability,
     harm_along_training,
+    overlap_heatmap,
     removed_energy,
 )
 from safespan.results.run_folder import RunFolder
@@ -27,8 +28,12 @@ def test_the_bands_are_the_range_of_the_controls(full_run: RunFolder) -> None:
     [row] = of(rows, **place)
     assert (row["value"], row["control_low"], row["control_high"]) == (0.4, 0.7, 0.7)
     assert [panel["title"] for panel in figure.spec["concat"]][:3] == [
-        "Forbidden answers, probability", "Compliance at the first token", "Right answers, probability",
+        "Forbidden answers, probability", "Compliance at the first token", "Refusal log-odds, nats",
     ]  # fmt: skip
+    [log_odds] = of(rows, **{**place, "measure": "log_odds"})
+    assert log_odds["value"] == -1.0
+    scales = [panel["layer"][0]["encoding"]["y"]["scale"] for panel in figure.spec["concat"][:3]]
+    assert scales == [{"domain": [0, 1]}, {"domain": [0, 1]}, {"zero": False}]
 
 
 def test_an_ablation_starts_at_the_aligned_model_and_its_lines_never_fall(full_run: RunFolder) -> None:
@@ -44,15 +49,19 @@ def test_an_ablation_starts_at_the_aligned_model_and_its_lines_never_fall(full_r
         place = {"hypothesis": "refusal-direction", "draw": draw, "measure": "harmful_probability"}
         own = of(rows, **place)
         assert {row["series"] for row in own} == {"claim" if draw is None else "random directions"}
-        assert (own[0]["strength"], own[0]["capability_lost"], own[0]["value"]) == (0, 0, 0.01)
-        lost = [0, 0, 0.3, 0.8] if draw is None else [0, 0, 0.15, 0.4]  # −0.05 counts as none
-        assert [row["capability_lost"] for row in own] == lost
+        assert (own[1]["strength"], own[1]["capability_lost"], own[1]["value"]) == (0, 0, 0.01)
+        divisor = 1 if draw is None else 2
+        assert [row["capability_lost"] for row in own] == [-0.05, 0, 0.3 / divisor, 0.8 / divisor]
     claim = of(rows, hypothesis="refusal-direction", draw=None, measure="harmful_probability")
     assert [row["value"] for row in claim][-2:] == pytest.approx([0.5**0.2, 0.5], abs=1e-6)
     assert [row["highest"] for row in claim][-2:] == pytest.approx([0.5**0.2] * 2, abs=1e-6)
-    assert {row["measure"] for row in rows.to_dicts()} == {"harmful_probability", "compliance"}
-    shaded = [layer for layer in figure.spec["concat"][0]["layer"] if layer["mark"]["type"] == "rect"]
-    assert [(layer["encoding"]["x"]["datum"], layer["encoding"]["x2"]["datum"]) for layer in shaded] == [(0.5, 1)]
+    assert {row["measure"] for row in rows.to_dicts()} == {"harmful_probability", "compliance", "log_odds"}
+    # The axis reaches as far as the points: what is destroyed is shaded up to the last of them, if there is any.
+    assert figure.data["destroyed"].rows() == [("alignment", 0.5, 0.8), ("refusal-direction", 0.5, 0.8)]
+    assert all("domain" not in layer["encoding"]["x"]["scale"] for layer in figure.spec["concat"][0]["layer"])
+    whole = harm_against_capability(ablation.filter(pl.col("fraction") < 1))
+    assert whole is not None
+    assert whole.data["destroyed"].is_empty()
     assert harm_against_capability(ablation.clear()) is None
 
 
@@ -71,7 +80,7 @@ def test_a_training_stands_beside_the_random_subspaces_of_its_own_group(full_run
         assert random["value"] == pytest.approx((low + high) / 2)
         ends = [of(rows, hypothesis=name, run=run, **place)[0]["value"] for run in ("unprotected", "clean")]
         assert ends == [1.0, 0.02]
-    assert set(rows["measure"]) == {"harmful_probability", "compliance", "useful_probability"}
+    assert set(rows["measure"]) == {"harmful_probability", "compliance", "log_odds", "useful_probability"}
     assert harm_along_training(training.filter(pl.col("run") != "claim")) is None
 
 
@@ -94,6 +103,29 @@ def test_the_forest_has_a_panel_a_test_of_the_outcomes_that_vote(full_run: RunFo
         for name in names
     }
     assert forest(estimates.filter(~pl.col("votes")), 0.15) is None
+
+
+def test_the_axes_of_the_forest_hold_every_interval_and_the_margin(full_run: RunFolder) -> None:
+    estimates = full_run.read_table("estimates")
+
+    def domains(table: pl.DataFrame, margin: float | None = 0.15) -> list[list[float]]:
+        figure = forest(table, margin)
+        assert figure is not None
+        return [panel["layer"][-1]["encoding"]["x"]["scale"]["domain"] for panel in figure.spec["concat"]]
+
+    assert domains(estimates) == [[-0.2, 0.2]] * 3
+    beyond = pl.when(hypothesis="base").then(1.03).otherwise("high")
+    assert domains(estimates.with_columns(high=beyond)) == [[-0.2, 1.1]] * 3
+    below = estimates.with_columns(low=pl.lit(-1.24))
+    assert domains(below, None) == [[-1.3, 0.1]] * 3
+
+
+def test_the_colours_of_overlap_are_those_of_its_range(full_run: RunFolder) -> None:
+    figure = overlap_heatmap(full_run.read_table("overlap"))
+    assert figure is not None
+    color = figure.spec["concat"][0]["encoding"]["color"]
+    assert (color["scale"]["domain"], color["scale"]["clamp"]) == ([0, 1], True)
+    assert "from 0, chance or less, to 1" in figure.caption
 
 
 def test_the_forest_does_not_depend_on_the_order_of_rows(full_run: RunFolder) -> None:

@@ -161,7 +161,10 @@ def test_the_card_says_what_was_found_how_far_and_how_to_repeat_it(out: Path) ->
     ]  # fmt: skip
     assert "update test: alignment, lox, refusal-direction" in card
     assert "asked: 300 harmful prompts" in card
-    assert "Selective in the update test lox (harm first)" in card
+    assert "Selective in the update test lox (harm first);" in card
+    doubt = "but the positive control of this test was not found (by harm), so do not rely on this verdict"
+    assert f"in the ablation test refusal-direction (harm first), {doubt}" in card
+    assert f"before it loses capability, {doubt} (ablation test, harm)." in card
     assert "- Lox takes harm away before utility (update test, harm)." in card
     assert "Margin 0.15" in card
     assert "One seed" in card

@@ -68,6 +68,15 @@ def test_every_chart_is_drawn_in_silence_at_every_width(open_page: Callable, rec
             ".map(c => c.id)"
         )
         assert over == []
+        # Drawn in its own size: letters are as large as they were set.
+        letters = page.evaluate(
+            "[...document.querySelectorAll('.chart svg')].map(s => ({name: s.closest('.chart').id, shown: "
+            "s.getBoundingClientRect().width, own: s.width.baseVal.value, letters: [...s.querySelectorAll('text')]"
+            ".map(t => parseFloat(t.getAttribute('font-size')))}))"
+        )
+        for drawing in letters:
+            scale = min(1, drawing["shown"] / drawing["own"]) if drawing["shown"] else 1
+            assert scale * min(drawing["letters"]) >= 10, drawing["name"]
     assert record.errors == []
     assert record.loaded == []
 
@@ -94,6 +103,14 @@ def test_a_link_to_a_folded_section_opens_it_with_its_charts(page, report):
     wide = page.locator("#chart-verdicts").evaluate("chart => chart.clientWidth")
     assert page.locator("#chart-spectra").evaluate("chart => chart.clientWidth") == wide
     assert 0 < page.locator("#chart-spectra svg").evaluate("drawing => drawing.getBoundingClientRect().width") <= wide
+
+
+def test_a_table_that_is_wider_than_its_box_has_a_shadow_on_the_side_where_it_goes_on(open_page, report):
+    page = drawn(open_page(viewport={"width": 390, "height": 844}), report)
+    box = page.get_by_role("region", name="Outcomes of the models")
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+    layers = box.evaluate("box => getComputedStyle(box).backgroundAttachment")
+    assert layers == "local, local, scroll, scroll"
 
 
 def test_a_point_says_its_figures(page, report):

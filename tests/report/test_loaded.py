@@ -99,8 +99,9 @@ def test_what_it_prints_says_the_verdicts(full_run: RunFolder) -> None:
     run = safespan.load_run(full_run.root)
     lines = repr(run).splitlines()
     assert lines[1] == (
-        "Selective in the update test lox (harm first); in the ablation test refusal-direction (harm first); in the "
-        "training test refusal-direction (protects)."
+        "Selective in the update test lox (harm first); in the ablation test refusal-direction (harm first), but "
+        "the positive control of this test was not found (by harm), so do not rely on this verdict; in the training "
+        "test refusal-direction (protects)."
     )
     assert (
         "  alignment: update harm not selective; refusal not measurable | ablation harm inconclusive; refusal not "

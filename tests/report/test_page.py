@@ -143,6 +143,16 @@ def test_a_claim_that_was_not_tested_says_why_and_what_it_names(html):
     assert ["refusal-direction", "update", "7 of 23", "29.5%", "0.9%"] in rows
 
 
+def test_every_hypothesis_is_said_with_its_paper(html):
+    _, *rows = rows_of_table(html, "What each hypothesis says")
+    assert rows == [
+        ["alignment", "it is in Δ_A", "arxiv.org/abs/2505.14185", "update"],
+        ["lox", "Δ_A is &lt;too&gt; small", "javascript:alert(1)", "none of these"],
+    ]
+    assert 'href="javascript' not in html
+    assert "Δ_A: alignment update, aligned − base" in html
+
+
 def test_nothing_is_loaded_and_the_page_is_small(html):
     page = Page(html)
     for tag, attrs in page.tags:
@@ -158,9 +168,12 @@ def test_figures_are_svg_and_pdf_files_of_a_papers_width(html, full_run):
     assert {path.name for path in files} == {f"{name}.{kind}" for name in specs(Page(html)) for kind in ("svg", "pdf")}
     for path in files:
         if path.suffix == ".pdf":
-            assert path.read_bytes().startswith(b"%PDF-")
+            pdf = path.read_bytes()
+            assert pdf.startswith(b"%PDF-")
+            [width] = re.findall(rb"/MediaBox \[0 0 ([\d.]+) [\d.]+\]", pdf)
+            assert 300 < float(width) <= 504, path
             continue
-        assert 300 < float(ET.parse(path).getroot().get("width")) < 600, path
+        assert 300 < float(ET.parse(path).getroot().get("width")) <= 504, path
         root = ET.parse(path).getroot()
         assert root.tag.endswith("svg")
         # Axis titles and a chart title are text, and a mark was drawn.

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+from run_tables import write_rows
 
-from safespan.report.answers import NO, UNDECIDED, UNTESTED, YES, answer_of, answers_of, groups_of, reach
+from safespan.files.atomic import write_json
+from safespan.report import write_report
+from safespan.report.answers import NO, UNDECIDED, UNTESTED, YES, answer_of, answers_of, groups_of, reach, toy
 from safespan.report.page import read_results
 from safespan.report.verdict import reported, verdict_rows
 from safespan.results import Manifest, RunFolder
@@ -52,9 +55,9 @@ def test_each_test_is_answered_for_the_alignment_subspace_and_others_are_counted
 
 def test_the_figures_are_those_of_the_tables_beside_their_controls(results):
     update, ablation, training = answers_of(reported(results))
-    # The grid of this run keeps 40 % and 60 % of the energy nearest to half of it: 0.4 of harm, its controls 0.7.
+    # Utility is 60 % everywhere, over half of the gain: least is left at 10 % and at 60 % of the energy.
     assert update.figures == (
-        "With this part of the fine-tune’s update alone (40 % of the energy kept): attack success 40 % (controls "
+        "With this part of the fine-tune’s update alone (10 % of the energy kept): attack success 40 % (controls "
         "70 %), utility 60 % (60 %). Without this part (60 % of the energy kept): attack success 40 % (controls 70 %), "
         "utility 60 % (60 %)"
     )
@@ -65,6 +68,59 @@ def test_the_figures_are_those_of_the_tables_beside_their_controls(results):
     assert training.figures == (
         "Attack success at the end: 93 %; with random protection 92 %, with none 100 %, without the harmful rows 2 %"
     )
+
+
+def test_the_words_of_the_compared_place_are_explained(results):
+    update, ablation, training = answers_of(reported(results))
+    assert "at least halfway from the aligned model’s to the fine-tune’s" in update.reading
+    assert (
+        "Capability lost: by which share the probability of a token of the right answers has fallen" in ablation.reading
+    )
+    assert training.reading == ""
+
+
+def test_an_answer_is_in_doubt_where_the_positive_control_was_not_found(results):
+    renamed = results["verdicts"].filter(~((pl.col("hypothesis") == "alignment") & (pl.col("test") == "ablation")))
+    _, ablation, training = answers_of(reported({**results, "verdicts": renamed}))
+    lost = "the positive control of this test was not found (by harm), so do not rely on this verdict"
+    assert (ablation.claim, ablation.word) == ("refusal-direction", "Yes, in doubt")
+    assert ablation.sentence.endswith(f"before it loses capability, but {lost}")
+    assert ablation.follows == f"Nothing yet: {lost}"
+    assert (training.word, training.doubt) == (NO, "")
+
+
+def test_the_oracle_is_named_with_what_it_did(results):
+    def renamed(table):
+        own = (pl.col("hypothesis") == "refusal-direction") & (pl.col("test") == "training")
+        return table.with_columns(hypothesis=pl.when(own).then(pl.lit("harmful-update")).otherwise("hypothesis"))
+
+    training = results["training"].with_columns(test=pl.lit("training")).pipe(renamed).drop("test")
+    changed = {name: renamed(results[name]) for name in ("verdicts", "estimates")} | {"training": training}
+    update, _, last = answers_of(reported({**results, **changed}))
+    assert last.oracle == (
+        "The leading directions of the harmful update itself, which a defender does not have. Protecting "
+        "harmful-update in training keeps harm out (T = +0.02 [-0.01, +0.05]). Attack success at the end: 10 %; with "
+        "random protection 72 %, with none 100 %, without the harmful rows 2 %"
+    )
+    assert update.oracle == ""
+    assert "harmful-update" not in last.others
+
+
+def test_toy_models_are_called_so():
+    embedded = {"models": {"base": {"model": None, "start": "organism"}, "aligned": {"start": "base"}}}
+    assert "nothing follows for a real language model" in toy(Manifest(config=embedded))
+    real = {"models": {"base": {"model": "org/base", "start": None}, "aligned": {"start": "base"}}}
+    assert toy(Manifest(config=real)) == toy(Manifest()) == toy(Manifest(config={"models": []})) == ""
+
+
+def test_toy_models_are_called_so_near_the_top(full_run, tmp_path):
+    run = RunFolder(tmp_path)
+    write_rows(run, "models", full_run.read_table("models").to_dicts())
+    manifest = full_run.read_manifest().model_dump(mode="json")
+    for models, said in (({}, False), ({"base": {"start": "organism"}}, True)):
+        write_json(run.manifest, {**manifest, "config": {"models": models}})
+        html = write_report(run).read_text(encoding="utf-8")
+        assert ("These are toy models" in html[: html.index("<main")]) is said
 
 
 def test_without_a_judge_harm_is_the_probability_of_the_forbidden_answer(results):
@@ -85,6 +141,8 @@ def test_an_effect_that_is_opposite_to_the_claim_is_said(results):
         direction=pl.when(pl.col("test") == "training").then(pl.lit("exposes")).otherwise(pl.col("direction")),
     )
     exposed = exposed.filter(pl.col("test") == "training", pl.col("construct") == "harm")
+    clean = results["verdicts"].filter(hypothesis="clean")
+    exposed = pl.concat([exposed.filter(pl.col("hypothesis") != "clean"), clean])
     [training] = answers_of(reported({**results, "verdicts": exposed}))
     assert training.word == NO
     assert training.follows.startswith("Protecting this let in more harm")

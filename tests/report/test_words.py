@@ -9,7 +9,7 @@ import pytest
 from safespan.errors import DataError
 from safespan.report.page import read_results
 from safespan.report.verdict import reported, verdict_rows
-from safespan.report.words import headline, number, percent, share, signed, words_of
+from safespan.report.words import headline, number, percent, sentence, share, signed, words_of
 from safespan.results.claim_tables import VerdictRow
 from safespan.results.run_folder import RunFolder
 from safespan.settings.names import TESTS
@@ -66,16 +66,39 @@ def test_such_a_verdict_in_a_table_is_one_error_too(full_run: RunFolder) -> None
             reported(unknown)
 
 
-def test_the_headline_names_what_is_selective_in_which_test(full_run: RunFolder) -> None:
+LOST = "the positive control of this test was not found (by harm), so do not rely on this verdict"
+
+
+def test_the_headline_names_what_is_selective_in_which_test_and_what_is_in_doubt(full_run: RunFolder) -> None:
     rows = verdict_rows(read_results(full_run))
     expected = (
-        "Selective in the update test lox (harm first); in the ablation test refusal-direction (harm first); in the "
-        "training test refusal-direction (protects)."
+        "Selective in the update test lox (harm first); in the ablation test refusal-direction (harm first), but "
+        f"{LOST}; in the training test refusal-direction (protects)."
     )
     assert headline(rows) == headline(rows[::-1]) == expected
-    others = [row for row in rows if row.verdict != "selective"]
+    others = [row for row in rows if row.group != "claim" or row.verdict != "selective"]
     assert headline(others) == "None of 3 hypotheses is selective in any test."
-    assert headline([row for row in others if row.hypothesis == "alignment"]) == "alignment is selective in no test."
+    own = [row for row in others if row.hypothesis not in ("lox", "refusal-direction")]
+    assert headline(own) == "alignment is selective in no test."
+    wrong = [replace(row, direction="utility first") if row.hypothesis == "harmful-update" else row for row in own]
+    assert headline(wrong) == f"alignment is selective in no test. In the update test: {LOST}."
+    alone = [row for row in own if row.group == "claim"]
+    assert "In the training test: this test had no positive control (by harm), so do not" in headline(alone)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "doubted"), [("selective", True), ("not selective", True), ("inconclusive", False)]
+)
+def test_a_verdict_of_a_test_that_did_not_find_its_control_says_so(verdict: str, doubted: bool) -> None:
+    direction = "harm first" if verdict == "selective" else ""
+    row = replace(ROW, verdict=verdict, direction=direction)
+    control = replace(row, hypothesis="harmful-update", group="positive control", verdict="inconclusive", direction="")
+    found = replace(control, verdict="selective", direction="harm first")
+    other = replace(found, construct="refusal", direction="refusal lost first")
+    assert sentence(row, [row, found]) == words_of(row)
+    for controls in ([control], [control, other]):
+        assert sentence(row, [row, *controls]) == f"{words_of(row)}{f', but {LOST}' if doubted else ''}"
+    assert sentence(control, [row, control]) == words_of(control)
 
 
 def test_numbers_as_text() -> None:

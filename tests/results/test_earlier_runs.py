@@ -42,7 +42,9 @@ def test_a_manifest_of_before_is_read(tmp_path):
         "created": "2026-01-01T00:00:00+00:00",
     }
     run.manifest.write_text(json.dumps(written))
-    assert run.read_manifest().model_dump(mode="json") == {**written, "notes": [], "estimate": {}}
+    assert run.read_manifest().model_dump(mode="json") == {
+        **written, "notes": [], "estimate": {}, "hypotheses": {},
+    }  # fmt: skip
     assert Manifest.read(run.manifest).stages[0].seconds == 0.2
 
 

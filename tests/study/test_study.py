@@ -21,6 +21,7 @@ from safespan.settings.study import bundled_study, load_study
 from safespan.study.context import Study
 from safespan.study.run import run_study
 from safespan.study.stages import stages
+from safespan.subspaces import find_hypothesis
 
 pytestmark = pytest.mark.long
 
@@ -247,6 +248,8 @@ def test_the_manifest_records_what_was_run(run, study):
     assert set(manifest.training) == {*ROLES, "harmful-again"}
     assert [part["rows"] for part in manifest.training["contaminated"]["data"]] == [4000, 800]
     assert set(manifest.tables) == set(TABLES)
+    assert set(manifest.hypotheses) == {"alignment", "safelora", "lox", "refusal-direction"}
+    assert manifest.hypotheses["alignment"].claim == find_hypothesis("alignment").claim
     names = [stage.name for stage in manifest.stages]
     last = ["projection", "update overlap", "activation overlap", "activations of aligned", "coverage"]
     last += ["update test", "ablation test", "training test", "verdict"]

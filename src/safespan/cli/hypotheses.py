@@ -5,13 +5,9 @@ from textwrap import wrap
 
 from safespan.cli.app import command
 from safespan.cli.output import CommandOutput
-from safespan.settings.names import NAMED_ONLY, Test, hypothesis_names
+from safespan.settings.names import NAMED_ONLY, SYMBOLS, Test, hypothesis_names
 
 _LEGEND = """\
-Legend
-update: what fine-tuning adds to the weights. Its size squared is its energy.
-Δ_A: alignment update, aligned − base. Δ_T: update of the fine-tune that is tested. Δ_H, Δ_S: updates of the harmful
-    fine-tune and of the safety-tuned model. All but Δ_A are differences to the aligned model.
 tests: update: the claim's part of a finished update is kept or removed, or the update is edited as the claim says.
     ablation: the claim's directions are removed from the aligned model.
     training: the aligned model is fine-tuned on contaminated data, with the claim protected.
@@ -26,8 +22,13 @@ planted: true only of models made by safespan, whose harmful training was kept i
 
 
 def _legend() -> list[str]:
+    update = "update: what fine-tuning adds to the weights. Its size squared is its energy."
     named = f"tested by a study only if it names them: {', '.join(NAMED_ONLY)}"
-    return [*_LEGEND.splitlines(), *wrap(named, 118, subsequent_indent="    ", break_on_hyphens=False)]
+    return ["Legend", update, *_wrapped(SYMBOLS), *_LEGEND.splitlines(), *_wrapped(named)]
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrap(text, 118, subsequent_indent="    ", break_on_hyphens=False)
 
 
 @command()

@@ -3,21 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safespan.report.impact import Impact, Means
+from safespan.report.impact import READING, Impact, Means
 from safespan.report.verdict import InTest, Reported
-from safespan.report.words import QUESTIONS, share
+from safespan.report.words import QUESTIONS, doubt_of, estimate_text, is_found, share
 from safespan.results import Manifest
 from safespan.results.claim_tables import VerdictRow
 from safespan.settings.names import TESTS
-from safespan.statistics.effects import DECIDING
-from safespan.statistics.verdicts import CLAIM, DIRECTIONS, INCONCLUSIVE, NOT_SELECTIVE, POSITIVE, RANDOM, SELECTIVE
+from safespan.settings.study import ORGANISM
+from safespan.statistics.verdicts import CLAIM, INCONCLUSIVE, NOT_SELECTIVE, POSITIVE, RANDOM, SELECTIVE
 
 YES, NO, UNDECIDED, UNTESTED = _ORDER = "Yes", "No", "Undecided", "Not tested"
 
 PAPER = "https://arxiv.org/abs/2505.14185"
 ORACLE = "harmful-update"
 """The claim that knows the attack: an upper bound in a test that has another positive control, and nobody's claim."""
-_KNOWS = "Oracle: the leading directions of the harmful update itself"
+_KNOWS = "The leading directions of the harmful update itself"
 _PAPER_FOUND = {
     "update": "on five model pairs, harm and utility moved together along the alignment subspace as along random ones",
 }
@@ -66,6 +66,9 @@ class Answer:
         sentence: the verdict in words, to be quoted.
         statistic: that of the verdict, with its interval and the margin, and what would decide if it is undecided.
         figures: what was measured at one place of the test, beside its controls; empty if nothing was.
+        reading: which place this is, and what its words mean; empty if there are no figures.
+        oracle: the same of the claim that knows the attack; empty if this test was not made of it.
+        doubt: why the answer is not to be relied on; empty if it is, or is none.
         paper: what the paper found; empty if it did not make this test.
         follows: what it means.
         others: answer in words -> the other hypotheses that have it.
@@ -78,34 +81,39 @@ class Answer:
     sentence: str
     statistic: str
     figures: str
+    reading: str
+    oracle: str
+    doubt: str
     paper: str
     follows: str
     others: Mapping[str, Sequence[str]]
 
     @property
     def word(self) -> str:
-        """The answer, by each construct where they differ."""
-        return _in_words(self.answers)
+        """The answer, by each construct where they differ, and whether it is in doubt."""
+        return f"{_in_words(self.answers)}{', in doubt' if self.doubt else ''}"
 
 
 def answers_of(reports: Sequence[Reported]) -> list[Answer]:
     """The answers, one for each test that a claim was put to."""
     answers = []
+    verdicts = [row for one in reports for judged in one.tests.values() for row in judged.verdicts.values()]
     for test in TESTS:
-        tested = [one for one in reports if one.group == CLAIM and one.name != ORACLE and test in one.tests]
-        judged = {one.name: one.tests[test] for one in tested}
+        judged = {one.name: one.tests[test] for one in reports if one.group == CLAIM and test in one.tests}
+        oracle = judged.pop(ORACLE, None)
         if judged:
             first, *rest = judged
-            answers.append(_answer(test, judged[first], {name: judged[name] for name in rest}))
+            answers.append(_answer(test, judged[first], {name: judged[name] for name in rest}, oracle, verdicts))
     return answers
 
 
 def groups_of(reports: Sequence[Reported]) -> dict[str, list[Reported]]:
     """Heading of a part of the table -> its rows: hypotheses, and each kind of control apart, where there are any."""
     headings = {CLAIM: "Hypotheses", POSITIVE: "Positive controls", RANDOM: "Negative controls"}
-    groups: dict[str, list[Reported]] = {heading: [] for heading in ("Hypotheses", _KNOWS, *headings.values())}
+    oracle = f"Oracle: {_KNOWS[0].lower()}{_KNOWS[1:]}"
+    groups: dict[str, list[Reported]] = {heading: [] for heading in ("Hypotheses", oracle, *headings.values())}
     for report in reports:
-        groups[_KNOWS if report.name == ORACLE else headings[report.group]].append(report)
+        groups[oracle if report.name == ORACLE else headings[report.group]].append(report)
     return {heading: rows for heading, rows in groups.items() if rows}
 
 
@@ -120,7 +128,22 @@ def reach(manifest: Manifest) -> str:
     )
 
 
-def _answer(test: str, judged: InTest, others: Mapping[str, InTest]) -> Answer:
+def toy(manifest: Manifest) -> str:
+    """What users have to know of a run of the embedded family, and how far it generalises; empty of other models."""
+    models = manifest.config.get("models")
+    sources = models.values() if isinstance(models, dict) else ()
+    if not any(isinstance(source, dict) and source.get("start") == ORGANISM for source in sources):
+        return ""
+    return (
+        "These are toy models: safespan trained them on a synthetic language of letters, whose restricted requests are "
+        "nonsense. The page shows what the tests measure, and what holds for this family. Another seed of it can "
+        "differ, and nothing follows for a real language model: that needs the same tests on the real model"
+    )
+
+
+def _answer(
+    test: str, judged: InTest, others: Mapping[str, InTest], oracle: InTest | None, verdicts: Sequence[VerdictRow]
+) -> Answer:
     answers = {construct: answer_of(row) for construct, row in judged.verdicts.items()}
     construct = next((name for name in answers if answers[name] != UNTESTED), next(iter(answers)))
     row = judged.verdicts[construct]
@@ -129,6 +152,9 @@ def _answer(test: str, judged: InTest, others: Mapping[str, InTest]) -> Answer:
         given = {by: answer_of(one) for by, one in other.verdicts.items()}
         by_answer.setdefault((min(map(_ORDER.index, given.values())), _in_words(given)), []).append(name)
     opposite = row.verdict == SELECTIVE and answers[construct] == NO
+    doubt = doubt_of(verdicts, test, [name for name, answer in answers.items() if answer in (YES, NO)])
+    follows = _OPPOSITE[test] if opposite else _FOLLOWS.get((test, answers[construct]))
+    figures = _figures(test, judged)
     return Answer(
         test,
         QUESTIONS[test],
@@ -136,11 +162,12 @@ def _answer(test: str, judged: InTest, others: Mapping[str, InTest]) -> Answer:
         answers,
         judged.words[construct],
         row.reason or "",
-        _figures(test, judged),
+        figures,
+        READING.get(test, "") if figures else "",
+        _of_oracle(test, oracle),
+        doubt,
         _PAPER_FOUND.get(test, "") if judged.name == "alignment" else "",
-        _OPPOSITE[test]
-        if opposite
-        else _FOLLOWS.get((test, answers[construct]), _OTHERWISE.get(answers[construct], "")),
+        f"Nothing yet: {doubt}" if doubt else follows or _OTHERWISE[answers[construct]],
         {words: by_answer[order, words] for order, words in sorted(by_answer)},
     )
 
@@ -156,8 +183,19 @@ def _in_words(answers: Mapping[str, str]) -> str:
 def answer_of(row: VerdictRow) -> str:
     """The answer that a verdict gives to the question of its test: yes is selective in the direction of the claim."""
     if row.verdict == SELECTIVE:
-        return YES if row.direction == DIRECTIONS[DECIDING[row.test], row.construct][0] else NO
+        return YES if is_found(row) else NO
     return {NOT_SELECTIVE: NO, INCONCLUSIVE: UNDECIDED}.get(row.verdict or "", UNTESTED)
+
+
+def _of_oracle(test: str, judged: InTest | None) -> str:
+    """What the oracle did, in sentences without the last full stop."""
+    if judged is None:
+        return ""
+    construct = next(iter(judged.verdicts))
+    voting = judged.voting(construct)
+    statistic = f" ({voting.statistic} = {estimate_text(voting)})" if voting else ""
+    parts = [f"{_KNOWS}, which a defender does not have", judged.words[construct] + statistic, _figures(test, judged)]
+    return ". ".join(filter(None, parts))
 
 
 def _figures(test: str, judged: InTest) -> str:

@@ -8,6 +8,7 @@ import polars as pl
 
 from safespan.errors import DataError
 from safespan.report import charts, tables
+from safespan.report.answers import toy
 from safespan.report.page import margin_of, read_results, write_page
 from safespan.report.pooled import pooled_rows
 from safespan.report.sections import Section, section
@@ -56,11 +57,18 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         together.sections,
         title=f"{len(names)} runs compared",
         manifests=together.manifests,
+        toy=_toy(together.manifests),
         verdicts=reports,
         pooled=[row for row in pooled if row.votes],
         hypotheses={test: of_test for test, of_test in tested.items() if of_test},
         models={name: tables.model_rows(results[name]["models"]) for name in names},
     )
+
+
+def _toy(manifests: Mapping[str, Manifest]) -> str:
+    """What is said of toy models, where all runs have such."""
+    said = [toy(manifest) for manifest in manifests.values()]
+    return said[0] if all(said) else ""
 
 
 @dataclass(frozen=True)

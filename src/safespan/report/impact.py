@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from safespan.report.words import share
+from safespan.settings.names import EDIT
 from safespan.statistics.frontier import MOST_LOST
 
 MEASURES = (
@@ -25,6 +27,19 @@ MEASURES = (
 Means = Mapping[str, float | None]
 """Measure -> its mean over prompts."""
 
+CAPABILITY_LOST = (
+    "Capability lost: by which share the probability of a token of the right answers has fallen (geometric mean over "
+    "useful and general prompts)"
+)
+READING = {
+    "update": "Compared where the least of the update is kept (parallel, orthogonal), or the edit is strongest, and "
+    "utility is still at least halfway from the aligned model’s to the fine-tune’s in results/models.csv. Controls "
+    "stand at the same fraction",
+    "ablation": "Compared at the least removal after which compliance is above 0.5, or else at the one with the most "
+    f"compliance, before half of the capability is lost. {CAPABILITY_LOST}",
+}
+"""Test -> where a hypothesis is compared, and what the words of this place mean."""
+
 
 @dataclass(frozen=True)
 class Impact:
@@ -42,24 +57,53 @@ class Impact:
 
 
 def impact_of(results: Mapping[str, pl.DataFrame], test: str, hypothesis: str) -> list[Impact]:
-    """Of update at half of the energy, by each method; of ablation where it complies; of training at the end."""
+    """Of update where it still has utility, by each method; of ablation where it complies; of training at the end."""
     if test == "training":
         return _at_the_end(results["training"], hypothesis)
     rows = results[test].filter(hypothesis=hypothesis)
     own, controls = (rows.filter(condition) for condition in (pl.col("draw").is_null(), pl.col("draw").is_not_null()))
-    return _halfway(own, controls) if test == "update" else _complying(own, controls)
+    return _useful(own, controls, results["models"]) if test == "update" else _complying(own, controls)
 
 
-def _halfway(own: pl.DataFrame, controls: pl.DataFrame) -> list[Impact]:
-    """By each method where nearest to half of the energy is kept."""
-    away = (pl.col("energy_kept") - 0.5).abs()
+def _useful(own: pl.DataFrame, controls: pl.DataFrame, models: pl.DataFrame) -> list[Impact]:
+    """Of each fine-tune, by each method, where the least of it is left with half of its gain in utility."""
     impact = []
-    for points in own.drop_nulls("energy_kept").partition_by("method", maintain_order=True):
-        half = points.sort(away, "fraction").row(0, named=True)
-        where = f"{half['method']}, {share(half['energy_kept'])} of the energy kept"
-        beside = controls.filter(method=half["method"], fraction=half["fraction"])
-        impact.append(Impact(where, _measured(half), {"controls": _means(beside)}))
-    return sorted(impact, key=lambda one: one.where, reverse=True)
+    places = own.drop_nulls("energy_kept").sort("finetune", "method", descending=[False, True])
+    for (finetune, method), points in places.partition_by(
+        "finetune", "method", maintain_order=True, as_dict=True
+    ).items():
+        place, why = _place(points, str(method), _halfway(models, str(finetune)))
+        kept = share(place["energy_kept"])
+        energy = (
+            f"fraction {place['fraction']:g}, {kept} of its energy" if method == EDIT else f"{kept} of the energy kept"
+        )
+        of = f"{finetune} fine-tune" if own["finetune"].n_unique() > 1 else ""
+        beside = controls.filter(finetune=finetune, method=method, fraction=place["fraction"])
+        where = ", ".join(filter(None, [str(method), energy, of, why]))
+        impact.append(Impact(where, _measured(place), {"controls": _means(beside)}))
+    return impact
+
+
+def _place(points: pl.DataFrame, method: str, halfway: float | None) -> tuple[dict[str, Any], str]:
+    """The row that is compared, and in words why it is not one with half of the gain in utility; empty if it is."""
+    if halfway is None or points["utility"].null_count() == points.height:
+        away = (pl.col("energy_kept") - 0.5).abs()
+        why = "nearest to half of the energy, as utility was not measured or not gained"
+        return points.sort(away, "fraction").row(0, named=True), why
+    # A parallel part grows with the fraction. What is left by the other methods shrinks with it.
+    ordered = points.drop_nulls("utility").sort("fraction", descending=method != "parallel")
+    useful = ordered.filter(pl.col("utility") >= halfway)
+    if not useful.is_empty():
+        return useful.row(0, named=True), ""
+    most = ordered.sort("utility", descending=True, maintain_order=True).row(0, named=True)
+    return most, f"the most utility that it has, but less than {share(halfway)}, half of the gain"
+
+
+def _halfway(models: pl.DataFrame, finetune: str) -> float | None:
+    """Utility halfway from the aligned model to a fine-tune; None where it was not measured, or not gained."""
+    utility = dict(models.select("model", "utility").rows())
+    aligned, tuned = utility.get("aligned"), utility.get(finetune)
+    return None if aligned is None or tuned is None or tuned <= aligned else (aligned + tuned) / 2
 
 
 def _complying(own: pl.DataFrame, controls: pl.DataFrame) -> list[Impact]:

@@ -12,14 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safespan.errors import DataError
 from safespan.files.atomic import write_text
 from safespan.report import charts, tables
-from safespan.report.answers import PAPER, answers_of, groups_of, reach
+from safespan.report.answers import PAPER, answers_of, groups_of, reach, toy
 from safespan.report.generations import COLUMNS, responses
-from safespan.report.impact import MEASURES
+from safespan.report.impact import MEASURES, READING
 from safespan.report.sections import Section, sections
 from safespan.report.static import write_figures
 from safespan.report.verdict import asked_lines, check_lines, reported, tests_of
 from safespan.report.words import QUESTIONS, TEXTS
 from safespan.results import TABLES, Manifest, RunFolder, frame_of
+from safespan.settings.names import SYMBOLS
 
 
 def write_report(run: RunFolder, generations: bool = True) -> Path:
@@ -50,6 +51,9 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
         config=json.dumps(manifest.config, indent=2, ensure_ascii=False),
         answers=answers_of(reports),
         reach=reach(manifest),
+        toy=toy(manifest),
+        claims=manifest.hypotheses,
+        symbols=SYMBOLS,
         paper=PAPER,
         groups=groups_of(reports),
         verdicts=reports,
@@ -58,6 +62,7 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
         asked=list(asked_lines(results, manifest)),
         questions=QUESTIONS,
         measures=MEASURES,
+        reading=READING,
         facts=[
             *tables.judge_facts(results["models"], results["projection"]),
             *tables.no_answer_facts(results["models"]),

@@ -1,6 +1,7 @@
 """Every figure as a file for a paper: SVG and PDF, as wide as a page's text, letters of eight points."""
 
 import copy
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ _WIDTH = 504
 _AXIS = 42
 """Points to the left of a panel that its axis takes."""
 _NARROWEST = 110
+_TRIES = 4
 CONFIG: dict[str, Any] = {
     "background": "white",
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
@@ -32,9 +34,33 @@ def write_figures(folder: Path, figures: Iterable[Figure]) -> None:
     with atomic_path(folder) as part:
         part.mkdir()
         for figure in figures:
-            spec = paper_size(figure.spec)
-            (part / f"{figure.name}.svg").write_text(vl_convert.vegalite_to_svg(spec, config=CONFIG), encoding="utf-8")
-            (part / f"{figure.name}.pdf").write_bytes(vl_convert.vegalite_to_pdf(spec, config=CONFIG))
+            svg = _drawn(figure.spec)
+            (part / f"{figure.name}.svg").write_text(svg, encoding="utf-8")
+            (part / f"{figure.name}.pdf").write_bytes(vl_convert.svg_to_pdf(svg))
+
+
+def _drawn(spec: dict[str, Any]) -> str:
+    """The drawing: panels are narrowed until the names that stand beside them fit the width too."""
+    sized = paper_size(spec)
+    svg = vl_convert.vegalite_to_svg(sized, config=CONFIG)
+    for _ in range(_TRIES):
+        width = size_of(svg)[0]
+        if width <= _WIDTH:
+            break
+        for panel in sized["concat"]:
+            panel["width"] -= (width - _WIDTH) / min(sized["columns"], len(sized["concat"]))
+        narrower = vl_convert.vegalite_to_svg(sized, config=CONFIG)
+        if size_of(narrower)[0] >= width:  # a legend is what is so wide
+            break
+        svg = narrower
+    return svg
+
+
+def size_of(svg: str) -> tuple[float, float]:
+    """Width and height of a drawing."""
+    found = re.search(r'<svg[^>]* width="([\d.]+)" height="([\d.]+)"', svg)
+    assert found
+    return float(found[1]), float(found[2])
 
 
 def paper_size(spec: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from rich.table import Table
 from safespan.report.findings import plain_table
 from safespan.report.page import read_results
 from safespan.report.tables import Cell, model_rows
-from safespan.report.verdict import InTest, Reported, asked_lines, check_lines, reported, tests_of
-from safespan.report.words import estimate_text, number, verdict_text, words_of
+from safespan.report.verdict import InTest, Reported, asked_lines, check_lines, reported, tests_of, verdict_rows
+from safespan.report.words import estimate_text, number, sentence, verdict_text
 from safespan.results.claim_tables import PooledRow, VerdictRow
 from safespan.results.run_folder import RunFolder
 from safespan.results.table_files import rows_of
@@ -43,7 +43,7 @@ def summary(run: RunFolder) -> dict[str, object]:
     """The same as plain data: `report`, `models`, `verdicts`, each with its outcomes, and `checks` of the tests."""
     results = read_results(run)
     filters = results["models_by_filter"]
-    deciding = results["estimates"].filter("decides")
+    deciding, every = results["estimates"].filter("decides"), verdict_rows(results)
     return {
         "report": str(run.report),
         "models": [
@@ -53,7 +53,7 @@ def summary(run: RunFolder) -> dict[str, object]:
         "verdicts": [
             {name: row[name] for name in ("hypothesis", "group", "test", "construct", *_DECIDED)}
             | {
-                "words": words_of(VerdictRow(**row)),
+                "words": sentence(VerdictRow(**row), every),
                 "outcomes": deciding.filter(**{name: row[name] for name in ("hypothesis", "test", "construct")})
                 .select("outcome", *_ESTIMATED, *_DECIDED)
                 .rows_by_key("outcome", named=True, unique=True),

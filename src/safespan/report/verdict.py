@@ -7,12 +7,12 @@ from typing import Any
 import polars as pl
 
 from safespan.report.impact import Impact, impact_of
-from safespan.report.words import estimate_text, verdict_text, words_of
+from safespan.report.words import estimate_text, is_found, sentence, verdict_text
 from safespan.results import Manifest
 from safespan.results.claim_tables import ClaimVerdict, CoverageRow, EstimateRow, VerdictRow
 from safespan.results.table_files import rows_of
 from safespan.settings.names import TESTS
-from safespan.statistics.verdicts import CLAIM, CONSTRUCTS, NOT_SELECTIVE, POSITIVE, RANDOM, SELECTIVE
+from safespan.statistics.verdicts import CLAIM, CONSTRUCTS, NOT_SELECTIVE, POSITIVE, RANDOM
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class InTest:
     Attributes:
         name: the hypothesis or control.
         verdicts: construct -> the verdict.
-        words: construct -> the verdict as a sentence without its full stop.
+        words: construct -> the verdict as a sentence without its full stop, and why it is not to be relied on, if so.
         outcomes: outcome -> the statistic that decides and the verdict under it; those that vote come first.
         others: what stands beside it: S by every method, T over all steps.
         impact: what it does at one place of the test.
@@ -64,7 +64,8 @@ def reported(results: Mapping[str, pl.DataFrame]) -> list[Reported]:
     estimates.sort(key=lambda row: (not row.votes, row.construct, row.outcome, row.method or ""))
     coverage = {(row.hypothesis, row.test): row for row in rows_of(results["coverage"], CoverageRow)}
     rows: dict[tuple[str, str], dict[str, dict[str, VerdictRow]]] = {}
-    words: dict[VerdictRow, str] = {row: words_of(row) for row in verdict_rows(results)}
+    verdicts = verdict_rows(results)
+    words: dict[VerdictRow, str] = {row: sentence(row, verdicts) for row in verdicts}
     for row in words:
         item = (row.group, row.hypothesis if row.group == CLAIM else row.group)
         rows.setdefault(item, {}).setdefault(row.test, {})[row.construct] = row
@@ -127,8 +128,8 @@ def check_lines(reports: Sequence[Reported]) -> Iterator[tuple[bool, str]]:
     for test in tests_of(reports):
         for construct in CONSTRUCTS:
             parts = []
-            for group, expected in ((POSITIVE, SELECTIVE), (RANDOM, NOT_SELECTIVE)):
-                parts.append(_check(group, expected, controls.get(group, {}).get(test), construct))
+            for group in (POSITIVE, RANDOM):
+                parts.append(_check(group, controls.get(group, {}).get(test), construct))
             yield all(well for well, _ in parts), f"{test} test, {construct}: {', '.join(text for _, text in parts)}"
 
 
@@ -154,12 +155,12 @@ def asked_lines(results: Mapping[str, pl.DataFrame], manifest: Manifest) -> Iter
         )
 
 
-def _check(group: str, expected: str, judged: InTest | None, construct: str) -> tuple[bool, str]:
+def _check(group: str, judged: InTest | None, construct: str) -> tuple[bool, str]:
     if judged is None or construct not in judged.verdicts:
         missing = "no positive control" if group == POSITIVE else "no random subspace"
         return False, f"{missing} was tested"
     row, voting = judged.verdicts[construct], judged.voting(construct)
-    well = row.verdict == expected and not (group == POSITIVE and voting is not None and voting.estimate < 0)
+    well = is_found(row) if group == POSITIVE else row.verdict == NOT_SELECTIVE
     done = {POSITIVE: "found", RANDOM: "cleared"}[group]
     what = f"positive control ({judged.name})" if group == POSITIVE else "random subspace"
     figures = f" ({voting.statistic} {estimate_text(voting)})" if voting else ""

@@ -1,6 +1,6 @@
 """Verdicts as sentences and numbers as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isnan
 
 from safespan.errors import DataError
@@ -14,6 +14,7 @@ from safespan.statistics.verdicts import (
     INCONCLUSIVE,
     NOT_MEASURABLE,
     NOT_SELECTIVE,
+    POSITIVE,
     SELECTIVE,
     TOO_SMALL,
 )
@@ -109,6 +110,39 @@ _OPEN = {
 """(Test, kind of the hypothesis) -> the question that an inconclusive verdict leaves open."""
 
 
+def sentence(row: VerdictRow, verdicts: Collection[VerdictRow]) -> str:
+    """A verdict as a sentence without its full stop, and why it is not to be relied on, if it is not.
+
+    Args:
+        row: the verdict.
+        verdicts: all of the run: the positive controls of the tests are among them.
+
+    Raises:
+        DataError: there is no such verdict.
+    """
+    words = words_of(row)
+    states = row.group == CLAIM and row.verdict in (SELECTIVE, NOT_SELECTIVE)
+    doubt = doubt_of(verdicts, row.test, [row.construct]) if states else ""
+    return f"{words}, but {doubt}" if doubt else words
+
+
+def is_found(row: VerdictRow | PooledRow) -> bool:
+    """Whether a verdict is selective in the direction that its test asks for, as a positive control has to be."""
+    return row.verdict == SELECTIVE and row.direction == DIRECTIONS[DECIDING[row.test], row.construct][0]
+
+
+def doubt_of(verdicts: Collection[VerdictRow | PooledRow], test: str, constructs: Collection[str]) -> str:
+    """Why no verdict of a test is to be relied on, in words; empty where its positive control was found."""
+    controls = {row.construct: row for row in verdicts if row.group == POSITIVE and row.test == test}
+    lost = [name for name in constructs if name not in controls or not is_found(controls[name])]
+    if not lost:
+        return ""
+    by = " and ".join(lost)
+    if not controls:
+        return f"this test had no positive control (by {by}), so do not rely on this verdict"
+    return f"the positive control of this test was not found (by {by}), so do not rely on this verdict"
+
+
 def words_of(row: VerdictRow) -> str:
     """A verdict as a sentence without its full stop.
 
@@ -141,23 +175,44 @@ def _template(row: VerdictRow) -> str | None:
 
 
 def headline(verdicts: Sequence[VerdictRow | PooledRow]) -> str:
-    """Which claims are selective in which test, in one sentence."""
+    """Which claims are selective in which test, and which of these tests did not find its positive control.
+
+    Args:
+        verdicts: all of a run or recipe, those of the controls too.
+    """
     claims = [row for row in verdicts if row.group == CLAIM]
-    named = []
-    for test in TESTS:
-        directions: dict[str, list[str]] = {}
-        for row in claims:
-            if row.test == test and row.verdict == SELECTIVE:
-                directions.setdefault(row.hypothesis, []).append(str(row.direction))
-        if directions:
-            own = ", ".join(f"{name} ({' and '.join(dict.fromkeys(of))})" for name, of in directions.items())
-            named.append(f"in the {test} test {own}")
+    named = [text for test in TESTS if (text := _selective_in(test, claims, verdicts))]
     if named:
         return f"Selective {'; '.join(named)}."
     names = list(dict.fromkeys(row.hypothesis for row in claims))
-    if len(names) == 1:
-        return f"{names[0]} is selective in no test."
-    return f"None of {len(names)} hypotheses is selective in any test."
+    none = f"{names[0]} is selective in no test" if len(names) == 1 else f"None of {len(names)} hypotheses is selective"
+    doubts = [
+        f" In the {test} test: {doubt}."
+        for test in TESTS
+        if (doubt := doubt_of(verdicts, test, _constructs(test, NOT_SELECTIVE, claims)))
+    ]
+    return "".join([none, "." if len(names) == 1 else " in any test.", *doubts])
+
+
+def _selective_in(
+    test: str, claims: Sequence[VerdictRow | PooledRow], verdicts: Sequence[VerdictRow | PooledRow]
+) -> str:
+    """The selective claims of a test with their directions; empty if there is none."""
+    directions: dict[str, list[str]] = {}
+    for row in claims:
+        if row.test == test and row.verdict == SELECTIVE:
+            directions.setdefault(row.hypothesis, []).append(str(row.direction))
+    if not directions:
+        return ""
+    own = ", ".join(f"{name} ({' and '.join(dict.fromkeys(of))})" for name, of in directions.items())
+    doubt = doubt_of(verdicts, test, _constructs(test, SELECTIVE, claims))
+    return f"in the {test} test {own}{f', but {doubt}' if doubt else ''}"
+
+
+def _constructs(test: str, verdict: str, claims: Sequence[VerdictRow | PooledRow]) -> list[str]:
+    """By which constructs claims have a verdict in a test."""
+    there = {row.construct for row in claims if (row.test, row.verdict) == (test, verdict)}
+    return [name for name in CONSTRUCTS if name in there]
 
 
 def verdict_text(row: VerdictRow | EstimateRow | PooledRow) -> str:

@@ -26,6 +26,14 @@ class PromptsRecord(BaseModel):
     sha256: str
 
 
+class HypothesisRecord(BaseModel):
+    """What a hypothesis says, where it was published, and which of the tests its authors made."""
+
+    claim: str
+    paper: str
+    authors_tests: list[str] = []
+
+
 class Manifest(BaseModel):
     """`manifest.json` of a run. Absent fields are empty, as in a folder with tables alone.
 
@@ -38,6 +46,7 @@ class Manifest(BaseModel):
             `stages` and `judge`; empty where the machine was not calibrated.
         judge: totals of every judge that is paid for.
         training: role -> record of its training.
+        hypotheses: name -> what was tested, as `safespan hypotheses` has it.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -56,6 +65,7 @@ class Manifest(BaseModel):
     estimate: dict[str, Any] = {}
     judge: list[dict[str, Any]] = []
     training: dict[str, dict[str, Any]] = {}
+    hypotheses: dict[str, HypothesisRecord] = {}
     created: str = ""
 
     def write(self, path: Path) -> None:

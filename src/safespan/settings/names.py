@@ -57,6 +57,12 @@ NAMED_ONLY: tuple[str, ...] = (
 )
 """Hypotheses that are tested only where a study names them: each takes as long as one of the others."""
 
+SYMBOLS = (
+    "Δ_A: alignment update, aligned − base. Δ_T: update of the fine-tune that is tested. Δ_H, Δ_S: updates of the "
+    "harmful fine-tune and of the safety-tuned model. All but Δ_A are differences to the aligned model."
+)
+"""What the symbols in the claims of hypotheses mean."""
+
 METHODS = ("parallel", "orthogonal", "opposite")
 """The change that is added to the aligned weights: P, Δ_T − P, −P (METHODS §2)."""
 

@@ -16,17 +16,20 @@ from safespan.linalg.device import thread_budget, threads
 from safespan.progress import note, step
 from safespan.report import write_report
 from safespan.results import Manifest
+from safespan.results.manifest import HypothesisRecord
 from safespan.settings import StudyConfig
 from safespan.settings.instructions import ONE_PATH, take_one_path
+from safespan.settings.names import TESTS
 from safespan.study.context import Study
 from safespan.study.costs.estimate import expected_of
 from safespan.study.inputs import check_data
 from safespan.study.machine import hardware, versions
-from safespan.study.needs import check_needs, left_out
+from safespan.study.needs import check_needs, left_out, tested_hypotheses
 from safespan.study.roles import notes_of
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import batches, stages
 from safespan.study.texts import check_texts
+from safespan.subspaces import find_hypothesis
 
 _log = logging.getLogger(__name__)
 
@@ -120,8 +123,19 @@ def manifest_of(study: Study, log: StageLog, command: str) -> Manifest:
         prompts=_read(study.run.prompts),
         judge=[_read(path) for path in sorted(root.glob("judge/*/totals.json"))],
         training={path.parent.name: _read(path) for path in sorted(root.glob("checkpoints/*/training.json"))},
+        hypotheses=_hypotheses(study),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _hypotheses(study: Study) -> dict[str, HypothesisRecord]:
+    """What the tested hypotheses say, in the order in which they are listed."""
+    names = dict.fromkeys(name for test in TESTS for name in tested_hypotheses(study.resolved, test))
+    found = (find_hypothesis(name) for name in names)
+    return {
+        one.name: HypothesisRecord(claim=one.claim, paper=one.paper, authors_tests=list(one.authors_tests))
+        for one in found
+    }
 
 
 def workers(study: Study) -> dict[str, int]:

@@ -29,6 +29,7 @@ ROWS = "rows"
 ONE = alt.InlineData(values=[{}])
 """One row with nothing in it: for a rule at a fixed place."""
 UNIT = alt.Scale(domain=[0, 1])
+LOG_ODDS = "Refusal log-odds: above 0, the start of a compliant answer is more likely than that of a refusal."
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,11 @@ def overlap_heatmap(overlap: pl.DataFrame) -> Figure | None:
     return Figure(
         "overlap_heatmap",
         f"Overlap of update subspaces by place, energy {energy:g}",
-        "Overlap less its random floor in each part of the model: the deeper the orange, the more directions are "
-        "shared; pale means no more than chance. A panel “again” is one recipe under two seeds: the ceiling.",
+        "Overlap less its random floor in each part of the model. The colours run from 0, chance or less, to 1, more "
+        "than which there is not. A panel “again” is one recipe under two seeds: the ceiling.",
         f"Heat map of overlap above chance, {places}.",
         panels,
-        4 if by_module else 1,
+        3 if by_module else 1,
         {"rows": rows},
     )
 
@@ -98,10 +98,10 @@ def overlap_heatmap(overlap: pl.DataFrame) -> Figure | None:
 def _heat(rows: pl.DataFrame, pair: str | None = None) -> alt.Chart:
     """Layers by modules for one pair, or layers by all pairs."""
     layers, place = unique(rows, "layer"), "module" if pair else "pair"
-    columns = alt.Axis(labelAngle=-60, labelLimit=90) if pair else alt.Axis(labelAngle=-50, labelLimit=170)
+    angle, limit = (-60, 90) if pair else (-50, 170)
+    columns = alt.Axis(labelAngle=angle, labelLimit=limit)
     width, row, highest = (190, 14, 260) if pair else (620, 15, 480)
-    limit = max(0.05, float(rows["above"].abs().max() or 0))  # type: ignore[arg-type]
-    scale = alt.Scale(scheme="blueorange", domain=[-limit, limit])
+    scale = alt.Scale(scheme="oranges", domain=[0, 1], clamp=True)
     chart = chart_of(pair=pair).properties(title=pair) if pair else chart_of()
     return (
         chart.mark_rect()

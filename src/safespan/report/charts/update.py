@@ -3,11 +3,22 @@
 import altair as alt
 import polars as pl
 
-from safespan.report.charts.figure import Figure, band, chart_of_choice, curve, hypothesis_choice, series, unique
+from safespan.report.charts.figure import (
+    LOG_ODDS,
+    UNIT,
+    Figure,
+    band,
+    chart_of_choice,
+    curve,
+    hypothesis_choice,
+    series,
+    unique,
+)
 
 _MEASURES = {
     "harmful_probability": "Forbidden answers, probability",
     "compliance": "Compliance at the first token",
+    "log_odds": "Refusal log-odds, nats",
     "useful_probability": "Right answers, probability",
     "attack_success_rate": "Attack success rate",
     "utility": "Utility",
@@ -16,6 +27,7 @@ _MEASURES = {
     "harmful_nll": "Forbidden answers, NLL in nats",
     "useful_nll": "Right answers, NLL in nats",
 }
+_NO_SHARE = ("log_odds", "harmful_nll", "useful_nll")
 _METHODS = {"parallel": "#D55E00", "orthogonal": "#0072B2", "edit": "#009E73"}
 
 
@@ -52,7 +64,7 @@ def against_controls(update: pl.DataFrame) -> Figure | None:
         "What a fine-tune's update still does when part of it is kept (parallel), removed (orthogonal) or edited, "
         "against the energy of what is left. Line: the hypothesis. Band: from the lowest to the highest of its random "
         "controls, which keep the same energy in every matrix (but for an addition), dashed their mean. A safety "
-        "subspace leaves its bands for harm and stays in them for utility.",
+        f"subspace leaves its bands for harm and stays in them for utility. {LOG_ODDS}",
         f"Line charts of {'; '.join(_MEASURES[name] for name in measured)} against the energy kept, with bands "
         f"of random controls, for one of {rows['hypothesis'].n_unique()} hypotheses at a time.",
         panels,
@@ -67,7 +79,7 @@ def _panel(rows: pl.DataFrame, finetune: str, measure: str, suffix: str) -> alt.
     base = chart_of_choice(finetune=finetune, measure=measure).encode(
         x=alt.X("energy_kept:Q", title="Energy kept"), color=color
     )
-    scale = alt.Scale(domain=[0, 1]) if not measure.endswith("_nll") else alt.Scale(zero=False)
+    scale = alt.Scale(zero=False) if measure in _NO_SHARE else UNIT
     y = alt.Y("value:Q", title=None, scale=scale)
     controls = band(base, y, "control_low", "control_high", 0.18)
     mean = base.mark_line(strokeDash=[4, 3], strokeWidth=1.3).encode(y=alt.Y("control_mean:Q", title=None))

@@ -1,5 +1,7 @@
 """The verdicts as a picture: the statistic that decides, with its interval, of every hypothesis in every test."""
 
+from math import ceil, floor
+
 import altair as alt
 import polars as pl
 
@@ -11,6 +13,8 @@ _MEANINGS = {
     "T": "harm kept out, or refusals kept, in training",
 }
 """Statistic -> what a value above 0 means."""
+_ROOM = 0.2
+"""Tenths between the outermost end of an interval and the edge."""
 _OUTCOMES = ("answer probability", "refusal log-odds")
 """The outcomes that vote get their colours in this order, whichever of them a run has."""
 
@@ -31,6 +35,7 @@ def forest(estimates: pl.DataFrame, margin: float | None, by: str = "test") -> F
     data = {"rows": rows}
     if margin is not None:
         data["margin"] = pl.DataFrame({"from": [-margin], "to": [margin]})
+    scale = alt.Scale(domain=_domain(rows, margin or 0.0), nice=False)
     within = "" if margin is None else f" Inside the grey band, ±{margin:g}, a difference counts as none."
     groups, tests, statistics = unique(rows, by), unique(rows, "test"), unique(rows, "statistic")
     meanings = "; ".join(f"{name}: {_MEANINGS[name]}" for name in statistics)
@@ -43,13 +48,20 @@ def forest(estimates: pl.DataFrame, margin: float | None, by: str = "test") -> F
         f"Right of 0, {meanings}.{within}",
         f"Points with intervals of {', '.join(statistics)} for {rows['hypothesis'].n_unique()} "
         f"hypotheses in the tests {', '.join(tests)}, one panel per {by}.",
-        [_panel(rows.filter(pl.col(by) == group), by, group, margin is not None) for group in groups],
+        [_panel(rows.filter(pl.col(by) == group), by, group, scale, margin is not None) for group in groups],
         1 if by == "test" else len(groups),
         data,
     )
 
 
-def _panel(rows: pl.DataFrame, by: str, group: str, margin: bool) -> alt.LayerChart | alt.FacetChart:
+def _domain(rows: pl.DataFrame, margin: float) -> list[float]:
+    """From the lowest to the highest end of an interval, in tenths, with 0 and the margin inside; of all panels."""
+    ends = pl.concat([rows[name].fill_nan(None).drop_nulls() for name in ("estimate", "low", "high")])
+    low, high = (float(end) for end in (ends.min(), ends.max()))  # type: ignore[arg-type]
+    return [floor(10 * min(low, -margin) - _ROOM) / 10, ceil(10 * max(high, margin) + _ROOM) / 10]
+
+
+def _panel(rows: pl.DataFrame, by: str, group: str, scale: alt.Scale, margin: bool) -> alt.LayerChart | alt.FacetChart:
     names = alignment_first(rows)
     outcomes = [name for name in _OUTCOMES if name in rows["outcome"]]
     color, shape = series(pl.DataFrame({"outcome": _OUTCOMES}), "outcome", {}, "Outcome")
@@ -59,7 +71,7 @@ def _panel(rows: pl.DataFrame, by: str, group: str, margin: bool) -> alt.LayerCh
         color=color,
     )
     statistic = rows["statistic"][0]
-    title, scale = f"{statistic}: {_MEANINGS[statistic]}", alt.Scale(domain=[-1, 1], clamp=True)
+    title = f"{statistic}: {_MEANINGS[statistic]}"
     x = alt.X("estimate:Q", title=title, scale=scale)
     intervals = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q")
     points = dots(base, rows, ["hypothesis", "outcome", "statistic", "estimate", "low", "high"], 50, x=x, shape=shape)

@@ -14,7 +14,7 @@ import vl_convert
 
 from safespan.files.atomic import write_text
 from safespan.report.charts import Figure
-from safespan.report.static import CONFIG, paper_size
+from safespan.report.static import CONFIG, paper_size, size_of
 
 WIDTH = 237.0
 """Points: a column of 3.3 inches."""
@@ -149,13 +149,6 @@ def _scaled(svg: str, across: float, down: float) -> str:
     """The drawing in another size; its `viewBox` keeps what it shows."""
     width, height = (f"{int(100 * points) / 100:g}" for points in (across, down))
     return re.sub(r'(<svg[^>]*) width="[\d.]+" height="[\d.]+"', rf'\1 width="{width}" height="{height}"', svg, count=1)
-
-
-def size_of(svg: str) -> tuple[float, float]:
-    """Width and height of a drawing."""
-    found = re.search(r'<svg[^>]* width="([\d.]+)" height="([\d.]+)"', svg)
-    assert found
-    return float(found[1]), float(found[2])
 
 
 def _columns(spec: dict[str, Any]) -> int:

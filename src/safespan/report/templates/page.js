@@ -30,21 +30,34 @@ button.addEventListener("click", () => {
 });
 try { theme(THEMES.includes(localStorage.getItem("safespan-theme")) ? localStorage.getItem("safespan-theme") : ""); } catch { theme(""); }
 
-// Panels side by side as far as the width allows, else under one another.
-function fit(spec, width) {
+// Panels side by side as far as the width allows, else under one another, each less what stands beside it.
+function fit(spec, width, less) {
   spec = structuredClone(spec);
   let n = Math.min(spec.columns, spec.concat.length);
-  while (n > 1 && width / n < 200) n = Math.ceil(n / 2);
+  while (n > 1 && width / n < 240) n = Math.ceil(n / 2);
   spec.columns = n;
   const panel = Math.floor((width - spec.spacing * (n - 1)) / n);
-  // What stands left of a panel: titles and values of its axis, names where it has names.
-  for (const part of spec.concat) part.width = Math.max(80, panel - (named(part) ? 150 : 56));
+  for (const part of spec.concat) part.width = Math.max(80, panel - less);
   return spec;
 }
 
-function named(part) {
-  const y = (part.encoding || (part.layer.find(layer => layer.encoding && layer.encoding.y && layer.encoding.y.type === "nominal") || {}).encoding || {}).y;
-  return Boolean(y && y.type === "nominal" && y.title === null);
+// Axes and names need a width that is known once they are drawn: what sticks out is taken from the panels, so that no
+// letter is made smaller.
+let turn = 0;
+async function embed(target, spec, width) {
+  const options = { renderer: "svg", actions: false, logLevel: 1, config: config(width), tooltip: { theme: dark() ? "dark" : "light" } };
+  const own = turn;
+  let less = 56, kept = less, before = Infinity, last = false;
+  for (;;) {
+    const fitted = fit(spec, width, less), result = await vegaEmbed(target, fitted, options);
+    const across = target.querySelector("svg").width.baseVal.value, over = across - width;
+    // Where all is drawn anew meanwhile, that drawing has the place. A legend or a title stays as wide as it is.
+    if (over <= 0 || own !== turn || last) return result;
+    last = across >= before;
+    [less, kept] = last ? [kept, kept] : [less + Math.ceil(over / fitted.columns), less];
+    before = across;
+    result.finalize();
+  }
 }
 
 function config(width) {
@@ -62,12 +75,11 @@ function config(width) {
 function draw() {
   // A chart in a section that is folded has no width of its own: all charts are as wide as one another.
   const common = Math.max(...[...document.querySelectorAll(".chart")].map(chart => chart.clientWidth)) || root.clientWidth - 60;
+  turn += 1;
   for (const [name, spec] of Object.entries(SPECS)) {
     const target = document.getElementById("chart-" + name), width = target.clientWidth || common;
     if (views[name]) views[name].finalize();
-    vegaEmbed(target, fit(spec, width), {
-      renderer: "svg", actions: false, logLevel: 1, config: config(width), tooltip: { theme: dark() ? "dark" : "light" },
-    }).then(result => {
+    embed(target, spec, width).then(result => {
       views[name] = result.view;
       const drawing = target.querySelector("svg");
       drawing.setAttribute("role", "img");
