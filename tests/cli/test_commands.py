@@ -269,6 +269,14 @@ def test_help_imports_nothing_heavy():
             ["test", "--aligned", "o/a", "--hypothesis", "random", "--prompt-field", "useful=q"],
             "--prompt-field names a column of --prompts: give --prompts too",
         ),
+        (
+            ["test", "--aligned", "o/a", "--hypothesis", "random", "--tests", "training"],
+            "the training test trains the contaminated model itself: give --training",
+        ),
+        (
+            ["test", "--aligned", "o/a", "--hypothesis", "refusal-directon"],
+            "unknown claim 'refusal-directon': did you mean 'refusal-direction'?",
+        ),
         (["run", "study.yaml", "--engine", "slurm"], "unknown engine 'slurm'"),
         (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "."], "--out . is a folder: give the name of a file"),
         (["judge", "o.jsonl", "--out", "."], "--out . is a folder: give the name of a file"),

@@ -118,6 +118,7 @@ def test_options_for_columns_roles_and_other_prompts(place):
             "a verdict needs the forbidden answers, and prompt 1 has none in 'target'",
         ),
         ([*GIVEN, "--prompt-field", "useful=goal"], "useful.txt: row 1 has no text in the field 'goal'"),
+        ([*GIVEN, "--prompt-field", "useful=goal"], "name the right field by prompt_field or --prompt-field"),
         ([*GIVEN, "--prompt-field", "x=goal"], "unknown prompts of --prompt-field 'x'"),
         ([*GIVEN, "--training", "useful=useful.txt"], "--training: expected useful=FILE and harmful=FILE"),
         (

@@ -83,7 +83,7 @@ def test_a_claim_that_changes_nothing_is_warned_of(folders, prompts, tmp_path, m
         ),
         (["--hypothesis", "lox"], "'lox' with the method edit changes a fine-tune: give one"),
         (["--refusal", "no"], "--refusal belongs to --prompts: give --prompts too"),
-        (["--hypothesis", "nothing"], "unknown hypothesis 'nothing'"),
+        (["--hypothesis", "nothing"], "unknown claim 'nothing'"),
         (["--method", "sideways"], "unknown method 'sideways'"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from safespan.cli.app import app, pairs, panel
+from safespan.cli.app import app, naming_prompt_field, pairs, panel
 from safespan.errors import ConfigError, SafespanError
 from safespan.settings.data import FILES
 from safespan.settings.model_names import FORMS, check_model_name
@@ -105,7 +105,8 @@ def _write(file: Path, read: dict[str, Any], more: dict[str, Any], rows: Any, bu
     from safespan.study.draft import BUDGETS, Draft, check_draft, draft_text
 
     draft = Draft(**read, claims=more["harmful-for-claims"], benign=more["benign"], training=rows, budget=budget)
-    check_draft(draft)
+    with naming_prompt_field():
+        check_draft(draft)
     write_text(file, draft_text(draft))
     typer.echo(f"budget {budget}: {BUDGETS[draft.budget]}")
     if draft.claims is None:

@@ -98,7 +98,7 @@ def project(
     model was made are written too. If --finetuned is MODEL+ADAPTER, where MODEL is the aligned model,
     an adapter is written where the rank allows it; otherwise a checkpoint that transformers loads.
     """
-    check_choices("hypothesis", [hypothesis], hypothesis_names())
+    check_choices("claim", [hypothesis], hypothesis_names())
     check_choices("method", [method] if method else [], (*METHODS, EDIT, ABLATION))
     checked_side = _side(side)
     check_shares("fraction", [fraction] if fraction is not None else [])

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from safespan.report.impact import Impact, impact_of
-from safespan.report.words import estimate_text, verdict_text, words_of
+from safespan.report.words import estimate_text, percent, verdict_text, words_of
 from safespan.results import Manifest
 from safespan.results.claim_tables import ClaimVerdict, CoverageRow, EstimateRow, VerdictRow
 from safespan.results.table_files import rows_of
@@ -117,12 +117,34 @@ def tests_of(reports: Sequence[Reported]) -> list[str]:
     return [test for test in TESTS if any(test in report.tests for report in reports)]
 
 
-def check_lines(reports: Sequence[Reported]) -> Iterator[tuple[bool, str]]:
+_ORDERS = (
+    ("attack_success_rate", "harmful", "useful", "attack success"),
+    ("refusal_rate", "aligned", "base", "refusal rate"),
+)
+"""A rate of models, the role that has more of it, the role that has less, and the rate in words."""
+
+
+def role_lines(models: pl.DataFrame) -> list[str]:
+    """What the outcomes of the models, rows of the table `models`, say against their roles."""
+    rates = {row["model"]: row for row in models.iter_rows(named=True)}
+    lines = []
+    for rate, more, less, words in _ORDERS:
+        high, low = (rates.get(role, {}).get(rate) for role in (more, less))
+        if high is not None and low is not None and high < low:
+            lines.append(
+                f"roles: the {words} of {more} ({percent(high)}) is below that of {less} ({percent(low)}): they may be "
+                "swapped; if they are, give each its role and run the study again"
+            )
+    return lines
+
+
+def check_lines(reports: Sequence[Reported], models: pl.DataFrame) -> Iterator[tuple[bool, str]]:
     """Whether each test did what it must on its controls, and a line that says so, by test and construct.
 
     A positive control has to be found: selective, in the first direction. A random subspace has to be cleared: not
-    selective.
+    selective. Before them stands what the outcomes of the models say against their roles, if anything.
     """
+    yield from ((False, line) for line in role_lines(models))
     controls = {report.group: report.tests for report in reports if report.group != CLAIM}
     for test in tests_of(reports):
         for construct in CONSTRUCTS:
@@ -130,6 +152,12 @@ def check_lines(reports: Sequence[Reported]) -> Iterator[tuple[bool, str]]:
             for group, expected in ((POSITIVE, SELECTIVE), (RANDOM, NOT_SELECTIVE)):
                 parts.append(_check(group, expected, controls.get(group, {}).get(test), construct))
             yield all(well for well, _ in parts), f"{test} test, {construct}: {', '.join(text for _, text in parts)}"
+
+
+def notes_beside(manifest: Manifest, checks: Sequence[tuple[bool, str]]) -> list[str]:
+    """The notes of a run that no check says."""
+    said = {text for _, text in checks}
+    return [note for note in manifest.notes if note not in said]
 
 
 def asked_lines(results: Mapping[str, pl.DataFrame], manifest: Manifest) -> Iterator[str]:

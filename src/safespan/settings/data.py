@@ -1,6 +1,6 @@
 """Settings of the sources of rows and prompts."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,8 @@ class RowSource(Settings):
     """A source of rows and its filters. In YAML also a preset's name, a file's path, or `{preset: NAME}` with fields
     that differ from the preset's. A `file` beside a preset is a local copy of its data set.
     """
+
+    in_files: ClassVar[tuple[str, ...]] = ("preset",)
 
     file: Annotated[str | None, Names("file")] = Field(None, description=f"{FILES}, or a folder as for `dataset`")
     dataset: Annotated[str | None, Names("folder")] = Field(

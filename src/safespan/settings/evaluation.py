@@ -1,7 +1,7 @@
 """Settings of the evaluation."""
 
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,8 @@ UTILITY_PRESETS: dict[str, dict[str, Any]] = {
 
 class UtilityConfig(Settings):
     """An lm-eval task and the metric that counts. In YAML also a preset's name, or `{preset: NAME}` and fields."""
+
+    in_files: ClassVar[tuple[str, ...]] = ("preset",)
 
     task: Annotated[str, Names("task")] = Field(
         description="Name of an lm-eval task, such as gsm8k, or path of a task's YAML file."

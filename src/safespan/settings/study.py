@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,8 +18,10 @@ from safespan.settings.names import (
     METHODS,
     ROLES,
     Vocabulary,
+    check_choices,
     check_shares,
     hypothesis_names,
+    unknown,
 )
 from safespan.settings.reading import load_settings
 from safespan.settings.training import TrainingConfig
@@ -49,6 +51,8 @@ class ModelSource(Settings):
 class StudyConfig(Settings):
     """A whole study. In any file name `{run}` stands for the run folder."""
 
+    in_files: ClassVar[tuple[str, ...]] = ("extends",)
+
     name: str = Field(description="title of the study")
     seed: int = Field(0, ge=0, description="of training, data and random controls")
     replicates: int = Field(
@@ -77,7 +81,7 @@ class StudyConfig(Settings):
         known: list[str] = []
         for role, source in self.models.items():
             if role not in ROLES:
-                raise ValueError(f"models.{role}: unknown role, expected one of {', '.join(ROLES)}")
+                raise ValueError(f"models: {unknown('role', role, ROLES)}")
             if source.start not in (None, ORGANISM, *known):
                 raise ValueError(f"models.{role}.start: {source.start!r} is not a role defined above it")
             known.append(role)
@@ -103,11 +107,11 @@ class StudyConfig(Settings):
 
     def _check_names_and_shares(self) -> None:
         if grid := self.projection:
-            _check_names("projection.subspaces", grid.subspaces or (), hypothesis_names())
-            _check_names("projection.methods", grid.methods, METHODS)
+            _check_names("projection.subspaces", "claim", grid.subspaces or (), hypothesis_names())
+            _check_names("projection.methods", "method", grid.methods, METHODS)
             check_shares("projection.fractions", grid.fractions)
         if self.overlap:
-            _check_names("overlap.granularities", self.overlap.granularities, GRANULARITIES)
+            _check_names("overlap.granularities", "granularity", self.overlap.granularities, GRANULARITIES)
             check_shares("overlap.energies", self.overlap.energies)
         if self.activations:
             check_shares("activations.energies", self.activations.energies)
@@ -121,7 +125,7 @@ class StudyConfig(Settings):
             "verdict.training": verdict.training.hypotheses,
         }
         for field, names in named.items():
-            _check_names(f"{field}.hypotheses", names or (), hypothesis_names())
+            _check_names(f"{field}.hypotheses", "claim", names or (), hypothesis_names())
         check_shares("verdict.fractions", verdict.fractions)
         if self.evaluation.utility is None or self.evaluation.harmfulness is None:
             raise ValueError("verdict: needs evaluation.utility and evaluation.harmfulness to measure u and h by")
@@ -133,7 +137,7 @@ class StudyConfig(Settings):
             if source is None or source.start != "aligned" or not source.train or not source.train.contaminate_with:
                 raise ValueError(
                     "verdict.tests: training needs contaminated data: models.contaminated with start: aligned and a "
-                    "train with contaminate_with (safespan test: --training); give it, or leave training out"
+                    "train with contaminate_with; give it, or leave training out"
                 )
             if source.train.protect:
                 raise ValueError(
@@ -151,10 +155,11 @@ class StudyConfig(Settings):
         return StudyConfig.model_validate_json(text)
 
 
-def _check_names(field: str, given: Iterable[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"{field}: unknown {name!r}, expected one of {', '.join(known)}")
+def _check_names(field: str, kind: str, given: Iterable[str], known: Sequence[str]) -> None:
+    try:
+        check_choices(kind, given, known)
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}") from None
 
 
 def load_study(path: Path, settings: Sequence[str] = ()) -> StudyConfig:

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from safespan.settings.base import TEMPLATE_DATE, TEMPLATE_DATE_MEANING, Settings
 from safespan.settings.data import PromptSource, TrainingData
-from safespan.settings.names import Keep, Side, hypothesis_names
+from safespan.settings.names import Keep, Side, hypothesis_names, unknown
 
 RECIPES: dict[str, dict[str, Any]] = {
     "useful": {"data": {"preset": "metamathqa"}},
@@ -91,7 +91,7 @@ class ProtectConfig(Settings):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in hypothesis_names():
-            raise ValueError(f"unknown {name!r}, expected one of {', '.join(hypothesis_names())}")
+            raise ValueError(unknown("claim", name, hypothesis_names()))
         return name
 
 

@@ -10,6 +10,7 @@ from safespan.report.export.grids import Grid, grids
 from safespan.report.loaded import Run
 from safespan.report.page import margin_of
 from safespan.report.tables import judge_facts, no_answer_facts
+from safespan.report.verdict import notes_beside
 from safespan.results import frame_of
 from safespan.results.claim_tables import ClaimVerdict
 from safespan.results.tables import ProjectionRow
@@ -145,7 +146,8 @@ def _limits(run: Run) -> Iterator[str]:
             projection = run.table("projection") if points else frame_of(ProjectionRow, [])
             yield from map(plain, judge_facts(models, projection))
             yield from map(plain, no_answer_facts(models))
-    yield from (plain(shareable(note, run.folder.root)) for note in run.manifest.notes)
+    notes = notes_beside(run.manifest, run.checks)
+    yield from (plain(shareable(note, run.folder.root)) for note in notes)
 
 
 def _verdict(run: Run) -> Mapping[str, Any]:
