@@ -149,6 +149,14 @@ def test_the_lines_say_the_words_and_figures_of_each_test(full_run: RunFolder) -
     assert lines[-1].startswith("warning: check of the training test, refusal: ")
 
 
+def test_a_remark_is_said_once_for_each_test(full_run: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(full_run.root, tmp_path / "run"))
+    remarked = pl.when(pl.col("hypothesis") == "refusal-direction").then(pl.lit("layer 2 is taken")).alias("remark")
+    run.read_table("coverage").with_columns(remarked).write_csv(run.table("coverage"))
+    lines = verdict_lines(run)
+    assert lines.count("  remark: layer 2 is taken") == 2  # of the ablation and the training test; update was not made
+
+
 def test_the_figures_of_an_ablation_are_those_of_the_least_removal_that_complies(full_run: RunFolder) -> None:
     results = read_results(full_run)
     [impact] = impact_of(results, "ablation", "refusal-direction")

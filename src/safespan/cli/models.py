@@ -150,9 +150,10 @@ def train(
     """
     config = check_settings(recipe_fields(recipe), TrainingConfig, settings or [], recipe)
     from safespan.activations import capture_for_hypotheses
-    from safespan.training.sft import RECORD, fine_tune
+    from safespan.models.folders import TRAINING
+    from safespan.training.sft import fine_tune
 
-    if out.exists() and not (out / RECORD).exists():
+    if out.exists() and not (out / TRAINING).exists():
         raise ConfigError(f"{out} exists and is no trained model: give a new folder")
     with step("training"):
         record = fine_tune(model, out, config, seed, capture=capture_for_hypotheses)

@@ -114,6 +114,8 @@ def _lines(judged: InTest) -> list[str]:
     for outcome, row in judged.outcomes.items():
         beside = "" if row.votes else " (does not vote)"
         lines.append(f"  {row.construct}, {outcome}{beside}: {verdict_text(row)}; {row.reason}")
+    if judged.outcomes and judged.coverage and judged.coverage.remark:
+        lines.append(f"  remark: {judged.coverage.remark}")
     for impact in judged.impact:
         figures = []
         for name, own in impact.own.items():
