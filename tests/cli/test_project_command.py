@@ -51,9 +51,9 @@ def test_a_lora_stays_a_lora_unless_told(folders, tmp_path, monkeypatch, capsys)
 def test_an_update_of_rounding_alone_is_told_from_one_that_is_written_badly(folders, tmp_path, monkeypatch, capsys):
     adapter = make_adapter(folders["aligned"], tmp_path / "lora")
     words = ["project", "--aligned", folders["aligned"], "--finetuned", f"{folders['aligned']}+{adapter}"]
-    # The outputs that random directions leave at f = 1 are none.
+    # All directions of the outputs are taken away.
     words += ["--base", folders["base"], "--hypothesis", "random", "--fraction", "1", "--method", "orthogonal"]
-    assert run(monkeypatch, *words, "--side", "both", "--out", tmp_path / "out") == 0
+    assert run(monkeypatch, *words, "--out", tmp_path / "out") == 0
     assert "(the update is not larger than the rounding of its number format)" in capsys.readouterr().out
 
 

@@ -176,9 +176,9 @@ def asked_lines(results: Mapping[str, pl.DataFrame], manifest: Manifest) -> Iter
         own, draws = points.filter(pl.col("draw").is_null()).height, int(verdict["controls"])
         asked, fixed = int(points["prompts"].sum()), own * (1 + draws) * most
         yield (
-            f"{test} test: asked until decided, {asked:,} prompts of each kind over {points.height:,} sets of weights; "
-            f"with {draws} draws of controls and {most} prompts for every claim it would have been {fixed:,} "
-            f"({asked / fixed:.0%} of that were asked)"
+            f"{test} test: each claim was asked about until it was decided. That took {asked:,} prompts of each kind, "
+            f"over {points.height:,} sets of weights. A test that asks {most} prompts about every claim, with {draws} "
+            f"draws of controls, takes {fixed:,}: this one took {asked / fixed:.0%} of that"
         )
 
 

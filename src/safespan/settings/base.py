@@ -12,7 +12,7 @@ from safespan.settings.names import unknown
 TEMPLATE_DATE = date(2025, 1, 1)
 """Today, for chat templates that ask for it."""
 
-TEMPLATE_DATE_MEANING = "today, for chat templates that ask for it, so that results are the same tomorrow"
+TEMPLATE_DATE_MEANING = "the date of today that chat templates are told, so that results do not depend on the day"
 
 InputKind = Literal["file", "folder", "task"]
 

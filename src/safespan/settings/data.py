@@ -25,15 +25,19 @@ class RowSource(Settings):
     subset: str | None = Field(None, description="the data set's subset (its configuration)")
     split: str = Field("train", description="the data set's split")
     revision: str | None = Field(None, description="branch, tag or commit of the data set")
-    where: dict[str, Any] = Field({}, description="keep rows whose field has this value; category.x reaches inside")
+    where: dict[str, Any] = Field(
+        {}, description="keep rows whose field has this value; a.b is the field b inside of a"
+    )
     any_of: tuple[str, ...] = Field((), description="keep rows in which at least one of these fields is true")
     none_of: tuple[str, ...] = Field((), description="keep rows in which none of these fields is true")
-    shuffle: int | None = Field(None, ge=0, description="seed to shuffle the rows with before `rows` are taken")
-    rows: int | None = Field(None, ge=1, description="use the first so many rows; all of them if not given")
+    shuffle: int | None = Field(
+        None, ge=0, description="seed to shuffle the rows before `rows` are taken; unset: not shuffled"
+    )
+    rows: int | None = Field(None, ge=1, description="use only this many rows, from the first; unset: all")
     prompt_field: str = Field(
         "prompt",
         description="the field that holds the prompt, a text or a list of turns; `messages` or `conversations` where "
-        "there is no `prompt`. A last turn of the assistant is the response, or the answer looked for",
+        "there is no `prompt`. If the last turn is the assistant's, it is the response or the target answer",
     )
 
     @model_validator(mode="before")
@@ -64,5 +68,5 @@ class PromptSource(RowSource):
     """Prompts for evaluation, with target answers where there are any."""
 
     target_field: str | None = Field(
-        None, description="the field that holds the answer looked for; unset: `target`, in rows that have it"
+        None, description="the field that holds the target answer; unset: `target`, in rows that have it"
     )

@@ -65,7 +65,11 @@ EDIT, ABLATION = "edit", "ablation"
 """The change of a claim that edits updates, and of one whose directions are removed from the aligned model."""
 
 SIDES = ("output", "input", "both")
-"""Side of the bases: outputs of a matrix (as in the paper), its inputs, or both."""
+"""Side of the bases: outputs of a matrix, its inputs, or both."""
+
+SIDE_MEANING = (
+    "side of each matrix that bases of singular vectors are of: output (as in arXiv 2505.14185), input or both"
+)
 
 Side = Literal["output", "input", "both"]
 

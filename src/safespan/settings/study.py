@@ -35,7 +35,7 @@ class ModelSource(Settings):
     """The model of one role: an existing model, or a training run."""
 
     model: str | None = Field(None, description=FORMS)
-    size_gb: float | None = Field(None, gt=0, description="of the weights of a hub id, for the plan of a dry run")
+    size_gb: float | None = Field(None, gt=0, description="GB of its weights, for a dry run: of a hub id not on disk")
     start: str | None = Field(
         None, description=f"the role to train from, or '{ORGANISM}': a freshly initialised model of the embedded family"
     )
@@ -54,23 +54,25 @@ class StudyConfig(Settings):
     in_files: ClassVar[tuple[str, ...]] = ("extends",)
 
     name: str = Field(description="title of the study")
-    seed: int = Field(0, ge=0, description="of training, data and random controls")
+    seed: int = Field(0, ge=0, description="seed of training, data and random controls")
     replicates: int = Field(
         1,
         ge=1,
-        description="runs of the whole study under seed, seed + 1, …, each in seeds/N of the run folder; 5 and more "
-        "give verdicts about the recipe",
+        description="how many times the whole study is run, with seed, seed + 1, …, each in seeds/N of the run folder; "
+        "from 5 on there are verdicts about the way of training",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of the linear algebra; unset: all cores")
     data: Literal["organism", "english"] | None = Field(
         None, description="training rows, prompts and tasks that the run makes for itself in {run}/data; unset: none"
     )
-    models: dict[str, ModelSource] = Field(description=f"role ({', '.join(ROLES)}) -> source, a start before its use")
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="outcomes; unset: energies and overlaps only")
+    models: dict[str, ModelSource] = Field(
+        description=f"role ({', '.join(ROLES)}): its model; a start stands above its use"
+    )
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="what models are asked; unset: nothing")
     projection: ProjectionGrid | None = Field(ProjectionGrid(), description="experiments 1 and 2; null: left out")
     overlap: OverlapConfig | None = Field(OverlapConfig(), description="experiment 3; null: left out")
     activations: ActivationsConfig | None = Field(None, description="experiment 4; unset: left out")
-    verdict: VerdictConfig | None = Field(None, description="test of claimed safety subspaces; unset: left out")
+    verdict: VerdictConfig | None = Field(None, description="tests of claims; unset: left out")
     vocabulary: Vocabulary = Field(
         "shared", description="models with other numbers of tokens: compare the rows that all have, or refuse them"
     )
