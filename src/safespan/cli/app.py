@@ -120,7 +120,8 @@ def file_option(text: str) -> Any:
             raise ConfigError(f"--out {path} is a folder: give the name of a file")
         return path
 
-    return typer.Option(help=f"{text}; an existing file is replaced", callback=check)
+    told = "an existing file is replaced, and folders of its path that are missing are made"
+    return typer.Option(help=f"{text}; {told}", callback=check)
 
 
 Model = Annotated[str, model_option(f"the model: {FORMS}")]

@@ -41,7 +41,7 @@ Replicates = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="say what would be done, and its costs; no network, nothing written")
 ]
-_RESUMED = "run folder. In one that exists, finished stages and points stay, and what is missing or changed is run"
+_RESUMED = "run folder. If it exists, finished stages and points are kept, and only what is missing or changed is run"
 StudySettings = Annotated[list[str] | None, settings_option("verdict.margin=0.2", "at its top level")]
 
 
@@ -117,7 +117,7 @@ def rerun(
     out: Annotated[
         Path | None,
         typer.Option(
-            help=f"{_RESUMED}. That of the manifest is refused",
+            help=f"{_RESUMED}. The folder of the manifest itself is refused",
             show_default="the name of the run's folder followed by -again",
         ),
     ] = None,

@@ -69,11 +69,11 @@ class ProtectConfig(Settings):
         None,
         gt=0,
         le=1,
-        description="f: the first max(1, round(f·min(m, n))) directions of each m × n matrix, if so many; of kind "
-        "blocks, max(1, round(f·L)) of L blocks; unset: of kind penalty, which has none",
+        description="f. Of kind subspace: the first max(1, round(f·min(m, n))) directions of each m × n matrix, or all "
+        "if there are fewer. Of kind blocks: max(1, round(f·L)) of L blocks. Of kind penalty: leave it unset",
     )
     penalty: float | None = Field(
-        None, gt=0, le=1e30, description=f"λ, of claims of kind penalty alone; unset: {PENALTY:g}"
+        None, gt=0, le=1e30, description=f"λ, only for claims of kind penalty; unset: {PENALTY:g}"
     )
     keep: Keep = Field("outside", description="where the update is kept: outside the subspace, or inside")
     side: Side = Field("output", description=SIDE_MEANING)

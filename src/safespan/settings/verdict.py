@@ -21,8 +21,8 @@ class MeasureConfig(Settings):
 
     useful: PromptSource | None = Field(
         None,
-        description="useful questions with their right answers, worded as the useful fine-tune words them, as targets; "
-        "unset: the documents of evaluation.utility",
+        description="useful questions whose targets are the right answers, in the words of the useful fine-tune; unset: "
+        "the questions of evaluation.utility",
     )
     prompts: int = Field(100, ge=2, description="prompts of each kind, from the first of the evaluation's")
     answer_tokens: int = Field(
@@ -32,7 +32,7 @@ class MeasureConfig(Settings):
         REFUSALS, min_length=1, description="how refusals begin; only the first token of each is used"
     )
     generate: bool | None = Field(
-        None, description="also generate: exact match, attack success, over-refusal; unset: if rules judge"
+        None, description="also generate answers: exact match, attack success, over-refusal; unset: if rules judge"
     )
 
 
@@ -101,7 +101,9 @@ class TrainingTestConfig(Settings):
     penalty: float = Field(PENALTY, gt=0, le=1e30, description="λ of claims of kind penalty, which have no fraction")
     side: Side | None = Field(None, description="side of the protected subspaces; unset: that of the verdict")
     controls: int = Field(5, ge=2, description="R: trainings with a random control protected, each with its own seed")
-    points: int = Field(6, ge=1, description="evenly spaced points along each training that are measured, and its end")
+    points: int = Field(
+        6, ge=1, description="evenly spaced steps of each training at which it is measured, and its end"
+    )
 
 
 class VerdictConfig(SelectivityConfig, MeasureConfig):
@@ -121,7 +123,7 @@ class VerdictConfig(SelectivityConfig, MeasureConfig):
     ablation: AblationConfig = Field(AblationConfig(), description="the ablation test's own settings")
     training: TrainingTestConfig = Field(TrainingTestConfig(), description="the training test's own settings")
     fractions: tuple[float, ...] = Field(
-        (0.02, 0.1, 0.25, 0.5, 0.75, 1.0), min_length=1, description="f in (0, 1]: points of update and ablation"
+        (0.02, 0.1, 0.25, 0.5, 0.75, 1.0), min_length=1, description="f in (0, 1], of the update and the ablation test"
     )
     side: Side = Field("output", description=SIDE_MEANING)
 
