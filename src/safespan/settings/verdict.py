@@ -21,10 +21,10 @@ class MeasureConfig(Settings):
 
     useful: PromptSource | None = Field(
         None,
-        description="useful questions whose targets are the right answers, in the words of the useful fine-tune; unset: "
+        description="useful questions whose targets are right answers, in the words of the useful fine-tune; unset: "
         "the questions of evaluation.utility",
     )
-    prompts: int = Field(100, ge=2, description="prompts of each kind, from the first of the evaluation's")
+    prompts: int = Field(100, ge=2, description="how many prompts of each kind are asked, from the first")
     answer_tokens: int = Field(
         8, ge=1, description="tokens of an answer, from its first, whose probability is measured; NLL takes all of them"
     )
