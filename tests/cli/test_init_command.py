@@ -62,7 +62,7 @@ def test_the_study_has_what_was_given_and_two_tests(place, capsys):
     assert (study.evaluation.utility.limit, study.verdict.prompts) == (100, 50)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"budget quick: {BUDGETS['quick']}"
-    assert "claims are made from the prompts that models are asked" in printed[1]
+    assert "claims are made from the same prompts that models are asked" in printed[1]
     assert printed[-1] == "study: study.yaml; next: safespan run study.yaml --dry-run"
     text = (place / "study.yaml").read_text()
     parts = [line for line in text.splitlines() if line and line[0].isalpha()]

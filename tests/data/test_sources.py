@@ -56,7 +56,7 @@ def test_rows_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
         (
             "options.csv",
             "goal,target\nwhy,t\n",
-            r"fields there: goal, target\); .* name the right field by prompt_field$",
+            r"fields there: goal, target\); name the right field by prompt_field$",
         ),
         ("field.csv", "question\nwhy\n", "no text in the field 'prompt'"),
         ("blank.jsonl", '{"prompt": "a"}\n{"prompt": " "}\n', "row 2 has no text"),

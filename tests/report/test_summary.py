@@ -208,7 +208,8 @@ def test_what_was_asked_stands_beside_what_a_fixed_design_asks(full_run: RunFold
     [line] = asked_lines(results, manifest)
     own = update.filter(pl.col("draw").is_null()).height
     assert f"{len(update) // 2 * 50:,} prompts of each kind over {len(update)} sets of weights" in line
-    assert f"8 draws of controls and 40 prompts for every claim it would have been {own * 9 * 40:,}" in line
+    fixed = f"A test that asks 40 prompts about every claim, with 8 draws of controls, takes {own * 9 * 40:,}: "
+    assert fixed in line
     at_once = manifest.model_copy(update={"config": {"verdict": {**verdict, "until_decided": False}}})
     assert list(asked_lines(results, at_once)) == []
     assert list(asked_lines(results, Manifest())) == []

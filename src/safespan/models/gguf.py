@@ -69,7 +69,7 @@ def describe_gguf(path: Path, folder: Path) -> dict[str, tuple[int, ...]]:
         _call_dequantised(config)
         config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    return shapes
+    return dict(sorted(shapes.items()))
 
 
 def _checked(path: Path) -> int:

@@ -176,7 +176,7 @@ def asked_lines(results: Mapping[str, pl.DataFrame], manifest: Manifest) -> Iter
         own, draws = points.filter(pl.col("draw").is_null()).height, int(verdict["controls"])
         asked, fixed = int(points["prompts"].sum()), own * (1 + draws) * most
         yield (
-            f"{test} test: each claim was asked about until it was decided. That took {asked:,} prompts of each kind, "
+            f"{test} test: each claim was asked about until it was decided. That took {asked:,} prompts of each kind "
             f"over {points.height:,} sets of weights. A test that asks {most} prompts about every claim, with {draws} "
             f"draws of controls, takes {fixed:,}: this one took {asked / fixed:.0%} of that"
         )
