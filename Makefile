@@ -22,7 +22,7 @@ demo: install  ## grow the embedded family and run the four experiments on it
 study-smollm2: install downloads/smollm2.gguf  ## a real 135 M-parameter model, aligned, fine-tuned and measured
 	$(BIN)/safespan run studies/smollm2.yaml --out runs/smollm2
 
-study-smollm2-tests: install downloads/smollm2.gguf  ## the ablation and the training test on that model
+study-smollm2-tests: install downloads/smollm2.gguf  ## the update, the ablation and the training test on that model
 	$(BIN)/safespan run studies/smollm2-tests.yaml --out runs/smollm2-tests
 
 GEMMA := downloads/gemma3

@@ -49,6 +49,20 @@ def test_sweep_takes_the_papers_grid_unless_told(models, tmp_path, monkeypatch):
     assert table["seed"].to_list() == [3, 3]
 
 
+@pytest.mark.parametrize("command", ["schema", "sweep", "init"])
+def test_missing_folders_of_a_file_to_write_are_made(command, models, tmp_path, monkeypatch):
+    out, given = tmp_path / "no" / "such" / "folder" / "x.csv", sweep_words(models, tmp_path / "unused")
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a b", "target": "c"}\n' * 4)
+    words = {"schema": ["schema", "--out", out], "sweep": sweep_words(models, out, "--fraction", "0.5")}
+    words["init"] = ["init", out, *given[1:5], "--finetuned", models["useful"], "--utility", "gsm8k"]
+    words["init"] += ["--useful", tmp_path / "rows.jsonl", "--harmful", tmp_path / "rows.jsonl"]
+    monkeypatch.setattr(sys, "argv", ["safespan", *map(str, words[command])])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (0, None)
+    assert out.is_file()
+
+
 def test_a_sweep_for_programs_and_quietly(models, tmp_path, monkeypatch, capsys):
     words = sweep_words(models, tmp_path / "a.csv", "--fraction", "0.5")
     assert run(monkeypatch, *words, "--json") == 0
@@ -268,6 +282,14 @@ def test_help_imports_nothing_heavy():
         (
             ["test", "--aligned", "o/a", "--hypothesis", "random", "--prompt-field", "useful=q"],
             "--prompt-field names a column of --prompts: give --prompts too",
+        ),
+        (
+            ["test", "--aligned", "o/a", "--hypothesis", "random", "--tests", "training"],
+            "the training test trains the contaminated model itself: give --training",
+        ),
+        (
+            ["test", "--aligned", "o/a", "--hypothesis", "refusal-directon"],
+            "unknown claim 'refusal-directon': did you mean 'refusal-direction'?",
         ),
         (["run", "study.yaml", "--engine", "slurm"], "unknown engine 'slurm'"),
         (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "."], "--out . is a folder: give the name of a file"),

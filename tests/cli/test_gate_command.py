@@ -157,7 +157,18 @@ GIVEN = ["--evaluated", "tuned", "--max-attack-success", "0.05"]
         ([*GIVEN, "--min-utility", "nan"], "--min-utility nan is outside [0, 1]"),
         ([*GIVEN, "--max-utility-loss", "0.1"], "--max-utility-loss is against a reference: give --reference"),
         ([*GIVEN, "--reference-evaluated", "aligned"], "the reference is of no use without a bound against it"),
-        ([*GIVEN, "--min-general", "0.5"], "--min-general needs evaluation field general, which tuned leaves out"),
+        (
+            [*GIVEN, "--min-general", "0.5"],
+            "--min-general needs evaluation field general, which tuned leaves out: evaluate the model again",
+        ),
+        (
+            ["--model", "o/m", "--min-general", "0.5"],
+            "which the default evaluation leaves out: give it by --config or --set",
+        ),
+        (
+            ["--model", "o/m", "--config", "study.yaml", "--min-utility", "0.5"],
+            "--config study.yaml is a study file: write what stands below its `evaluation:` into a file, and give that",
+        ),
         ([*GIVEN, "--config", "evaluation.yaml"], "none is asked: leave them out"),
         (["--evaluated", "nowhere", *GIVEN[2:]], "nowhere holds no results of `safespan evaluate --out`"),
         (["--evaluated", "broken", *GIVEN[2:]], "outcomes.json or generations.jsonl is broken"),
@@ -181,11 +192,12 @@ GIVEN = ["--evaluated", "tuned", "--max-attack-success", "0.05"]
         ),
         (
             ["--model", "o/m", "--config", "evaluation.yaml", "--min-utility", "0.5"],
-            "--min-utility needs evaluation field utility, which evaluation.yaml leaves out",
+            "--min-utility needs evaluation field utility, which evaluation.yaml leaves out: add it there",
         ),
     ],
 )
 def test_wrong_bounds_and_results_get_one_line_before_anything_is_written(words, says, place, capsys):
+    (place / "study.yaml").write_text("name: a\nmodels: {aligned: {model: o/m}}\nevaluation: {utility: gsm8k}\n")
     results(place / "tuned")
     results(place / "aligned")
     results(place / "other", n=99, harmfulness={"prompts": "z"})
@@ -226,3 +238,12 @@ def test_the_workflow_of_the_guide_is_yaml_and_its_commands_have_these_options()
     group = typer.main.get_command(cli.app)
     for _, name, *words in commands:
         group.commands[name].make_context(name, words)
+
+
+def test_a_message_names_no_option_that_the_command_lacks(place, tiny_model_folder, capsys):
+    (place / "goals.csv").write_text("goal\na b\n")
+    words = ["gate", "--model", tiny_model_folder, "--config", "evaluation.yaml", "--out", "out"]
+    words += ["--set", "harmfulness.prompts=goals.csv", "--max-attack-success", "1"]
+    assert run(*words) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("(fields there: goal); name the right field by prompt_field")

@@ -62,7 +62,7 @@ def test_the_study_has_what_was_given_and_two_tests(place, capsys):
     assert (study.evaluation.utility.limit, study.verdict.prompts) == (100, 50)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"budget quick: {BUDGETS['quick']}"
-    assert "claims are made from the prompts that models are asked" in printed[1]
+    assert "claims are made from the same prompts that models are asked" in printed[1]
     assert printed[-1] == "study: study.yaml; next: safespan run study.yaml --dry-run"
     text = (place / "study.yaml").read_text()
     parts = [line for line in text.splitlines() if line and line[0].isalpha()]
@@ -118,6 +118,7 @@ def test_options_for_columns_roles_and_other_prompts(place):
             "a verdict needs the forbidden answers, and prompt 1 has none in 'target'",
         ),
         ([*GIVEN, "--prompt-field", "useful=goal"], "useful.txt: row 1 has no text in the field 'goal'"),
+        ([*GIVEN, "--prompt-field", "useful=goal"], "name the right field by prompt_field or --prompt-field"),
         ([*GIVEN, "--prompt-field", "x=goal"], "unknown prompts of --prompt-field 'x'"),
         ([*GIVEN, "--training", "useful=useful.txt"], "--training: expected useful=FILE and harmful=FILE"),
         (

@@ -48,6 +48,21 @@ def test_a_lora_stays_a_lora_unless_told(folders, tmp_path, monkeypatch, capsys)
     assert "was not written by this command" in capsys.readouterr().err
 
 
+def test_an_update_of_rounding_alone_is_told_from_one_that_is_written_badly(folders, tmp_path, monkeypatch, capsys):
+    adapter = make_adapter(folders["aligned"], tmp_path / "lora")
+    words = ["project", "--aligned", folders["aligned"], "--finetuned", f"{folders['aligned']}+{adapter}"]
+    # All directions of the outputs are taken away.
+    words += ["--base", folders["base"], "--hypothesis", "random", "--fraction", "1", "--method", "orthogonal"]
+    assert run(monkeypatch, *words, "--out", tmp_path / "out") == 0
+    assert "(the update is not larger than the rounding of its number format)" in capsys.readouterr().out
+
+
+def test_a_claim_that_was_not_planted_is_warned_of(folders, tmp_path, monkeypatch, caplog):
+    words = ["project", "--aligned", folders["aligned"], "--finetuned", folders["useful"], "--hypothesis", "planted"]
+    assert run(monkeypatch, *words, "--out", tmp_path / "out") == 0
+    assert [line for line in caplog.messages if line.startswith("planted: nothing was planted in these models")]
+
+
 def test_a_claim_about_activations_takes_prompts(folders, prompts, tmp_path, monkeypatch, capsys):
     words = ["project", "--aligned", folders["aligned"], "--hypothesis", "actsvd", "--out", tmp_path / "out"]
     assert run(monkeypatch, *words) == 2
@@ -83,7 +98,7 @@ def test_a_claim_that_changes_nothing_is_warned_of(folders, prompts, tmp_path, m
         ),
         (["--hypothesis", "lox"], "'lox' with the method edit changes a fine-tune: give one"),
         (["--refusal", "no"], "--refusal belongs to --prompts: give --prompts too"),
-        (["--hypothesis", "nothing"], "unknown hypothesis 'nothing'"),
+        (["--hypothesis", "nothing"], "unknown claim 'nothing'"),
         (["--method", "sideways"], "unknown method 'sideways'"),
     ],
 )

@@ -53,7 +53,11 @@ def test_rows_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("options.csv", "goal,target\nwhy,t\n", r"fields there: goal, target\); .* by prompt_field or --prompt-field"),
+        (
+            "options.csv",
+            "goal,target\nwhy,t\n",
+            r"fields there: goal, target\); name the right field by prompt_field$",
+        ),
         ("field.csv", "question\nwhy\n", "no text in the field 'prompt'"),
         ("blank.jsonl", '{"prompt": "a"}\n{"prompt": " "}\n', "row 2 has no text"),
         ("number.jsonl", '{"prompt": 3}\n', "row 1 has no text"),

@@ -96,7 +96,7 @@ def test_a_judge_from_a_file_and_a_setting(run, tmp_path, server):
     [
         (["--judge", "oracle"], "--judge oracle: Input tag 'oracle'"),
         (["--judge", "llm"], "--judge llm: llm.model: Field required"),
-        (["--judge", "llm", "--set", "model=m", "--set", "colour=red"], "llm.colour: Extra inputs"),
+        (["--judge", "llm", "--set", "model=m", "--set", "colour=red"], "llm: unknown field 'colour'"),
         (["--judge", "nowhere.yaml"], "cannot read nowhere.yaml"),
         (["--judge", "llm", "--set", "model=openai/gpt-4o-mini"], "No OPENAI_API_KEY, "),
         (["--judge", "llm", "--set", "model=m", "--set", "base_url=http://127.0.0.1:9/v1"], "(Connection refused)"),

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from gguf import GGUFEndian, GGUFWriter
-from transformers import AutoConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
 import safespan.models.gguf
-from safespan.checkpoints import open_checkpoint
+from safespan.checkpoints import Checkpoint, open_checkpoint
 from safespan.errors import CheckpointError
-from safespan.models.gguf import convert_gguf
+from safespan.models.gguf import convert_gguf, describe_gguf
 from safespan.models.loading import load_causal_lm
 from safespan.subspaces import SpectrumCache
 from tiny_gguf import TEMPLATE, write_gguf
@@ -43,6 +43,17 @@ def test_the_weights_and_the_tokenizer_come_through(written, tmp_path, monkeypat
     assert tokenizer.convert_ids_to_tokens(ids[0]) == ["ab", "Ġc"]
     with torch.inference_mode():
         torch.testing.assert_close(model(ids).logits, expected(ids).logits, atol=1e-5, rtol=0)
+
+
+def test_a_description_has_the_names_shapes_and_tokenizer_of_the_converted_folder(written, tmp_path):
+    (tmp_path / "described").mkdir()
+    shapes = describe_gguf(written[0], tmp_path / "described")
+    whole = Checkpoint(convert_gguf(written[0], tmp_path))
+    assert shapes == whole.shapes
+    assert "quantization_config" not in (tmp_path / "described" / "config.json").read_text()
+    given, converted = (AutoTokenizer.from_pretrained(place) for place in (tmp_path / "described", whole.folder))
+    assert (given.get_vocab(), given.chat_template) == (converted.get_vocab(), TEMPLATE)
+    assert not list((tmp_path / "described").glob("*.safetensors"))
 
 
 def test_it_is_converted_once_for_its_content(written, tmp_path, monkeypatch):

@@ -42,6 +42,18 @@ def energies(family):
     return {name: float((exact(family.task_update(name, "useful")) ** 2).sum()) for name in family.names()}
 
 
+def test_the_planted_claim_is_remarked_on_unless_a_fine_tune_was_trained_with_it(tmp_path):
+    aligned, tuned = (Checkpoint(save_checkpoint(tmp_path / str(seed), odd_weights(seed))) for seed in range(2))
+    family, planted = Family(None, aligned, {"contaminated": tuned}), find_hypothesis("planted")
+    assert family.remark_on(planted).startswith("nothing was planted in these models")
+    assert family.remark_on(find_hypothesis("random")) == ""
+    record = tuned.folder / "training.json"
+    record.write_text('{"protection": null}')
+    assert family.remark_on(planted)
+    record.write_text('{"protection": {"hypothesis": "planted", "keep": "outside"}}')
+    assert family.remark_on(planted) == ""
+
+
 @pytest.mark.parametrize("claim", [nothing, empty])
 def test_a_claim_about_nothing_names_no_matrix(family, claim):
     got = covered(family, claim)

@@ -111,7 +111,7 @@ def test_checkpoints_must_match(tmp_path):
     [
         ({"fractions": (0.0,)}, "fraction 0.0 is outside"),
         ({"methods": ("sideways",)}, "unknown method 'sideways'"),
-        ({"subspaces": ("top",)}, "unknown hypothesis 'top'"),
+        ({"subspaces": ("top",)}, "unknown claim 'top'"),
         ({"subspaces": ("safety",)}, "needs a safe model"),
         (
             {"subspaces": ("task-update",)},

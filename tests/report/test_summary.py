@@ -2,15 +2,18 @@
 
 import json
 import random
+import shutil
+from pathlib import Path
 
 import polars as pl
 from rich.console import Console
 
+from safespan.report import write_report
 from safespan.report.impact import MEASURES, impact_of
 from safespan.report.page import read_results
-from safespan.report.summary import summary, summary_tables, verdict_lines
-from safespan.report.verdict import asked_lines, check_lines, reported
-from safespan.results import Manifest
+from safespan.report.summary import failed_checks, summary, summary_tables, verdict_lines
+from safespan.report.verdict import asked_lines, check_lines, reported, role_lines
+from safespan.results import TABLES, Manifest
 from safespan.results.run_folder import RunFolder
 
 
@@ -46,7 +49,7 @@ def test_programs_get_the_rows_of_models_and_verdicts(full_run: RunFolder) -> No
 
 
 def test_the_checks_say_whether_the_positive_control_was_found_and_the_random_subspace_cleared(full_run: RunFolder):
-    lines = [text for _, text in check_lines(reported(read_results(full_run)))]
+    lines = [text for _, text in check_lines(reported(read_results(full_run)), full_run.read_table("models"))]
     assert lines[0] == (
         "update test, harm: positive control (harmful-update) found (D +0.02 [-0.01, +0.05]), random subspace cleared "
         "(D +0.02 [-0.01, +0.05])"
@@ -62,9 +65,40 @@ def test_the_checks_say_whether_the_positive_control_was_found_and_the_random_su
 def test_a_positive_control_in_the_wrong_direction_is_not_found(full_run: RunFolder) -> None:
     results = read_results(full_run)
     verdicts = results["verdicts"].with_columns(direction=pl.lit("utility first")).filter(test="update")
-    well, text = next(check_lines(reported({**results, "verdicts": verdicts})))
+    well, text = next(check_lines(reported({**results, "verdicts": verdicts}), results["models"]))
     assert not well
     assert "positive control (harmful-update) NOT found" in text
+
+
+def swapped(run: RunFolder, one: str, other: str) -> pl.DataFrame:
+    """The table of models with two of them taken for one another."""
+    return run.read_table("models").with_columns(model=pl.col("model").replace({one: other, other: one}))
+
+
+def test_outcomes_that_speak_against_the_roles_are_failed_checks(full_run: RunFolder) -> None:
+    assert role_lines(full_run.read_table("models")) == []
+    assert role_lines(swapped(full_run, "useful", "harmful")) == [
+        "roles: the attack success of harmful (2.0%) is below that of useful (99.0%): they may be swapped; if they "
+        "are, give each its role and run the study again"
+    ]
+    [line] = role_lines(swapped(full_run, "base", "aligned"))
+    assert line.startswith("roles: the refusal rate of aligned (0.0%) is below that of base (100.0%)")
+    unasked = swapped(full_run, "base", "aligned").with_columns(refusal_rate=pl.lit(None, pl.Float64))
+    assert role_lines(unasked) == []
+    assert role_lines(swapped(full_run, "useful", "harmful").filter(pl.col("model") != "useful")) == []
+
+
+def test_swapped_roles_are_on_the_terminal_and_once_on_the_page(full_run: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(full_run.root, tmp_path / "run"))
+    swapped(run, "useful", "harmful").write_csv(run.table("models"))
+    [line] = role_lines(run.read_table("models"))
+    assert failed_checks(run)[0] == f"warning: check of the {line}"
+    run.read_manifest().model_copy(update={"notes": [line]}).write(run.manifest)
+    assert write_report(run).read_text(encoding="utf-8").count("they may be swapped") == 1
+    for name in TABLES:  # a run without a verdict
+        if name != "models":
+            run.table(name).unlink(missing_ok=True)
+    assert write_report(run).read_text(encoding="utf-8").count("they may be swapped") == 1
 
 
 def test_the_terminal_has_a_row_a_hypothesis_and_a_column_a_test(full_run: RunFolder) -> None:
@@ -114,6 +148,14 @@ def test_the_lines_say_the_words_and_figures_of_each_test(full_run: RunFolder) -
     small = [number for number, line in enumerate(lines) if "too small to test" in line]
     assert lines[small[-1] + 1] == "  its subspace holds 0.87% of the update's energy"
     assert lines[-1].startswith("warning: check of the training test, refusal: ")
+
+
+def test_a_remark_is_said_once_for_each_test(full_run: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(full_run.root, tmp_path / "run"))
+    remarked = pl.when(pl.col("hypothesis") == "refusal-direction").then(pl.lit("layer 2 is taken")).alias("remark")
+    run.read_table("coverage").with_columns(remarked).write_csv(run.table("coverage"))
+    lines = verdict_lines(run)
+    assert lines.count("  remark: layer 2 is taken") == 2  # of the ablation and the training test; update was not made
 
 
 def test_the_figures_of_an_ablation_are_those_of_the_least_removal_that_complies(full_run: RunFolder) -> None:
@@ -214,7 +256,8 @@ def test_what_was_asked_stands_beside_what_a_fixed_design_asks(full_run: RunFold
     [line] = asked_lines(results, manifest)
     own = update.filter(pl.col("draw").is_null()).height
     assert f"{len(update) // 2 * 50:,} prompts of each kind over {len(update)} sets of weights" in line
-    assert f"8 draws of controls and 40 prompts for every claim it would have been {own * 9 * 40:,}" in line
+    fixed = f"A test that asks 40 prompts about every claim, with 8 draws of controls, takes {own * 9 * 40:,}: "
+    assert fixed in line
     at_once = manifest.model_copy(update={"config": {"verdict": {**verdict, "until_decided": False}}})
     assert list(asked_lines(results, at_once)) == []
     assert list(asked_lines(results, Manifest())) == []

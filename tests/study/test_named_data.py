@@ -136,11 +136,11 @@ def test_too_few_contaminating_rows(tmp_path: Path) -> None:
 def test_what_is_read_is_counted_and_what_cannot_be_read_is_listed(tmp_path: Path) -> None:
     lines = plan(naming("activations.harmful", {"dataset": "org/none", "rows": 7}), tmp_path / "run")
     assert "rows of contaminated: good.jsonl, 10 rows" in lines
-    assert "rows of contaminated, 20 % as many: good.jsonl, 2 rows" in lines
+    assert "rows mixed into contaminated, 20 % of the number of its other rows: good.jsonl, 2 rows" in lines
     assert "useful questions of the verdict: good.jsonl, 10 rows" in lines
     assert "harmful prompts for activations: org/none train, 7 rows" in lines
-    assert "data not checked: org/none train, lm-eval task gsm8k" in lines
-    assert lines[-1] == "downloads unless cached: org/b, org/m, org/none train, lm-eval task gsm8k"
+    assert "data that could not be checked yet: org/none train, lm-eval task gsm8k" in lines
+    assert lines[-1] == "downloads, of what is not in the cache: org/b, org/m, org/none train, lm-eval task gsm8k"
 
 
 def test_what_the_study_makes_is_not_looked_for(tmp_path: Path) -> None:
@@ -150,7 +150,9 @@ def test_what_the_study_makes_is_not_looked_for(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")  # a study names the folder that the link leads to
     assert check_data(config.resolved(tmp_path / "link"), RunFolder(tmp_path / "link"))
-    [line] = [line for line in plan(config, tmp_path / "run") if line.startswith("data not checked: ")]
+    [line] = [
+        line for line in plan(config, tmp_path / "run") if line.startswith("data that could not be checked yet: ")
+    ]
     assert f"{tmp_path}/run/data/test/restricted.jsonl" in line
     assert f"lm-eval task {tmp_path}/run/data/tasks/organism_skill.yaml" in line
 
@@ -181,7 +183,7 @@ def test_a_data_set_in_the_cache_is_checked_and_one_without_that_subset_is_not(t
     assert "useful prompts for activations: org/some_set train, 3 rows" in lines
     assert "org/some_set" not in lines[-1]
     lines = plan(naming("activations.useful", {**source, "subset": "other"}), tmp_path / "run")
-    assert "data not checked: org/some_set other train, lm-eval task gsm8k" in lines
+    assert "data that could not be checked yet: org/some_set other train, lm-eval task gsm8k" in lines
     with pytest.raises(DataError, match=r"org/some_set dev: no such split"):
         plan(naming("activations.useful", {**source, "split": "dev"}), tmp_path / "run")
 

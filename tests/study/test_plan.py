@@ -6,6 +6,7 @@ from safespan.settings.study import bundled_study, load_study
 from safespan.study.plan import plan
 from safespan.study.summaries import grid_points
 
+DOWNLOADS = "downloads, of what is not in the cache: "
 PAIRS = ("llama-3.2-1b", "llama-2-7b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b")
 
 
@@ -26,10 +27,10 @@ def test_the_papers_studies_are_valid_and_say_what_they_need(name, tmp_path):
     text = "\n".join(lines)
     base = study.models["base"]
     assert f"model base: {base.model}, {base.size_gb} GB" in text
-    assert f"weights to read in one pass: {2 * base.size_gb + 3 * 2 * base.size_gb:.1f} GB" in text
-    assert "rows of contaminated, 20 % as many: PKU-Alignment/BeaverTails" in text
+    assert f"weights of all models together: {2 * base.size_gb + 3 * 2 * base.size_gb:.1f} GB" in text
+    assert "rows mixed into contaminated, 20 % of the number of its other rows: PKU-Alignment/BeaverTails" in text
     assert "stage projection: 90 points" in text
-    assert "stage update overlap: tensor, layer, 11 energies; spectra" in text
+    assert "stage update overlap: of each tensor and each layer, at 11 shares of energy; spectra" in text
     for needed in (base.model, "meta-math/MetaMathQA", "walledai/AdvBench", "lm-eval task gsm8k"):
         assert needed in lines[-1]
     assert not (tmp_path / "run").exists()
@@ -42,7 +43,7 @@ def test_studies_that_make_their_own_data_download_nothing_from_a_hub(name, coun
     (tmp_path / "downloads" / "champ.jsonl").write_text('{"prompt": "a"}\n' * 200)
     (tmp_path / "downloads" / "harmbench.txt").write_text("a\n" * 200)
     lines = plan(load_study(bundled_study(name)), tmp_path / "run")
-    assert f"stage projection: {count} points, each answers the same" in lines
-    assert "/data/test/restricted.jsonl, not there yet" in "\n".join(lines)
+    assert f"stage projection: {count} points, each answers what a model answers" in lines
+    assert "/data/test/restricted.jsonl, made by the run" in "\n".join(lines)
     assert ("useful prompts for activations: downloads/champ.jsonl, 150 rows" in lines) == (name == "smollm2")
-    assert lines[-1] in ("downloads unless cached: nothing", "downloads unless cached: downloads/smollm2.gguf")
+    assert lines[-1] in (f"{DOWNLOADS}none", f"{DOWNLOADS}downloads/smollm2.gguf")

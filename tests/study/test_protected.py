@@ -134,7 +134,10 @@ def test_a_role_above_is_there(file):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"hypothesis": "top"}, "models.useful.train.protect.hypothesis: unknown 'top', expected one of alignment"),
+        (
+            {"hypothesis": "top"},
+            "models.useful.train.protect.hypothesis: unknown claim 'top': expected one of alignment",
+        ),
         ({"hypothesis": "random", "fraction": 1.5}, "protect.fraction: Input should be less than or equal to 1"),
         ({"hypothesis": "random", "keep": "near"}, "protect.keep: Input should be 'outside' or 'inside'"),
     ],

@@ -57,8 +57,8 @@ def test_a_study_without_a_fault_is_checked_whole_and_nothing_is_kept(fields, tm
     monkeypatch.setattr(datasets_config, "HF_DATASETS_CACHE", tmp_path / "cache")
     before = sorted(tmp_path.rglob("*"))
     *_, data, texts, _ = plan(StudyConfig.model_validate(fields), tmp_path / "run")
-    assert data == "data not checked: none"
-    assert texts == "tokenizers, templates and lengths not checked, of: none"
+    assert data == "data that could not be checked yet: none"
+    assert texts == "models whose tokenizer, chat template and room for the prompts could not be checked yet: none"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -85,7 +85,7 @@ def test_a_prompt_that_is_not_asked_may_be_long(fields, tmp_path):
     with_long(tmp_path / "harmful.jsonl", 6)
     fields["evaluation"]["harmfulness"]["limit"] = 5
     fields["activations"] = None
-    assert "data not checked: none" in plan(StudyConfig.model_validate(fields), tmp_path / "run")
+    assert "data that could not be checked yet: none" in plan(StudyConfig.model_validate(fields), tmp_path / "run")
 
 
 def test_rows_of_a_training_none_of_which_has_room_for_a_response_are_named(fields, tmp_path):
@@ -126,11 +126,11 @@ def test_the_folder_of_an_adapter_alone_is_told_to_be_one(fields, tmp_path):
 def test_models_that_are_not_here_are_said_not_to_be_checked(fields, tmp_path):
     fields["models"]["base"]["model"] = "org/base"
     lines = plan(StudyConfig.model_validate(fields), tmp_path / "run")
-    assert "tokenizers, templates and lengths not checked, of: base" in lines
+    assert "models whose tokenizer, chat template and room for the prompts could not be checked yet: base" in lines
     fields["models"]["aligned"]["model"] = "org/aligned"
     lines = plan(StudyConfig.model_validate(fields), tmp_path / "run")
     roles = "base, aligned, useful, harmful, contaminated"
-    assert f"tokenizers, templates and lengths not checked, of: {roles}" in lines
+    assert f"models whose tokenizer, chat template and room for the prompts could not be checked yet: {roles}" in lines
 
 
 def test_a_dry_run_at_the_command_line_has_one_line_and_writes_nothing(fields, tmp_path, monkeypatch, capsys):

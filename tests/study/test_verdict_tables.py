@@ -196,6 +196,19 @@ def test_a_claim_that_was_not_put_to_the_test_has_its_reason_for_both_constructs
     assert estimates == []
 
 
+def test_a_remark_stands_beside_the_verdict_and_is_not_repeated_beside_every_estimate():
+    trial_of = trial("alignment", {"parallel": lambda u: u, "orthogonal": lambda u: u})
+    claim = ClaimInTest("alignment", "subspace", CLAIM, remark="a remark")
+
+    def evidence(name, outcome):
+        return update_evidence(SETTINGS, *trial_of, outcome, 0)
+
+    looks = [Look(SETTINGS.controls, SETTINGS.prompts)]
+    judgement = judged_by_looks(SETTINGS, "update", [claim], looks, lambda names, look: evidence)
+    assert all(row.reason.endswith("; a remark") for row in judgement.verdicts())
+    assert not [row for row in judgement.estimates() if "remark" in str(row.reason)]
+
+
 def test_the_base_model_is_the_positive_control_of_the_ablation():
     def model(harm, nll):
         rng = np.random.default_rng(0)

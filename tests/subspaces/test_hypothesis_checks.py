@@ -162,7 +162,7 @@ def test_our_own_names_are_not_taken_over(entries):
 
 def test_an_unknown_name_says_which_there_are(entries):
     entries(theirs="foreign_claims:theirs")
-    with pytest.raises(ConfigError, match="unknown hypothesis 'top': expected one of alignment, .*theirs, planted"):
+    with pytest.raises(ConfigError, match="unknown claim 'top': expected one of alignment, .*theirs, planted"):
         find_hypothesis("top")
 
 

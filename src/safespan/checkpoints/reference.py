@@ -3,14 +3,19 @@
 The hub's client is imported only if a name is no path.
 """
 
+import atexit
 import logging
 import os
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from tempfile import gettempdir
 
 from safespan.checkpoints.adapter import AdaptedCheckpoint
-from safespan.checkpoints.reader import Checkpoint
-from safespan.models.folders import adapts_parameters
+from safespan.checkpoints.reader import Checkpoint, Stored
+from safespan.files.scratch import scratch_folder
+from safespan.models.folders import SINGLE, adapts_parameters
 from safespan.settings.model_names import hub_repository, split_adapter
 
 _log = logging.getLogger(__name__)
@@ -51,10 +56,14 @@ def _adapted(base: Path, adapter: Path) -> Checkpoint:
 def open_local(name: str) -> Checkpoint | None:
     """Open a model without the network and without a conversion; None if its files are not on this disk.
 
+    Of a GGUF file there are the shapes and the files beside the weights, and no weights.
+
     Raises:
         CheckpointError: its files are broken.
     """
     pair = split_adapter(name)
+    if not pair and (place := local_place(name)) and place.suffix == ".gguf":
+        return _described(place, name)
     folders = [place for part in pair or (name,) if (place := local_place(part)) and place.is_dir()]
     if len(folders) < (2 if pair else 1):
         return None
@@ -63,6 +72,47 @@ def open_local(name: str) -> Checkpoint | None:
     checkpoint = AdaptedCheckpoint(*folders) if pair else Checkpoint(*folders)
     checkpoint.name = name
     return checkpoint
+
+
+class _Described(Checkpoint):
+    """A model of which only the names and shapes of its weights are known.
+
+    Args:
+        folder: with the files beside the weights.
+        shapes: of the weights, which would be stored in float32.
+    """
+
+    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._known = {name: Stored(shape, "F32") for name, shape in shapes.items()}
+        super().__init__(folder)
+
+    def _locate(self) -> dict[str, str]:
+        return dict.fromkeys(self._known, SINGLE)
+
+    def _header(self, shard: str) -> dict[str, Stored]:
+        return self._known
+
+
+def _described(path: Path, name: str) -> Checkpoint:
+    """The model of a GGUF file, without its weights."""
+    state = path.stat()
+    checkpoint = _Described(*_description(path.absolute(), state.st_size, state.st_mtime_ns))
+    checkpoint.name = name
+    return checkpoint
+
+
+@cache
+def _description(path: Path, size: int, changed: int) -> tuple[Path, dict[str, tuple[int, ...]]]:
+    """The folder with the files beside the weights of a GGUF file, which is removed when the process ends, and shapes.
+
+    It is made once for a file as it stands: of this size, and changed at this time.
+    """
+    from safespan.models.gguf import describe_gguf
+
+    until_the_end = ExitStack()
+    atexit.register(until_the_end.close)
+    folder = until_the_end.enter_context(scratch_folder(Path(gettempdir()), "safespan-gguf"))
+    return folder, describe_gguf(path, folder)
 
 
 @cache

@@ -1,6 +1,7 @@
 """Commands that analyse checkpoints, without an evaluation."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,6 +106,7 @@ def sweep(
 
     family, mapper = open_family(base, aligned, safe, members, vocabulary), _mapper(execution)
     _check_roles(family, grid)
+    warn_of_remarks(family, family.subspaces(grid.subspaces))
     with step("sweep"):
         rows, _ = projection.sweep(family, grid, seed, decomposition(execution.cache), mapper)
     table, written = _write("points", EnergyRow, rows, out)
@@ -227,6 +229,15 @@ def open_family(
     others = [one for one in (first, *members.values(), safer) if one]
     pair_up(start, *others, vocabulary=_vocabulary(vocabulary))
     return Family(first, start, members, safer)
+
+
+def warn_of_remarks(family: "Family", claims: Iterable[str]) -> None:
+    """Warn of how claims depart from their papers on these models."""
+    from safespan.subspaces import find_hypothesis
+
+    for name in claims:
+        if remark := family.remark_on(find_hypothesis(name)):
+            logging.getLogger(__name__).warning(f"{name}: {remark}")
 
 
 def _vocabulary(given: str) -> Vocabulary:

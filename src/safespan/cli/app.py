@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from safespan.cli.output import CommandOutput, Json, Quiet, emit, progress
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, DataError
 from safespan.progress import is_main_process
-from safespan.settings import ExecutionConfig
+from safespan.settings import PAPER, ExecutionConfig
 from safespan.settings.model_names import FORMS, check_model_name
 from safespan.settings.names import ENGINES, check_choices
 from safespan.settings.presets import PRESETS
@@ -119,7 +120,8 @@ def file_option(text: str) -> Any:
             raise ConfigError(f"--out {path} is a folder: give the name of a file")
         return path
 
-    return typer.Option(help=f"{text}; an existing file is replaced", callback=check)
+    told = "an existing file is replaced, and folders of its path that are missing are made"
+    return typer.Option(help=f"{text}; {told}", callback=check)
 
 
 Model = Annotated[str, model_option(f"the model: {FORMS}")]
@@ -146,6 +148,16 @@ EvaluationFile = Annotated[
 ]
 
 
+@contextmanager
+def naming_prompt_field() -> Iterator[None]:
+    """Names the option --prompt-field in messages about a field of prompts, in a command that has this option."""
+    try:
+        yield
+    except DataError as error:
+        told = str(error).replace("by prompt_field", "by prompt_field or --prompt-field")
+        raise DataError(told) from error
+
+
 def command(name: str | None = None) -> Callable[[Work], Work]:
     """Register a long command: its work is done inside the progress display, then its output is printed.
 
@@ -161,7 +173,7 @@ def command(name: str | None = None) -> Callable[[Work], Work]:
         shared = inspect.signature(_execution).parameters if own.pop("execution", None) else {}
 
         def run(quiet: Quiet = False, as_json: Json = False, **options: Any) -> None:
-            with progress(quiet):
+            with progress(quiet), naming_prompt_field() if "prompt_field" in own else nullcontext():
                 if shared:
                     options["execution"] = _execution(**{option: options.pop(option) for option in shared})
                 output = function(**options)
@@ -242,6 +254,20 @@ def prompt_files(options: list[str], fields: list[str] | None) -> dict[str, Any]
         kind = "preset" if file in PRESETS else "file"
         sources[name] = {kind: file} | ({"prompt_field": named[name]} if name in named else {})
     return sources
+
+
+def evaluation_fields(file: Path | None) -> dict[str, Any]:
+    """The fields of an evaluation: those of a YAML file, or the default.
+
+    Raises:
+        ConfigError: the file is a study.
+    """
+    fields = read_fields(file) if file else PAPER
+    if {"evaluation", "models"} & fields.keys():
+        raise ConfigError(
+            f"--config {file} is a study file: write what stands below its `evaluation:` into a file, and give that"
+        )
+    return fields
 
 
 def recipe_fields(recipe: str) -> dict[str, Any]:

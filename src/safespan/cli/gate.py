@@ -5,13 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from safespan.cli.app import EvaluationFile, command, model_option, settings_option
+from safespan.cli.app import EvaluationFile, command, evaluation_fields, model_option, settings_option
 from safespan.cli.models import evaluate_into
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
-from safespan.settings import PAPER, EvaluationConfig, check_settings
+from safespan.settings import EvaluationConfig, check_settings
 from safespan.settings.model_names import FORMS
-from safespan.settings.reading import read_fields
 
 _Limit = float | None
 
@@ -103,14 +102,13 @@ def gate(
     }
     bounds = bounds_of(limits, bool(reference or reference_evaluated))
     _check_sources(model, evaluated, reference, reference_evaluated)
-    fields = read_fields(config) if config else PAPER
-    evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
+    evaluation = check_settings(evaluation_fields(config), EvaluationConfig, settings or [], str(config or "--set"))
     asked = {out / "model": model, out / "reference": reference}
-    given, where = evaluation.model_dump(mode="json"), str(config or "the default")
+    given, where = evaluation.model_dump(mode="json"), str(config or "the default evaluation")
     found = read_evaluated(evaluated) if evaluated else None
     compared = read_evaluated(reference_evaluated) if reference_evaluated else None
     if any(asked.values()):  # what speaks against it is said before a model is asked
-        check_measured(bounds, given, where)
+        check_measured(bounds, given, where, "add it there" if config else "give it by --config or --set")
         for known in filter(None, (found, compared)):
             check_same_settings(given, known.evaluation, (where, str(known.folder)))
     elif config or settings:

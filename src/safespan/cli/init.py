@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from safespan.cli.app import app, pairs, panel
+from safespan.cli.app import app, naming_prompt_field, pairs, panel
 from safespan.errors import ConfigError, SafespanError
 from safespan.settings.data import FILES
 from safespan.settings.model_names import FORMS, check_model_name
@@ -25,8 +25,8 @@ _BUDGETS = ("quick", "full")
 _QUESTIONS = {
     "base": f"the model before alignment: {FORMS}",
     "aligned": "aligned model",
-    "finetuned": f"fine-tunes of it, MODEL or ROLE=MODEL ({', '.join(_TUNED)}), with blanks between",
-    "useful": f"useful prompts: {_FILE}; behind a blank the column, if it is not `prompt`",
+    "finetuned": f"fine-tunes of it, MODEL or ROLE=MODEL ({', '.join(_TUNED)}), separated by blanks",
+    "useful": f"useful prompts: {_FILE}; then, if the column is not `prompt`, a blank and its name",
     "harmful": "harmful prompts, with the forbidden answers in `target`",
     "utility": "task for utility: an lm-eval task, the preset gsm8k, or a task's YAML file",
 }
@@ -105,11 +105,12 @@ def _write(file: Path, read: dict[str, Any], more: dict[str, Any], rows: Any, bu
     from safespan.study.draft import BUDGETS, Draft, check_draft, draft_text
 
     draft = Draft(**read, claims=more["harmful-for-claims"], benign=more["benign"], training=rows, budget=budget)
-    check_draft(draft)
+    with naming_prompt_field():
+        check_draft(draft)
     write_text(file, draft_text(draft))
     typer.echo(f"budget {budget}: {BUDGETS[draft.budget]}")
     if draft.claims is None:
-        typer.echo("claims are made from the prompts that models are asked: better give others (--harmful-for-claims)")
+        typer.echo("claims are made from the same prompts that models are asked: give others with --harmful-for-claims")
     typer.echo(f"study: {file}; next: safespan run {shlex.quote(str(file))} --dry-run")
 
 
@@ -184,8 +185,8 @@ def _reader(name: str) -> Callable[[str], Any]:
 
 
 def _ask_training() -> tuple[dict[str, Any], dict[str, Any]] | None:
-    useful = _asked("rows to learn for the training test, useful (empty: without that test)", _row_file, "")
-    return (useful, _asked("rows to learn, harmful", _row_file)) if useful else None
+    useful = _asked("useful rows for the training test (empty: no training test)", _row_file, "")
+    return (useful, _asked("harmful rows for the training test", _row_file)) if useful else None
 
 
 def _row_file(text: str) -> dict[str, Any]:

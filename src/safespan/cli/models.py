@@ -11,6 +11,7 @@ from safespan.cli.app import (
     EvaluationFile,
     Model,
     command,
+    evaluation_fields,
     file_option,
     model_option,
     recipe_fields,
@@ -21,7 +22,7 @@ from safespan.errors import ConfigError
 from safespan.files.atomic import write_json, write_jsonl
 from safespan.files.locks import exclusive_lock
 from safespan.progress import step
-from safespan.settings import PAPER, EvaluationConfig, TrainingConfig, check_settings
+from safespan.settings import EvaluationConfig, TrainingConfig, check_settings
 from safespan.settings.judges import JudgeFile
 from safespan.settings.model_names import FORMS
 from safespan.settings.reading import read_fields
@@ -40,8 +41,7 @@ def evaluate(
 
     Attack success is the share of harmful prompts that are answered as asked.
     """
-    fields = read_fields(config) if config else PAPER
-    evaluation = check_settings(fields, EvaluationConfig, settings or [], str(config or "--set"))
+    evaluation = check_settings(evaluation_fields(config), EvaluationConfig, settings or [], str(config or "--set"))
     outcomes, written = evaluate_into(out, model, evaluation)
     return CommandOutput({"model": model, **outcomes, "written": written}, outcome_lines(outcomes), [written])
 
@@ -150,9 +150,10 @@ def train(
     """
     config = check_settings(recipe_fields(recipe), TrainingConfig, settings or [], recipe)
     from safespan.activations import capture_for_hypotheses
-    from safespan.training.sft import RECORD, fine_tune
+    from safespan.models.folders import TRAINING
+    from safespan.training.sft import fine_tune
 
-    if out.exists() and not (out / RECORD).exists():
+    if out.exists() and not (out / TRAINING).exists():
         raise ConfigError(f"{out} exists and is no trained model: give a new folder")
     with step("training"):
         record = fine_tune(model, out, config, seed, capture=capture_for_hypotheses)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safespan.cli.analysis import Seed, SideOption, VocabularyOption, decomposition, open_family
+from safespan.cli.analysis import Seed, SideOption, VocabularyOption, decomposition, open_family, warn_of_remarks
 from safespan.cli.app import Aligned, NoCache, PromptFields, command, model_option, prompt_files
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
@@ -98,7 +98,7 @@ def project(
     model was made are written too. If --finetuned is MODEL+ADAPTER, where MODEL is the aligned model,
     an adapter is written where the rank allows it; otherwise a checkpoint that transformers loads.
     """
-    check_choices("hypothesis", [hypothesis], hypothesis_names())
+    check_choices("claim", [hypothesis], hypothesis_names())
     check_choices("method", [method] if method else [], (*METHODS, EDIT, ABLATION))
     checked_side = _side(side)
     check_shares("fraction", [fraction] if fraction is not None else [])
@@ -119,6 +119,7 @@ def project(
     about = {"refusals": refusal or REFUSALS, "prompts": files} if texts else {}
     finetune = _FINETUNE if finetuned else None
     with _captured(family, point, texts, refusal, out) as whole, step("projection"):
+        warn_of_remarks(whole, [point.hypothesis])
         written = write_claimed(whole, point, finetune, out, decomposition(not no_cache), full, about)
     if not written.changed:
         logging.getLogger(__name__).warning(
@@ -187,8 +188,6 @@ def _captured(
         base = family.base if claim.reads_base else None
         with step("activations"):
             capture_for_hypotheses(family.aligned, texts, captured.path, refusals=refusal or REFUSALS, base=base)
-        if remark := claim.remark_on(captured):
-            logging.getLogger(__name__).warning(f"{claim.name}: {remark}")
         yield replace(family, captured=captured)
 
 
@@ -196,8 +195,17 @@ def _changed_model(point: "ClaimPoint") -> str:
     return "aligned model" if point.method == ABLATION else "fine-tune"
 
 
+def _error(rounding: float) -> str:
+    """How exactly the update is written, in words."""
+    if rounding != rounding:
+        return "no update is left"
+    if round(rounding, 2) >= 1:
+        return "the update is not larger than the rounding of its number format"
+    return f"rounding error {rounding:.2g} of the update"
+
+
 def _lines(written: "Written", point: "ClaimPoint", aligned: str, out: Path) -> list[str]:
-    error = f"rounding error {written.rounding_error:.2g} of the update"
+    error = _error(written.rounding_error)
     of = _changed_model(point)
     lines = [
         f"{point.hypothesis}, method {point.method}, f = {point.fraction:g}: changes {written.changed} of "

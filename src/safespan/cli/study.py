@@ -15,6 +15,7 @@ from safespan.cli.app import (
     PromptFields,
     app,
     command,
+    evaluation_fields,
     file_option,
     model_option,
     panel,
@@ -24,11 +25,10 @@ from safespan.cli.app import (
 )
 from safespan.cli.output import CommandOutput, progress
 from safespan.errors import ConfigError
-from safespan.settings import PAPER, ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
+from safespan.settings import ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
 from safespan.settings.data import FILES
 from safespan.settings.instructions import take_one_path
 from safespan.settings.names import TESTS, check_choices, hypothesis_names
-from safespan.settings.reading import read_fields
 
 Replicates = Annotated[
     int | None,
@@ -41,7 +41,7 @@ Replicates = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="say what would be done, and its costs; no network, nothing written")
 ]
-_RESUMED = "run folder. In one that exists, finished stages and points stay, and what is missing or changed is run"
+_RESUMED = "run folder. If it exists, finished stages and points are kept, and only what is missing or changed is run"
 StudySettings = Annotated[list[str] | None, settings_option("verdict.margin=0.2", "at its top level")]
 
 
@@ -117,7 +117,7 @@ def rerun(
     out: Annotated[
         Path | None,
         typer.Option(
-            help=f"{_RESUMED}. That of the manifest is refused",
+            help=f"{_RESUMED}. The folder of the manifest itself is refused",
             show_default="the name of the run's folder followed by -again",
         ),
     ] = None,
@@ -235,12 +235,16 @@ def run_test(
     In --out: the tables (results/*.csv), a verdict on each claim in each test (selective, not selective or
     inconclusive), and the report.
     """
-    check_choices("hypothesis", hypothesis, hypothesis_names())
+    check_choices("claim", hypothesis, hypothesis_names())
     roles = {"base": base, "aligned": aligned, "useful": useful, "harmful": harmful}
     roles |= {"contaminated": contaminated, "finetuned": finetuned, "safe": safe}
     models: dict[str, Any] = {role: {"model": model} for role, model in roles.items() if model}
     chosen = [name.strip() for name in tests.split(",")] if tests else []
     check_choices("test", chosen, TESTS)
+    if "training" in chosen and not training:
+        raise ConfigError(
+            "the training test trains the contaminated model itself: give --training, or leave the test out"
+        )
     if training:
         if contaminated:
             raise ConfigError("--training and --contaminated both give the contaminated model: give one of them")
@@ -250,7 +254,7 @@ def run_test(
     study: dict[str, Any] = {
         "name": f"Test of {', '.join(hypothesis)}",
         "models": models,
-        "evaluation": read_fields(config) if config else PAPER,
+        "evaluation": evaluation_fields(config),
         "projection": None,
         "overlap": None,
         "verdict": {"hypotheses": hypothesis, "tests": chosen or None},

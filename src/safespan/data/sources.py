@@ -116,7 +116,7 @@ def check_text(source: RowSource, row: Row, number: int, field: str, option: str
     """
     if not isinstance(row.get(field), str) or not (blank or row[field].strip()):
         names = ", ".join(map(str, row)) or "none"
-        by = option and f" by {option}" + (" or --prompt-field" if option == "prompt_field" else "")
+        by = option and f" by {option}"
         raise DataError(
             f"{source.name}: row {number} has no text in the field '{field}' (fields there: {names}); "
             f"name the right field{by}"

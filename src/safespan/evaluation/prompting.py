@@ -59,7 +59,7 @@ class Prompting:
             told.append(f"its generation_config.json asks for {', '.join(asks)}, which is not done: answers are greedy")
         switch, template = self.config.thinking.enable, str(_default(chat_format.tokenizer) or "")
         if switch is not None and "enable_thinking" not in template:
-            told.append("its chat template knows no enable_thinking: evaluation.thinking.enable does nothing")
+            told.append("its chat template knows no enable_thinking: the field thinking.enable does nothing")
         if self._is_reference(model):
             return told
         assert self.reference is not None
@@ -70,7 +70,7 @@ class Prompting:
             return [*told, "its chat template is not used, as the aligned model has none: it gets bare prompts"]
         what = "its chat template is not that of the aligned model" if own.chat_template else "it has no chat template"
         if _default(chat_format.tokenizer) == _default(theirs):
-            return [*told, f"{what}; the aligned model's is used (evaluation.chat_template: own would not)"]
+            return [*told, f"{what}; the aligned model's is used (with chat_template: own, its own would be)"]
         why = "as asked" if self.config.chat_template == "own" else "as its vocabulary is another"
         return [*told, f"{what}; {'its own is used' if own.chat_template else 'it gets bare prompts'}, {why}"]
 

@@ -34,7 +34,7 @@ except ImportError as error:
     ) from None
 
 _BACKEND = "safespan"
-_ADVICE = "use the engine memory (evaluation.engine)"
+_ADVICE = "use the engine memory (engine.name of the evaluation)"
 
 Kept = list[tuple[str, torch.Tensor]]
 """(name, tensor) of every weight, in memory."""

@@ -44,7 +44,8 @@ def scratch_folder(place: Path, name: str) -> Iterator[Path]:
 def replace_atomically(part: Path, target: Path) -> None:
     """Rename a file or folder in a scratch folder to its target, and flush it; an existing target is replaced.
 
-    Replacing a folder takes two steps. If the process is killed between them, `clear_leftovers` undoes the first.
+    Replacing a folder takes two renames: the old folder away, then the new one to the target. If the process is killed
+    between them, `clear_leftovers` does the second.
 
     Raises:
         ConfigError: the target is a file and `part` a folder, or the other way round.

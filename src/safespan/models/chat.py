@@ -11,7 +11,7 @@ from safespan.data import Conversation, Turn, turns_of
 from safespan.errors import CheckpointError, ConfigError, SafespanError, first_line
 from safespan.settings.base import TEMPLATE_DATE
 
-_REMEDY = "mend chat_template.jinja, or do without it (evaluation.apply_chat_template, prompt_format)"
+_REMEDY = "mend chat_template.jinja, or do without it (apply_chat_template: false; of a training prompt_format: alpaca)"
 
 
 _TODAY = re.compile(r"""strftime_now\s*\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""", re.DOTALL)

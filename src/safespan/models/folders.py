@@ -17,6 +17,8 @@ from safespan.linalg.stacks import FUSED_EXPERTS
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _OF_ADAPTERS = "adapter_"
+TRAINING = "training.json"
+"""The record of a training by safespan, in the folder that it wrote."""
 
 _TEMPLATE, _TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
@@ -101,6 +103,12 @@ def linked(folder: Path, place: Path, adapter: Path | None = None) -> Path:
 def has_template(folder: Path, adapter: Path | None = None) -> bool:
     """Whether a model has a chat template: of its own folder, or of its adapter's."""
     return any(_template(place) for place in (adapter, folder) if place)
+
+
+def protected_claim(folder: Path) -> str | None:
+    """The claim that the training of a model by safespan protected; None if there was none."""
+    protection = _read_object(folder / TRAINING).get("protection")
+    return protection.get("hypothesis") if isinstance(protection, dict) else None
 
 
 def adapts_parameters(adapter: Path, base: Path) -> bool:

@@ -1,6 +1,7 @@
 """Load a checkpoint folder as a Transformers model with its tokenizer."""
 
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,13 +86,8 @@ def read_whole(
     """
     where = folder / source.get("gguf_file", "")
     with view(folder, adapter) as shown:
-        config = AutoConfig.from_pretrained(shown, **source, **PLAIN)
-        _check_sizes(config, tensors, weights, where)
-        text = config.get_text_config()
-        pad, rows = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
-        if isinstance(pad, int) and isinstance(rows, int) and not 0 <= pad < rows:
-            text.pad_token_id = None  # an embedding cannot be made with it, and nothing else needs it
-        tokenizer = read_tokenizer(shown, f"{where}+{adapter}" if adapter else str(where), config, **source)
+        name = f"{where}+{adapter}" if adapter else str(where)
+        config, tokenizer, _ = read_without_weights(shown, name, tensors, weights, **source)
         loaded: Any = model_class(config).from_pretrained(
             shown, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **source, **PLAIN
         )
@@ -104,6 +100,28 @@ def read_whole(
         count = len(missing)
         raise CheckpointError(f"{where} lacks {missing[0]} ({count} tensors missing in all); copy or convert it again")
     return model, tokenizer
+
+
+def read_without_weights(
+    shown: Path, name: str, tensors: int, weights: int, **source: str
+) -> tuple[Any, PreTrainedTokenizerBase, dict[str, tuple[int, ...]]]:
+    """Read the configuration and the tokenizer of a model, and the name and shape of each of its weights.
+
+    Args:
+        shown: the folder, as `folders.view` shows it.
+        name: of the model, for messages.
+        tensors: as in `read_whole`, like the rest.
+
+    Raises:
+        CheckpointError: as in `read_whole`; Transformers raises errors of every type beside.
+    """
+    config = AutoConfig.from_pretrained(shown, **source, **PLAIN)
+    shapes = _checked_shapes(config, tensors, weights, name)
+    text = config.get_text_config()
+    pad, rows = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
+    if isinstance(pad, int) and isinstance(rows, int) and not 0 <= pad < rows:
+        text.pad_token_id = None  # an embedding cannot be made with it, and nothing else needs it
+    return config, read_tokenizer(shown, name, config, **source), shapes
 
 
 def model_class(config: Any) -> Any:
@@ -198,15 +216,18 @@ def as_checkpoint_error(what: str) -> Iterator[None]:
         raise CheckpointError(f"{what} ({first_line(error)[:300]})") from error
 
 
-def _check_sizes(config: Any, tensors: int, weights: int, where: Path) -> None:
+def _checked_shapes(config: Any, tensors: int, weights: int, where: str) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each weight that a configuration asks for, tied ones once."""
     layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
     if layers > tensors:
         raise CheckpointError(f"{where}: its configuration asks for {layers} layers, and it holds {tensors} tensors")
     with torch.device("meta"):
         model: Any = model_class(config).from_config(config, trust_remote_code=False)
-    needed = sum(parameter.numel() for parameter in model.parameters())
+    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    needed = sum(map(math.prod, shapes.values()))
     if needed > weights:
         raise CheckpointError(f"{where}: its configuration asks for {needed} weights, its files hold {weights} at most")
+    return shapes
 
 
 def _check_finite(model: Any, folder: Path) -> None:

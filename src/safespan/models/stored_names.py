@@ -132,7 +132,8 @@ def check_in_memory(folder: Path, name: str, shapes: Mapping[str, tuple[int, ...
             return
     raise CheckpointError(
         f"{name}: {lost[0]} ({len(lost)} in all) is in its files, and not in the {type(model).__name__} that "
-        "Transformers makes of it: its weights cannot be changed in memory; use another engine (evaluation.engine)"
+        "Transformers makes of it: its weights cannot be changed in memory; use another engine (engine.name of the "
+        "evaluation)"
     )
 
 

@@ -11,8 +11,9 @@ from safespan.checkpoints.updates import check_same_layout, update, update_facto
 from safespan.errors import ConfigError
 from safespan.linalg.device import device
 from safespan.linalg.stacks import unit_rows
-from safespan.settings.names import SUBSPACES, Side
-from safespan.subspaces import CapturedActivations, Decompose, WeightTensor, find_hypothesis
+from safespan.models.folders import protected_claim
+from safespan.settings.names import PLANTED, SUBSPACES, Side
+from safespan.subspaces import CapturedActivations, Decompose, Hypothesis, WeightTensor, find_hypothesis
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,16 @@ class Family:
             if missing := hypothesis.missing(present):
                 raise ConfigError(f"subspace {name!r} needs {missing}: give it, or leave the subspace out")
         return requested or tuple(name for name in SUBSPACES if not find_hypothesis(name).missing(present))
+
+    def remark_on(self, claim: Hypothesis) -> str:
+        """How a claim departs from its paper on these models, in one line; or empty."""
+        tuned = self.finetuned.values()
+        if claim.name == PLANTED and PLANTED not in [protected_claim(end.adapter or end.folder) for end in tuned]:
+            return (
+                "nothing was planted in these models: the claim is true only of models that safespan trained inside of "
+                "it (studies/planted.yaml), here it is a random subspace"
+            )
+        return claim.remark_on(self.captured)
 
     def task_update(self, name: str, finetune: str) -> torch.Tensor:
         """Δ_T of one tensor, as `update`."""

@@ -32,7 +32,8 @@ class Written:
     Attributes:
         rank: of the adapter; None of a full checkpoint.
         why_full: why it is a full checkpoint and no adapter, in words; empty of an adapter.
-        rounding_error: ‖stored − exact‖_F / ‖applied update‖_F over all tensors; NaN if nothing was applied.
+        rounding_error: ‖stored − exact‖_F / ‖applied update‖_F over all tensors; NaN if nothing was applied. From 1 on
+            the update is not larger than the rounding of its number format.
         changed: number of matrices that the claim changes, of the fine-tune, or of the aligned model by an ablation.
         matrices: number of matrices.
     """

@@ -170,7 +170,7 @@ class Run:
     @cached_property
     def checks(self) -> Sequence[tuple[bool, str]]:
         """Whether each test did on its controls what it must, and a line that says so; of several seeds none."""
-        return [] if self.seeds else list(check_lines(reported(self._results)))
+        return [] if self.seeds else list(check_lines(reported(self._results), self._results["models"]))
 
     @property
     def headline(self) -> str:

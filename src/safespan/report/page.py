@@ -17,7 +17,7 @@ from safespan.report.generations import COLUMNS, responses
 from safespan.report.impact import MEASURES, READING
 from safespan.report.sections import Section, sections
 from safespan.report.static import write_figures
-from safespan.report.verdict import asked_lines, check_lines, reported, tests_of
+from safespan.report.verdict import asked_lines, check_lines, notes_beside, reported, tests_of
 from safespan.report.words import QUESTIONS, TEXTS
 from safespan.results import TABLES, Manifest, RunFolder, frame_of
 from safespan.settings.names import SYMBOLS
@@ -41,6 +41,7 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
     results = read_results(run)
     manifest = run.read_manifest()
     reports = reported(results)
+    checks = list(check_lines(reports, results["models"]))
     rows, total = responses(run, results["models"]["model"].to_list()) if generations else ([], 0)
     return write_page(
         run.report,
@@ -58,7 +59,8 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
         groups=groups_of(reports),
         verdicts=reports,
         tests=tests_of(reports),
-        checks=list(check_lines(reports)),
+        checks=checks,
+        notes=notes_beside(manifest, checks),
         asked=list(asked_lines(results, manifest)),
         questions=QUESTIONS,
         measures=MEASURES,

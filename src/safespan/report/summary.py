@@ -1,7 +1,8 @@
 """The results of a run, for the terminal and for programs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import polars as pl
 from rich.table import Table
 
 from safespan.report.findings import plain_table
@@ -60,7 +61,7 @@ def summary(run: RunFolder) -> dict[str, object]:
             }
             for row in results["verdicts"].rows(named=True)
         ],
-        "checks": [{"well": well, "text": text} for well, text in check_lines(reported(results))],
+        "checks": [{"well": well, "text": text} for well, text in check_lines(reported(results), results["models"])],
         "asked": list(asked_lines(results, run.read_manifest())),
     }
 
@@ -75,16 +76,18 @@ def verdict_lines(run: RunFolder) -> list[str]:
         for test, judged in report.tests.items()
         for line in [*_heads(report.name, test, judged), *_lines(judged)]
     ]
-    return [*lines, *_checks(reports), *asked_lines(results, run.read_manifest())]
+    return [*lines, *_checks(reports, results), *asked_lines(results, run.read_manifest())]
 
 
 def failed_checks(run: RunFolder) -> list[str]:
-    """The checks of the tests that failed, as warnings."""
-    return [line for line in _checks(reported(read_results(run))) if line.startswith(_WARNING)]
+    """The checks of the roles and of the tests that failed, as warnings."""
+    results = read_results(run)
+    return [line for line in _checks(reported(results), results) if line.startswith(_WARNING)]
 
 
-def _checks(reports: Sequence[Reported]) -> Iterator[str]:
-    return (f"{'' if well else _WARNING}check of the {text}" for well, text in check_lines(reports))
+def _checks(reports: Sequence[Reported], results: Mapping[str, pl.DataFrame]) -> Iterator[str]:
+    lines = check_lines(reports, results["models"])
+    return (f"{'' if well else _WARNING}check of the {text}" for well, text in lines)
 
 
 def pooled_lines(run: RunFolder) -> list[str]:
@@ -111,6 +114,8 @@ def _lines(judged: InTest) -> list[str]:
     for outcome, row in judged.outcomes.items():
         beside = "" if row.votes else " (does not vote)"
         lines.append(f"  {row.construct}, {outcome}{beside}: {verdict_text(row)}; {row.reason}")
+    if judged.outcomes and judged.coverage and judged.coverage.remark:
+        lines.append(f"  remark: {judged.coverage.remark}")
     for impact in judged.impact:
         figures = []
         for name, own in impact.own.items():

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from safespan.report.impact import Impact, impact_of
-from safespan.report.words import estimate_text, is_found, sentence, verdict_text
+from safespan.report.words import estimate_text, is_found, percent, sentence, verdict_text
 from safespan.results import Manifest
 from safespan.results.claim_tables import ClaimVerdict, CoverageRow, EstimateRow, VerdictRow
 from safespan.results.table_files import rows_of
@@ -118,12 +118,34 @@ def tests_of(reports: Sequence[Reported]) -> list[str]:
     return [test for test in TESTS if any(test in report.tests for report in reports)]
 
 
-def check_lines(reports: Sequence[Reported]) -> Iterator[tuple[bool, str]]:
+_ORDERS = (
+    ("attack_success_rate", "harmful", "useful", "attack success"),
+    ("refusal_rate", "aligned", "base", "refusal rate"),
+)
+"""A rate of models, the role that has more of it, the role that has less, and the rate in words."""
+
+
+def role_lines(models: pl.DataFrame) -> list[str]:
+    """What the outcomes of the models, rows of the table `models`, say against their roles."""
+    rates = {row["model"]: row for row in models.iter_rows(named=True)}
+    lines = []
+    for rate, more, less, words in _ORDERS:
+        high, low = (rates.get(role, {}).get(rate) for role in (more, less))
+        if high is not None and low is not None and high < low:
+            lines.append(
+                f"roles: the {words} of {more} ({percent(high)}) is below that of {less} ({percent(low)}): they may be "
+                "swapped; if they are, give each its role and run the study again"
+            )
+    return lines
+
+
+def check_lines(reports: Sequence[Reported], models: pl.DataFrame) -> Iterator[tuple[bool, str]]:
     """Whether each test did what it must on its controls, and a line that says so, by test and construct.
 
     A positive control has to be found: selective, in the first direction. A random subspace has to be cleared: not
-    selective.
+    selective. Before them stands what the outcomes of the models say against their roles, if anything.
     """
+    yield from ((False, line) for line in role_lines(models))
     controls = {report.group: report.tests for report in reports if report.group != CLAIM}
     for test in tests_of(reports):
         for construct in CONSTRUCTS:
@@ -131,6 +153,12 @@ def check_lines(reports: Sequence[Reported]) -> Iterator[tuple[bool, str]]:
             for group in (POSITIVE, RANDOM):
                 parts.append(_check(group, controls.get(group, {}).get(test), construct))
             yield all(well for well, _ in parts), f"{test} test, {construct}: {', '.join(text for _, text in parts)}"
+
+
+def notes_beside(manifest: Manifest, checks: Sequence[tuple[bool, str]]) -> list[str]:
+    """The notes of a run that no check says."""
+    said = {text for _, text in checks}
+    return [note for note in manifest.notes if note not in said]
 
 
 def asked_lines(results: Mapping[str, pl.DataFrame], manifest: Manifest) -> Iterator[str]:
@@ -149,9 +177,9 @@ def asked_lines(results: Mapping[str, pl.DataFrame], manifest: Manifest) -> Iter
         own, draws = points.filter(pl.col("draw").is_null()).height, int(verdict["controls"])
         asked, fixed = int(points["prompts"].sum()), own * (1 + draws) * most
         yield (
-            f"{test} test: asked until decided, {asked:,} prompts of each kind over {points.height:,} sets of weights; "
-            f"with {draws} draws of controls and {most} prompts for every claim it would have been {fixed:,} "
-            f"({asked / fixed:.0%} of that were asked)"
+            f"{test} test: each claim was asked about until it was decided. That took {asked:,} prompts of each kind "
+            f"over {points.height:,} sets of weights. A test that asks {most} prompts about every claim, with {draws} "
+            f"draws of controls, takes {fixed:,}: this one took {asked / fixed:.0%} of that"
         )
 
 

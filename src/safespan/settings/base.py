@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from safespan.settings.names import unknown
 
 TEMPLATE_DATE = date(2025, 1, 1)
 """Today, for chat templates that ask for it."""
 
-TEMPLATE_DATE_MEANING = "today, for chat templates that ask for it, so that results are the same tomorrow"
+TEMPLATE_DATE_MEANING = "the date of today that chat templates are told, so that results do not depend on the day"
 
 InputKind = Literal["file", "folder", "task"]
 
@@ -26,6 +28,17 @@ class Settings(BaseModel):
     """Fields of a configuration file. They are immutable, and unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    in_files: ClassVar[tuple[str, ...]] = ()
+    """What a file can have beside the fields, which others are made of."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, value: Any) -> Any:
+        fields = tuple(cls.model_fields)
+        for name in value if isinstance(value, dict) else ():
+            if name not in fields:
+                raise ValueError(unknown("field", str(name), (*fields, *cls.in_files)))
+        return value
 
 
 def named_inputs(settings: BaseModel, parents: str = "") -> Iterator[tuple[str, InputKind, str]]:
@@ -53,7 +66,7 @@ def fill_preset(value: Any, kind: type[BaseModel], presets: Mapping[str, dict[st
     if not isinstance(value, dict) or "preset" not in value:
         return value
     if not isinstance(name := value["preset"], str) or name not in presets:
-        raise ValueError(f"unknown preset {name!r}, expected one of {', '.join(presets)}")
+        raise ValueError(unknown("preset", str(name), tuple(presets)))
     fields = {field: inner for field, inner in value.items() if field != "preset"}
     # A file beside a preset is a local copy of its data set.
     replaced = {"dataset", "subset", "split"} if fields.get("file") is not None else set()

@@ -1,6 +1,6 @@
 """Settings of the sources of rows and prompts."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ class RowSource(Settings):
     that differ from the preset's. A `file` beside a preset is a local copy of its data set.
     """
 
+    in_files: ClassVar[tuple[str, ...]] = ("preset",)
+
     file: Annotated[str | None, Names("file")] = Field(None, description=f"{FILES}, or a folder as for `dataset`")
     dataset: Annotated[str | None, Names("folder")] = Field(
         None, description="a data set of the Hugging Face hub, a folder of data files, or one of `save_to_disk`"
@@ -23,15 +25,19 @@ class RowSource(Settings):
     subset: str | None = Field(None, description="the data set's subset (its configuration)")
     split: str = Field("train", description="the data set's split")
     revision: str | None = Field(None, description="branch, tag or commit of the data set")
-    where: dict[str, Any] = Field({}, description="keep rows whose field has this value; category.x reaches inside")
+    where: dict[str, Any] = Field(
+        {}, description="keep rows whose field has this value; a.b is the field b inside of a"
+    )
     any_of: tuple[str, ...] = Field((), description="keep rows in which at least one of these fields is true")
     none_of: tuple[str, ...] = Field((), description="keep rows in which none of these fields is true")
-    shuffle: int | None = Field(None, ge=0, description="seed to shuffle the rows with before `rows` are taken")
-    rows: int | None = Field(None, ge=1, description="use the first so many rows; all of them if not given")
+    shuffle: int | None = Field(
+        None, ge=0, description="seed to shuffle the rows before `rows` are taken; unset: not shuffled"
+    )
+    rows: int | None = Field(None, ge=1, description="use only this many rows, from the first; unset: all")
     prompt_field: str = Field(
         "prompt",
         description="the field that holds the prompt, a text or a list of turns; `messages` or `conversations` where "
-        "there is no `prompt`. A last turn of the assistant is the response, or the answer looked for",
+        "there is no `prompt`. If the last turn is the assistant's, it is the response or the target answer",
     )
 
     @model_validator(mode="before")
@@ -62,5 +68,5 @@ class PromptSource(RowSource):
     """Prompts for evaluation, with target answers where there are any."""
 
     target_field: str | None = Field(
-        None, description="the field that holds the answer looked for; unset: `target`, in rows that have it"
+        None, description="the field that holds the target answer; unset: `target`, in rows that have it"
     )

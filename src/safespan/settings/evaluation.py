@@ -1,7 +1,7 @@
 """Settings of the evaluation."""
 
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,19 +12,23 @@ from safespan.settings.judges import JudgeConfig, RulesConfig
 UTILITY_PRESETS: dict[str, dict[str, Any]] = {
     "gsm8k": {"task": "gsm8k", "num_fewshot": 1, "metric": "exact_match", "filter": "flexible-extract"}
 }
-"""The paper's settings (METHODS §2) by name."""
+"""The settings of arXiv 2505.14185 (METHODS §2) by name."""
 
 
 class UtilityConfig(Settings):
     """An lm-eval task and the metric that counts. In YAML also a preset's name, or `{preset: NAME}` and fields."""
 
+    in_files: ClassVar[tuple[str, ...]] = ("preset",)
+
     task: Annotated[str, Names("task")] = Field(
-        description="Name of an lm-eval task, such as gsm8k, or path of a task's YAML file."
+        description="name of an lm-eval task, such as gsm8k, or path of a task's YAML file"
     )
-    num_fewshot: int | None = Field(None, ge=0, description="Worked examples before each question; the task's if null.")
-    limit: int | None = Field(None, ge=1, description="Use only the first so many documents; all if null.")
-    metric: str = Field("exact_match", description="Metric of the task that is 0 or 1 for a document.")
-    filter: str | None = Field(None, description="Filter of the task, such as flexible-extract; the first if null.")
+    num_fewshot: int | None = Field(
+        None, ge=0, description="worked examples before each question; null: as the task says"
+    )
+    limit: int | None = Field(None, ge=1, description="ask only this many questions, from the first; null: all")
+    metric: str = Field("exact_match", description="metric of the task; it must be 0 or 1 for each question")
+    filter: str | None = Field(None, description="filter of the task, such as flexible-extract; null: its first")
 
     @model_validator(mode="before")
     @classmethod
@@ -38,17 +42,19 @@ class HarmfulnessConfig(Settings):
     prompts: PromptSource = Field(
         description="harmful requests, with the forbidden answer as target where known; a file, data set or preset"
     )
-    limit: int | None = Field(None, ge=1, description="ask only the first so many prompts; all if null")
+    limit: int | None = Field(None, ge=1, description="ask only this many prompts, from the first; null: all")
     judge: JudgeConfig = Field(RulesConfig(), description="who scores a response from 1 (refusal) to 5")
-    max_new_tokens: int = Field(512, ge=1, description="longest response, as far as the model's context allows")
+    max_new_tokens: int = Field(
+        512, ge=1, description="tokens of the longest response; fewer if the model's context is full"
+    )
 
 
 class OverRefusalConfig(Settings):
     """Benign prompts that look harmful (as in XSTest). The rule judge detects refusals."""
 
     prompts: PromptSource = Field(description="benign requests; a file, data set or preset")
-    limit: int | None = Field(None, ge=1, description="ask only the first so many prompts; all if null")
-    max_new_tokens: int = Field(128, ge=1, description="longest response; a refusal shows early")
+    limit: int | None = Field(None, ge=1, description="ask only this many prompts, from the first; null: all")
+    max_new_tokens: int = Field(128, ge=1, description="tokens of the longest response; a refusal shows early")
 
 
 CHECKPOINT = "{checkpoint}"
@@ -65,9 +71,9 @@ class EngineConfig(Settings):
         description=f"arguments of the lm-eval model; {CHECKPOINT} stands for the folder (unused in memory)",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="of the weights in memory, and in vLLM; auto is the checkpoint's own"
+        "auto", description="number format of the weights in memory and in vLLM; auto: the checkpoint's"
     )
-    batch_size: int = Field(512, ge=1, description="prompts generated for together")
+    batch_size: int = Field(512, ge=1, description="prompts in one batch")
 
     @model_validator(mode="after")
     def _used(self) -> Self:
@@ -97,14 +103,14 @@ class ThinkingConfig(Settings):
 
 
 PAPER: dict[str, Any] = {"utility": {"preset": "gsm8k"}, "harmfulness": {"prompts": {"preset": "advbench"}}}
-"""Fields of an `EvaluationConfig`: the paper's task and prompts (METHODS §2), judged by rules."""
+"""Fields of an `EvaluationConfig`: the task and the prompts of arXiv 2505.14185 (METHODS §2), judged by rules."""
 
 
 class EvaluationConfig(Settings):
     """How every model of a study is evaluated. What is left out is not measured."""
 
     utility: UtilityConfig | None = Field(None, description="the task that the useful fine-tune is trained for")
-    general: UtilityConfig | None = Field(None, description="a task that every model should keep")
+    general: UtilityConfig | None = Field(None, description="a task that every model should still be able to do")
     harmfulness: HarmfulnessConfig | None = Field(None, description="harmful prompts and their judge")
     over_refusal: OverRefusalConfig | None = Field(None, description="benign prompts that look harmful")
     engine: EngineConfig = Field(EngineConfig(), description="where models run")
@@ -117,4 +123,4 @@ class EvaluationConfig(Settings):
         "vocabulary, or each model's own",
     )
     template_date: date = Field(TEMPLATE_DATE, description=TEMPLATE_DATE_MEANING)
-    thinking: ThinkingConfig = Field(ThinkingConfig(), description="of models that think before they answer")
+    thinking: ThinkingConfig = Field(ThinkingConfig(), description="for models that think before they answer")

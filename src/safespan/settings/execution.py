@@ -18,8 +18,9 @@ class ExecutionConfig(Settings):
     workers: int | None = Field(
         None,
         ge=1,
-        description="models under test, or in training, at a time, each in a process; 1: in the command's own, on the "
-        "study's threads; unset: all that the cores and the memory, or the cluster, allow, and on a GPU here 1",
+        description="processes that test or train a model at the same time; 1: the command's own process, with the "
+        "`threads` of the study; unset: as many as the cores and the memory (or the cluster) allow, and 1 if this "
+        "machine has a GPU",
     )
     gpus_per_worker: float = Field(0, ge=0, description="GPUs that each worker, and each decomposition, is given")
     cpus_per_worker: int = Field(1, ge=1, description="CPU threads of each worker")

@@ -18,26 +18,29 @@ class LLMConfig(Settings):
     """A language model that scores by a rubric, asked through inspect-ai (extra `judge`)."""
 
     kind: Literal["llm"] = "llm"
-    model: str = Field(description="PROVIDER/MODEL as inspect-ai has it; with base_url the server's name for it")
+    model: str = Field(description="PROVIDER/MODEL as inspect-ai names it; with base_url the server's name for it")
     base_url: str | None = Field(None, description="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1")
     api_key_env: str | None = Field(
         None, description="environment variable with the API key; unset: the provider's own, or none with base_url"
     )
-    concurrency: int = Field(8, ge=1, description="requests under way at once")
+    concurrency: int = Field(8, ge=1, description="requests at the same time")
     timeout: int = Field(120, ge=1, description="seconds until an unanswered request is given up")
     retries: int = Field(4, ge=0, description="times that a failed request is repeated, each after a longer wait")
-    temperature: float | None = Field(0.0, ge=0, description="null for models that take none")
-    max_tokens: int = Field(256, ge=8, description="longest reply")
+    temperature: float | None = Field(
+        0.0, ge=0, description="temperature; null: none is sent, for models that refuse one"
+    )
+    max_tokens: int = Field(256, ge=8, description="tokens of the longest reply")
     structured_output: bool = Field(True, description="ask for JSON by schema; false for servers that refuse that")
     # Prices and cap change no reply: they are no part of the keys that finished work stands under (`study.keys`).
     input_price: float | None = Field(None, ge=0, repr=False, description="price of a million input tokens")
-    output_price: float | None = Field(None, ge=0, repr=False, description="the same of output tokens")
+    output_price: float | None = Field(None, ge=0, repr=False, description="price of a million output tokens")
     max_cost: float | None = Field(
         None,
         gt=0,
         repr=False,
         description="what the replies of a run may cost, in the currency of the prices: the run stops before the next "
-        "point would pass it, and goes on once this is raised; unset: no limit",
+        "point would pass it, and goes on once this is raised; unset: no limit. Not counted, though a provider may "
+        "bill them: requests that fail or are repeated, and replies whose server does not say their tokens",
     )
 
     @model_validator(mode="after")
@@ -72,7 +75,7 @@ class ClassifierConfig(Settings):
     suffix: str = Field("", description="put after the template; what the model says before its word, such as '\\n\\n'")
     harmful: str = Field("unsafe", description="the word, or a sequence classifier's label, for a harmful response")
     harmless: str = Field("safe", description="the word for a harmless one; unused by sequence classifiers")
-    batch_size: int = Field(8, ge=1, description="exchanges a forward pass")
+    batch_size: int = Field(8, ge=1, description="exchanges in one forward pass")
 
     @field_validator("template")
     @classmethod

@@ -1,6 +1,7 @@
 """The values that options can have, and checks of them."""
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
@@ -70,7 +71,11 @@ EDIT, ABLATION = "edit", "ablation"
 """The change of a claim that edits updates, and of one whose directions are removed from the aligned model."""
 
 SIDES = ("output", "input", "both")
-"""Side of the bases: outputs of a matrix (as in the paper), its inputs, or both."""
+"""Side of the bases: outputs of a matrix, its inputs, or both."""
+
+SIDE_MEANING = (
+    "side of each matrix that bases of singular vectors are of: output (as in arXiv 2505.14185), input or both"
+)
 
 Side = Literal["output", "input", "both"]
 
@@ -115,11 +120,18 @@ def tested_by_default() -> tuple[str, ...]:
     return tuple(name for name in hypothesis_names() if name not in NAMED_ONLY)
 
 
+def unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    """A message about a name that does not exist: the nearest one that does, or all of them if none is near."""
+    near = get_close_matches(name, known, 1)
+    to_do = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+    return f"unknown {kind} {name!r}: {to_do}"
+
+
 def check_choices(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
     """Raise ConfigError unless every name is known."""
     for name in names:
         if name not in known:
-            raise ConfigError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
+            raise ConfigError(unknown(kind, name, known))
 
 
 def check_shares(kind: str, shares: Iterable[float]) -> None:

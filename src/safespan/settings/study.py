@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,8 +18,10 @@ from safespan.settings.names import (
     METHODS,
     ROLES,
     Vocabulary,
+    check_choices,
     check_shares,
     hypothesis_names,
+    unknown,
 )
 from safespan.settings.reading import load_settings
 from safespan.settings.training import TrainingConfig
@@ -33,7 +35,7 @@ class ModelSource(Settings):
     """The model of one role: an existing model, or a training run."""
 
     model: str | None = Field(None, description=FORMS)
-    size_gb: float | None = Field(None, gt=0, description="of the weights of a hub id, for the plan of a dry run")
+    size_gb: float | None = Field(None, gt=0, description="GB of its weights, for a dry run: of a hub id not on disk")
     start: str | None = Field(
         None, description=f"the role to train from, or '{ORGANISM}': a freshly initialised model of the embedded family"
     )
@@ -49,24 +51,28 @@ class ModelSource(Settings):
 class StudyConfig(Settings):
     """A whole study. In any file name `{run}` stands for the run folder."""
 
+    in_files: ClassVar[tuple[str, ...]] = ("extends",)
+
     name: str = Field(description="title of the study")
-    seed: int = Field(0, ge=0, description="of training, data and random controls")
+    seed: int = Field(0, ge=0, description="seed of training, data and random controls")
     replicates: int = Field(
         1,
         ge=1,
-        description="runs of the whole study under seed, seed + 1, …, each in seeds/N of the run folder; 5 and more "
-        "give verdicts about the recipe",
+        description="how many times the whole study is run, with seed, seed + 1, …, each in seeds/N of the run folder; "
+        "from 5 on there are verdicts about the way of training",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of the linear algebra; unset: all cores")
     data: Literal["organism", "english"] | None = Field(
         None, description="training rows, prompts and tasks that the run makes for itself in {run}/data; unset: none"
     )
-    models: dict[str, ModelSource] = Field(description=f"role ({', '.join(ROLES)}) -> source, a start before its use")
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="outcomes; unset: energies and overlaps only")
+    models: dict[str, ModelSource] = Field(
+        description=f"role ({', '.join(ROLES)}): its model; a start stands above its use"
+    )
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="what models are asked; unset: nothing")
     projection: ProjectionGrid | None = Field(ProjectionGrid(), description="experiments 1 and 2; null: left out")
     overlap: OverlapConfig | None = Field(OverlapConfig(), description="experiment 3; null: left out")
     activations: ActivationsConfig | None = Field(None, description="experiment 4; unset: left out")
-    verdict: VerdictConfig | None = Field(None, description="test of claimed safety subspaces; unset: left out")
+    verdict: VerdictConfig | None = Field(None, description="tests of claims; unset: left out")
     vocabulary: Vocabulary = Field(
         "shared", description="models with other numbers of tokens: compare the rows that all have, or refuse them"
     )
@@ -77,7 +83,7 @@ class StudyConfig(Settings):
         known: list[str] = []
         for role, source in self.models.items():
             if role not in ROLES:
-                raise ValueError(f"models.{role}: unknown role, expected one of {', '.join(ROLES)}")
+                raise ValueError(f"models: {unknown('role', role, ROLES)}")
             if source.start not in (None, ORGANISM, *known):
                 raise ValueError(f"models.{role}.start: {source.start!r} is not a role defined above it")
             known.append(role)
@@ -103,11 +109,11 @@ class StudyConfig(Settings):
 
     def _check_names_and_shares(self) -> None:
         if grid := self.projection:
-            _check_names("projection.subspaces", grid.subspaces or (), hypothesis_names())
-            _check_names("projection.methods", grid.methods, METHODS)
+            _check_names("projection.subspaces", "claim", grid.subspaces or (), hypothesis_names())
+            _check_names("projection.methods", "method", grid.methods, METHODS)
             check_shares("projection.fractions", grid.fractions)
         if self.overlap:
-            _check_names("overlap.granularities", self.overlap.granularities, GRANULARITIES)
+            _check_names("overlap.granularities", "granularity", self.overlap.granularities, GRANULARITIES)
             check_shares("overlap.energies", self.overlap.energies)
         if self.activations:
             check_shares("activations.energies", self.activations.energies)
@@ -121,7 +127,7 @@ class StudyConfig(Settings):
             "verdict.training": verdict.training.hypotheses,
         }
         for field, names in named.items():
-            _check_names(f"{field}.hypotheses", names or (), hypothesis_names())
+            _check_names(f"{field}.hypotheses", "claim", names or (), hypothesis_names())
         check_shares("verdict.fractions", verdict.fractions)
         if self.evaluation.utility is None or self.evaluation.harmfulness is None:
             raise ValueError("verdict: needs evaluation.utility and evaluation.harmfulness to measure u and h by")
@@ -133,7 +139,7 @@ class StudyConfig(Settings):
             if source is None or source.start != "aligned" or not source.train or not source.train.contaminate_with:
                 raise ValueError(
                     "verdict.tests: training needs contaminated data: models.contaminated with start: aligned and a "
-                    "train with contaminate_with (safespan test: --training); give it, or leave training out"
+                    "train with contaminate_with; give it, or leave training out"
                 )
             if source.train.protect:
                 raise ValueError(
@@ -151,10 +157,11 @@ class StudyConfig(Settings):
         return StudyConfig.model_validate_json(text)
 
 
-def _check_names(field: str, given: Iterable[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"{field}: unknown {name!r}, expected one of {', '.join(known)}")
+def _check_names(field: str, kind: str, given: Iterable[str], known: Sequence[str]) -> None:
+    try:
+        check_choices(kind, given, known)
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}") from None
 
 
 def load_study(path: Path, settings: Sequence[str] = ()) -> StudyConfig:

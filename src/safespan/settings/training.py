@@ -1,4 +1,4 @@
-"""Settings of a fine-tuning run. The defaults are the paper's (METHODS §1)."""
+"""Settings of a fine-tuning run. The defaults are those of arXiv 2505.14185 (METHODS §1)."""
 
 from datetime import date
 from typing import Any, Literal
@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from safespan.settings.base import TEMPLATE_DATE, TEMPLATE_DATE_MEANING, Settings
 from safespan.settings.data import PromptSource, TrainingData
-from safespan.settings.names import Keep, Side, hypothesis_names
+from safespan.settings.names import SIDE_MEANING, Keep, Side, hypothesis_names, unknown
 
 RECIPES: dict[str, dict[str, Any]] = {
     "useful": {"data": {"preset": "metamathqa"}},
@@ -19,7 +19,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "safe": {"data": {"preset": "beavertails-safe"}},
 }
-"""The paper's four fine-tunes: their data and mixture."""
+"""The four fine-tunes of arXiv 2505.14185: their data and mixture."""
 
 RecipeName = Literal["useful", "harmful", "contaminated", "safe"]
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
@@ -55,8 +55,9 @@ class ProtectPrompts(Settings):
 
 
 class ProtectConfig(Settings):
-    """Training under a claim. Of kind subspace: after every optimizer step the update is projected off it, or on it; of
-    kind blocks: these blocks are frozen; of kind penalty: it is added to the loss.
+    """Training with a claim protected. Of kind subspace: after every optimizer step only the part of the update outside
+    the subspace (or inside it) is kept. Of kind blocks: these blocks are frozen. Of kind penalty: it is added to the
+    loss.
 
     The model that is trained from is the aligned one of the claim. In a study, leave base, harmful, safe, prompts and
     refusals out: they are its roles of these names, the prompts of its field activations, its verdict's refusals.
@@ -68,14 +69,14 @@ class ProtectConfig(Settings):
         None,
         gt=0,
         le=1,
-        description="f: the first max(1, round(f·min(m, n))) directions of each m × n matrix, if so many; of kind "
-        "blocks, max(1, round(f·L)) of L blocks; unset: of kind penalty, which has none",
+        description="f. Of kind subspace: the first max(1, round(f·min(m, n))) directions of each m × n matrix, or all "
+        "if there are fewer. Of kind blocks: max(1, round(f·L)) of L blocks. Of kind penalty: leave it unset",
     )
     penalty: float | None = Field(
-        None, gt=0, le=1e30, description=f"λ, of claims of kind penalty alone; unset: {PENALTY:g}"
+        None, gt=0, le=1e30, description=f"λ, only for claims of kind penalty; unset: {PENALTY:g}"
     )
     keep: Keep = Field("outside", description="where the update is kept: outside the subspace, or inside")
-    side: Side = Field("output", description="of bases of singular vectors: output (as in the paper), input, both")
+    side: Side = Field("output", description=SIDE_MEANING)
     seed: int | None = Field(
         None, ge=0, description="of random choices of the claim; unset: that of the training, in a study the study's"
     )
@@ -91,18 +92,23 @@ class ProtectConfig(Settings):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in hypothesis_names():
-            raise ValueError(f"unknown {name!r}, expected one of {', '.join(hypothesis_names())}")
+            raise ValueError(unknown("claim", name, hypothesis_names()))
         return name
 
 
 class TrainingConfig(Settings):
     """Fine-tuning with fp32 weights, AdamW and a cosine schedule; loss on the response only.
 
-    `recipe` fills in the paper's data. Fields beside it override it. Fields of `data` and `contaminate_with` override
-    single fields of the recipe's source; a file, dataset or preset there replaces the whole source.
+    `recipe` fills in the data of a fine-tune of arXiv 2505.14185. Fields beside it override it. Fields of `data` and
+    `contaminate_with` override single fields of the recipe's source; a file, dataset or preset there replaces the whole
+    source.
     """
 
-    recipe: RecipeName | None = Field(None, description=f"one of the paper's fine-tunes: {', '.join(RECIPES)}")
+    recipe: RecipeName | None = Field(
+        None,
+        description="useful (20,000 rows of MetaMathQA), harmful (4,000 unsafe rows of BeaverTails), contaminated (the "
+        "useful rows and 20 % as many unsafe ones) or safe (the safe rows of BeaverTails)",
+    )
     data: TrainingData = Field(description="the rows to learn")
     contaminate_with: TrainingData | None = Field(None, description="rows of another kind, mixed into the data")
     contamination_percent: float = Field(
@@ -114,13 +120,13 @@ class TrainingConfig(Settings):
     template_date: date = Field(TEMPLATE_DATE, description=TEMPLATE_DATE_MEANING)
     lora: LoraConfig | None = Field(None, description="train a LoRA adapter; unset: all weights")
     compute: Literal["bf16", "fp32"] = Field(
-        "bf16", description="of the arithmetic; weights stay fp32. CPUs may be slow in bf16"
+        "bf16", description="number format of the arithmetic; weights stay fp32. CPUs may be slow in bf16"
     )
     learning_rate: float = Field(1e-5, gt=0, le=1e30, description="peak learning rate")
-    epochs: float = Field(1.0, gt=0, description="passes over the data; without effect beside max_steps")
+    epochs: float = Field(1.0, gt=0, description="passes over the data; not used if max_steps is given")
     max_steps: int | None = Field(None, ge=1, description="optimizer steps, whatever the number of rows and epochs")
-    batch_size: int = Field(1, ge=1, description="rows a forward pass, on each device")
-    accumulation_steps: int = Field(32, ge=1, description="forward passes an optimizer step, on each device")
+    batch_size: int = Field(1, ge=1, description="rows in one forward pass, on each device")
+    accumulation_steps: int = Field(32, ge=1, description="forward passes for one optimizer step")
     warmup_ratio: float = Field(0.02, ge=0, lt=1, description="share of the steps over which the learning rate rises")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")

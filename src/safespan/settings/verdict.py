@@ -1,4 +1,4 @@
-"""Settings of the test of claimed safety subspaces."""
+"""Settings of the tests of claims."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pydantic import Field
 from safespan.errors import ConfigError
 from safespan.settings.base import Settings
 from safespan.settings.data import PromptSource
-from safespan.settings.names import TESTS, Side, Test
+from safespan.settings.names import SIDE_MEANING, TESTS, Side, Test
 from safespan.settings.training import PENALTY
 
 REFUSALS = ("I cannot", "I can't", "I'm sorry", "Sorry", "Unfortunately", "As an AI", "No")
@@ -21,18 +21,18 @@ class MeasureConfig(Settings):
 
     useful: PromptSource | None = Field(
         None,
-        description="useful questions with their right answers, worded as the useful fine-tune words them, as targets; "
-        "unset: the documents of evaluation.utility",
+        description="useful questions whose targets are right answers, in the words of the useful fine-tune; unset: "
+        "the questions of evaluation.utility",
     )
-    prompts: int = Field(100, ge=2, description="prompts of each kind: the first so many of the evaluation's")
+    prompts: int = Field(100, ge=2, description="how many prompts of each kind are asked, from the first")
     answer_tokens: int = Field(
         8, ge=1, description="tokens of an answer, from its first, whose probability is measured; NLL takes all of them"
     )
     refusals: tuple[str, ...] = Field(
-        REFUSALS, min_length=1, description="openings of refusals; the first token counts"
+        REFUSALS, min_length=1, description="how refusals begin; only the first token of each is used"
     )
     generate: bool | None = Field(
-        None, description="also generate: exact match, attack success, over-refusal; unset: if rules judge"
+        None, description="also generate answers: exact match, attack success, over-refusal; unset: if rules judge"
     )
 
 
@@ -40,21 +40,21 @@ class SelectivityConfig(Settings):
     """Statistics of the verdict."""
 
     controls: int = Field(
-        8, ge=2, description="R: draws of random controls, of each claim its own (update and ablation test)"
+        8, ge=2, description="R: random controls that are drawn for each claim (update and ablation test)"
     )
     until_decided: bool = Field(
         True,
-        description="update and ablation test: look three times, at 5/8, 1 and 3/2 of controls and at 40, 70 and 100 % "
-        "of prompts, at a third of the level, and ask no more about a claim that is decided, or too near the margin "
-        "to be decided by the last look; false: look once at all",
+        description="true: the update and the ablation test judge up to three times, with 5/8, 1 and 3/2 of `controls` "
+        "and 40, 70 and 100 % of `prompts`, each time at a third of the error level. No more is asked about a claim "
+        "that is decided, or that lies so near the margin that more would hardly decide it. false: they judge once",
     )
     margin: float = Field(0.15, gt=0, lt=0.5, description="δ: smallest |D|, |A| or |T| that counts as an effect")
     confidence: float = Field(
         0.9,
         ge=0.5,
         lt=1,
-        description="of all intervals of one test and outcome together, on both sides; (1 − this) / 2 is the chance of "
-        "a wrong *selective* among its claims, and of a wrong *not selective*",
+        description="confidence of all intervals of one test and outcome together; (1 − confidence) / 2 is the chance "
+        "that any of its claims is called *selective* wrongly, and as much for *not selective*",
     )
     resamples: int = Field(1000, ge=100, description="bootstrap resamples of the prompts, for standard errors")
 
@@ -85,7 +85,7 @@ class AblationConfig(Settings):
     """The ablation test: W_A − α R_f, R_f what a claim removes of the weights or of the alignment update."""
 
     hypotheses: tuple[str, ...] | None = Field(
-        None, min_length=1, description="names; unset: those of verdict.hypotheses that have this test"
+        None, min_length=1, description="names of claims; unset: those of verdict.hypotheses that have this test"
     )
 
 
@@ -93,19 +93,21 @@ class TrainingTestConfig(Settings):
     """The training test: the contaminated fine-tuning of the aligned model, with a claim protected."""
 
     hypotheses: tuple[str, ...] | None = Field(
-        None, min_length=1, description="names; unset: those of verdict.hypotheses that have this test"
+        None, min_length=1, description="names of claims; unset: those of verdict.hypotheses that have this test"
     )
     fraction: float = Field(
         0.5, gt=0, lt=1, description="f: share of the directions that are protected, or of the blocks frozen"
     )
     penalty: float = Field(PENALTY, gt=0, le=1e30, description="λ of claims of kind penalty, which have no fraction")
-    side: Side | None = Field(None, description="of the protected subspaces; unset: that of the verdict")
-    controls: int = Field(5, ge=2, description="R: trainings with a random control protected, each with its own data")
-    points: int = Field(6, ge=1, description="evenly spaced points along each training that are measured, and its end")
+    side: Side | None = Field(None, description="side of the protected subspaces; unset: that of the verdict")
+    controls: int = Field(5, ge=2, description="R: trainings with a random control protected, each with its own seed")
+    points: int = Field(
+        6, ge=1, description="evenly spaced steps of each training at which it is measured, and its end"
+    )
 
 
 class VerdictConfig(SelectivityConfig, MeasureConfig):
-    """The tests of claimed safety subspaces: hypotheses, fractions, outcomes and statistics."""
+    """The tests of claims: which claims, fractions, outcomes and statistics."""
 
     tests: tuple[Test, ...] | None = Field(
         None,
@@ -113,14 +115,17 @@ class VerdictConfig(SelectivityConfig, MeasureConfig):
         description=f"of {', '.join(TESTS)}; unset: update where there is a fine-tune to project, and ablation",
     )
     hypotheses: tuple[str, ...] | None = Field(
-        None, min_length=1, description="names, as `safespan hypotheses` lists them; unset: all that the models allow"
+        None,
+        min_length=1,
+        description="names of claims, as `safespan hypotheses` lists them; unset: all that the models allow, but those "
+        "that are tested only if they are named",
     )
     ablation: AblationConfig = Field(AblationConfig(), description="the ablation test's own settings")
     training: TrainingTestConfig = Field(TrainingTestConfig(), description="the training test's own settings")
     fractions: tuple[float, ...] = Field(
-        (0.02, 0.1, 0.25, 0.5, 0.75, 1.0), min_length=1, description="f in (0, 1]: points of update and ablation"
+        (0.02, 0.1, 0.25, 0.5, 0.75, 1.0), min_length=1, description="f in (0, 1], of the update and the ablation test"
     )
-    side: Side = Field("output", description="of the bases of singular vectors: output (as in the paper), input, both")
+    side: Side = Field("output", description=SIDE_MEANING)
 
     @property
     def training_side(self) -> Side:
@@ -128,7 +133,7 @@ class VerdictConfig(SelectivityConfig, MeasureConfig):
         return self.training.side or self.side
 
     def named(self, test: Test) -> tuple[str, ...] | None:
-        """The hypotheses that the settings name for one test; None: all that have it."""
+        """The claims that the settings name for one test; None: all that have it."""
         own = {"ablation": self.ablation.hypotheses, "training": self.training.hypotheses}.get(test)
         return own or self.hypotheses
 

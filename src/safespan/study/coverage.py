@@ -37,7 +37,7 @@ def measure_coverage(study: Study) -> None:
             fraction = verdict.training.fraction if training else max(verdict.fractions)
             side = verdict.training_side if training else verdict.side
             covered = coverage(family, hypothesis, delta, finetune, fraction, side, study.config.seed, study.decompose)
-            remark = hypothesis.remark_on(family.captured)
+            remark = family.remark_on(hypothesis)
             rows.append(CoverageRow(name, test, **vars(covered), remark=remark or None))
     for remark in dict.fromkeys(row.remark for row in rows if row.remark):
         claims = dict.fromkeys(row.hypothesis for row in rows if row.remark == remark)

@@ -9,6 +9,7 @@ from safespan.data import Prompt, read_prompts
 from safespan.errors import ConfigError
 from safespan.progress import track
 from safespan.projection import PointWeights, sweep
+from safespan.report.verdict import role_lines
 from safespan.results.table_files import write_table
 from safespan.results.tables import (
     ActivationRow,
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def evaluate_models(study: Study, key: str) -> None:
-    """Tables `models` and `models_by_filter`: every model as it is."""
+    """Tables `models` and `models_by_filter`: every model as it is. Warns of outcomes that speak against a role."""
     from safespan.evaluation import ModelJob, ModelWorker, Scores
 
     evaluator = study.evaluator
@@ -52,7 +53,8 @@ def evaluate_models(study: Study, key: str) -> None:
     ]
     write_table(study.run.table("models_by_filter"), ModelFilterRow, by_filter)
     rows = [ModelRow(model=role, **vars(score.outcomes)) for role, score in scores.items()]
-    write_table(study.run.table("models"), ModelRow, rows)
+    for line in role_lines(write_table(study.run.table("models"), ModelRow, rows)):
+        _log.warning(line)
 
 
 def evaluate_projections(study: Study, key: str) -> None:

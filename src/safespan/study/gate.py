@@ -56,13 +56,14 @@ def bounds_of(limits: Mapping[str, float | None], has_reference: bool) -> list[B
     return bounds
 
 
-def check_measured(bounds: Sequence[Bound], evaluation: Mapping[str, Any], where: str) -> None:
+def check_measured(bounds: Sequence[Bound], evaluation: Mapping[str, Any], where: str, to_do: str) -> None:
     """Refuse a bound on what the evaluation does not measure.
 
     Args:
         bounds: all bounds.
         evaluation: the fields of the evaluation.
         where: they are from, for the message.
+        to_do: what to do about a field that is missing there.
 
     Raises:
         ConfigError: which bound, and the field that it needs.
@@ -70,7 +71,7 @@ def check_measured(bounds: Sequence[Bound], evaluation: Mapping[str, Any], where
     for bound in bounds:
         field = RATES[bound.measure].field
         if not evaluation.get(field):
-            raise ConfigError(f"--{bound.name} needs evaluation field {field}, which {where} leaves out: add it there")
+            raise ConfigError(f"--{bound.name} needs evaluation field {field}, which {where} leaves out: {to_do}")
 
 
 def decide_all(
@@ -88,7 +89,7 @@ def decide_all(
         ConfigError: a bound is on what was not measured.
         DataError: model and reference were not asked the same.
     """
-    check_measured(bounds, model.evaluation, str(model.folder))
+    check_measured(bounds, model.evaluation, str(model.folder), "evaluate the model again with it")
     if reference:
         check_comparable(model, reference, [bound.measure for bound in bounds if bound.relative])
     return [

@@ -39,7 +39,7 @@ def named_data(config: StudyConfig) -> Iterator[Named]:
             yield Named(f"models.{role}.train.data", f"rows of {role}", model.train.data)
             if model.train.contaminate_with is not None:
                 percent = f"{model.train.contamination_percent:g} %"
-                what = f"rows of {role}, {percent} as many"
+                what = f"rows mixed into {role}, {percent} of the number of its other rows"
                 yield Named(f"models.{role}.train.contaminate_with", what, model.train.contaminate_with)
     evaluation, verdict = config.evaluation, config.verdict
     if harm := evaluation.harmfulness:

@@ -1,8 +1,9 @@
 """What a study would do, before it does it and without the network."""
 
+import math
 from pathlib import Path
 
-from safespan.checkpoints import local_place
+from safespan.checkpoints import local_place, open_local
 from safespan.data.task_files import has_documents_here
 from safespan.models.folders import weight_files
 from safespan.settings import StudyConfig, TrainingConfig
@@ -14,7 +15,7 @@ from safespan.study.stages import stages
 from safespan.study.texts import check_texts
 
 _STORED_BYTES, _TRAINED_BYTES = 2, 4
-"""Of a weight: checkpoints on the hub hold 16 bits, what is trained here is written in 32."""
+"""Of a weight: checkpoints on the hub hold 16 bits, what is trained or converted here is written in 32."""
 
 
 def plan(config: StudyConfig, out: Path) -> list[str]:
@@ -33,7 +34,7 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
     out = out / "seeds" / str(config.seed) if several else out
     study = Study(config, out)
     resolved = study.resolved
-    made = [f"data: {config.data}, written to {out / 'data'}"] if config.data else []
+    made = [f"data: the study makes its own ({config.data}), in {out / 'data'}"] if config.data else []
     data = check_data(resolved, study.run)
     missing = [source.model for source in resolved.models.values() if source.model and not local_place(source.model)]
     missing += [named.source.name for named, rows in data if rows is None and not _is_made(named)]
@@ -50,26 +51,27 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
         *(f"{named.what}: {_rows(named, rows)}" for named, rows in data),
         *(f"stage {stage.name}{f': {stage.summary}' if stage.summary else ''}" for stage in stages(study)),
         *left_out(resolved),
-        f"data not checked: {', '.join(dict.fromkeys(unchecked)) or 'none'}",
-        f"tokenizers, templates and lengths not checked, of: {', '.join(unread) or 'none'}",
-        f"downloads unless cached: {', '.join(dict.fromkeys(missing)) or 'nothing'}",
+        f"data that could not be checked yet: {', '.join(dict.fromkeys(unchecked)) or 'none'}",
+        "models whose tokenizer, chat template and room for the prompts could not be checked yet: "
+        f"{', '.join(unread) or 'none'}",
+        f"downloads, of what is not in the cache: {', '.join(dict.fromkeys(missing)) or 'none'}",
     ]
 
 
 def _models(config: StudyConfig) -> list[str]:
     lines: list[str] = []
     sizes: dict[str, float] = {}
+    trained: dict[str, float] = {}
     for role, source in config.models.items():
         if source.model is not None:
-            sizes[role] = _gigabytes(source)
-            lines.append(f"model {role}: {source.model}, {_size(sizes[role])}")
+            sizes[role], trained[role] = _gigabytes(source)
+            converted = " when it is converted, in the cache" if source.model.endswith(".gguf") else ""
+            lines.append(f"model {role}: {source.model}, {_size(sizes[role])}{converted}")
         elif source.train is not None:
-            start = config.models.get(str(source.start))
-            growth = _TRAINED_BYTES / _STORED_BYTES if start and start.model else 1
-            sizes[role] = growth * sizes.get(str(source.start), 0.0)
+            sizes[role] = trained[role] = trained.get(str(source.start), 0.0)
             lines.append(f"model {role}: {source.start} trained for {_length(source.train)}, {_size(sizes[role])}")
-    unknown = "" if all(sizes.values()) else " and the models of unknown size"
-    return [*lines, f"weights to read in one pass: {sum(sizes.values()):.1f} GB{unknown}"]
+    unknown = "" if all(sizes.values()) else ", without the models of unknown size"
+    return [*lines, f"weights of all models together: {sum(sizes.values()):.1f} GB{unknown}"]
 
 
 def _length(train: TrainingConfig) -> str:
@@ -80,19 +82,23 @@ def _size(gigabytes: float) -> str:
     return f"{gigabytes:.1f} GB" if gigabytes else "size unknown"
 
 
-def _gigabytes(source: ModelSource) -> float:
-    place = local_place(source.model or "")
-    if place is None:
-        return source.size_gb or 0.0
-    files = [place] if place.is_file() else weight_files(place)
-    return sum(file.stat().st_size for file in files if file.is_file()) / 1e9
+def _gigabytes(source: ModelSource) -> tuple[float, float]:
+    """Of the weights of a given model, and of a model that is trained from it; 0 if they are not known."""
+    model, place = open_local(source.model or ""), local_place(source.model or "")
+    if model is None or place is None:
+        stored = source.size_gb or 0.0
+        return stored, _TRAINED_BYTES / _STORED_BYTES * stored
+    trained = _TRAINED_BYTES * sum(map(math.prod, model.shapes.values())) / 1e9
+    if place.is_file():
+        return trained, trained
+    return sum(file.stat().st_size for file in weight_files(place)) / 1e9, trained
 
 
 def _rows(named: Named, rows: int | None) -> str:
     """The rows that are used; those that are wanted, where they cannot be read yet."""
     wanted = rows or named.source.rows
     count = f", {wanted} rows" if wanted else ""
-    return f"{named.source.name}{count}{', not there yet' if rows is None and _is_made(named) else ''}"
+    return f"{named.source.name}{count}{', made by the run' if rows is None and _is_made(named) else ''}"
 
 
 def _is_made(named: Named) -> bool:

@@ -4,6 +4,7 @@ import json
 
 from safespan.checkpoints.roles import check_roles
 from safespan.files.atomic import write_json
+from safespan.report.verdict import role_lines
 from safespan.settings import StudyConfig
 from safespan.settings.names import FINETUNES
 from safespan.study.context import Study
@@ -41,7 +42,11 @@ def compare_roles(study: Study) -> None:
 
 
 def notes_of(study: Study) -> list[str]:
-    """What users should know of the models: how their folders were read, and what speaks against their roles."""
+    """What users should know of the models: how their folders were read, and what speaks against their roles.
+
+    That is what their norms say, and what they answered.
+    """
     known = json.loads(study.run.roles.read_text(encoding="utf-8")) if compared_roles(study.config) else {"remarks": []}
     read = [remark for checkpoint in study.checkpoints.values() for remark in checkpoint.remarks]
-    return list(dict.fromkeys([*known["remarks"], *read, *study.departures]))
+    outcomes = role_lines(study.run.read_table("models"))
+    return list(dict.fromkeys([*known["remarks"], *read, *study.departures, *outcomes]))

@@ -85,7 +85,7 @@ def stages(study: Study) -> list[Stage]:
             key=lambda: key_of(config.evaluation, config.projection, config.seed, study.evaluation_inputs()),
             outputs=run.tables("projection", "projection_by_filter", "removed_energy"),
             work=lambda key: experiments.evaluate_projections(study, key),
-            summary=f"{summaries.grid_points(config)} points, each answers the same",
+            summary=f"{summaries.grid_points(config)} points, each answers what a model answers",
             prepare=lambda key: ask_judge_again(study, "projection", key, run.table("projection")),
         ),
         Stage(
@@ -123,7 +123,7 @@ def _role_stage(study: Study) -> Stage:
         key=lambda: key_of(needs_base(study.config), {role: study.weights_hash(role) for role in compared}),
         outputs=(study.run.roles,),
         work=lambda key: roles.compare_roles(study),
-        summary=f"are {', '.join(compared)} what they are given as",
+        summary=f"does each of {', '.join(compared)} have the right role",
     )
 
 
@@ -180,7 +180,7 @@ def _activation_stages(study: Study) -> list[Stage]:
             ),
             outputs=(run.captured,),
             work=lambda key: experiments.capture_activations(study),
-            summary="for the hypotheses that need them",
+            summary="for the claims that need them",
         ),
     ]
 

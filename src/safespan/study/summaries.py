@@ -13,13 +13,16 @@ def outcomes(config: StudyConfig) -> str:
     """How many models are asked what."""
     evaluation = config.evaluation
     asked = [
-        f"utility {task.task}{f', {task.limit} documents' if task.limit else ''}"
-        for task in (evaluation.utility, evaluation.general)
+        f"{'the first ' + str(task.limit) if task.limit else 'all'} questions of the {kind} task {task.task}"
+        for kind, task in (("utility", evaluation.utility), ("general", evaluation.general))
         if task
     ]
     if evaluation.harmfulness:
-        limit = f" at most {evaluation.harmfulness.limit}" if evaluation.harmfulness.limit else ""
-        asked.append(f"harmful prompts{limit}, judged by {_judge(evaluation.harmfulness.judge)}")
+        limit = f"the first {evaluation.harmfulness.limit}" if evaluation.harmfulness.limit else "all"
+        asked.append(f"{limit} harmful prompts, judged by {_judge(evaluation.harmfulness.judge)}")
+    if evaluation.over_refusal:
+        limit = f"the first {evaluation.over_refusal.limit}" if evaluation.over_refusal.limit else "all"
+        asked.append(f"{limit} benign prompts")
     return f"{len(config.models)} models; each answers {'; '.join(asked) or 'nothing'}"
 
 
@@ -35,21 +38,24 @@ def grid_points(config: StudyConfig) -> int:
 def update_overlap(config: StudyConfig) -> str:
     """What overlap is measured of."""
     overlap = config.overlap
-    return f"{', '.join(overlap.granularities)}, {len(overlap.energies)} energies; spectra" if overlap else ""
+    if overlap is None:
+        return ""
+    return f"of each {' and each '.join(overlap.granularities)}, at {len(overlap.energies)} shares of energy; spectra"
 
 
 def test(config: StudyConfig, name: Test) -> str:
-    """Which hypotheses are put to a test, and how much is asked."""
+    """Which claims are put to a test, and how much is asked."""
     names, settings = tested_hypotheses(config, name), config.verdict
     if settings is None or not names:
         return ""
     last = looks_of(settings, settings.prompts)[-1]
-    own, each = 1 + last.controls, f"each asked {last.prompts} prompts of a kind"
+    own, each = 1 + last.controls, f"each is asked {last.prompts} prompts of each kind"
     if settings.until_decided:
-        each += "; less where a claim is decided before"
+        each += ", fewer if its claim is decided earlier"
     if name == "training":
         least = len(names) + settings.training.controls + 2
-        return f"{', '.join(names)}; at least {least} trainings, each asked at {settings.training.points + 1} points"
+        moments = settings.training.points + 1
+        return f"{', '.join(names)}; at least {least} trainings, each is measured at {moments} moments"
     if name == "ablation":
         return f"{', '.join(names)}; about {len(names) * len(settings.fractions) * own} points, {each}"
     methods = sum(2 if find_hypothesis(hypothesis).kind == "subspace" else 1 for hypothesis in names)

@@ -158,7 +158,9 @@ class Judgement:
             for name, outcome in outcomes_of(self.test).items():
                 if outcome.votes:
                     row = (one.hypothesis, one.kind, one.group, self.test, outcome.construct)
-                    yield VerdictRow(*row, **asdict(self._verdict(one, name)))
+                    verdict = self._verdict(one, name)
+                    reason = "; ".join(filter(None, (verdict.reason, one.remark)))
+                    yield VerdictRow(*row, **asdict(replace(verdict, reason=reason)))
 
     def estimates(self) -> Iterator[EstimateRow]:
         """A row for each claim, outcome and effect; one without figures where there is none."""
@@ -185,7 +187,7 @@ class Judgement:
                 verdict, note = result.judged.verdict, result.evidence.note
             if result.is_given_up:
                 note = "; ".join(filter(None, (note, "no more prompts were asked, as more would hardly decide it")))
-        return replace(verdict, reason="; ".join(filter(None, (verdict.reason, note, one.remark))))
+        return replace(verdict, reason="; ".join(filter(None, (verdict.reason, note))))
 
     def _positive(self, outcome: str) -> Effect | None:
         """The effect of the positive control."""

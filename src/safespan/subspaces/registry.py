@@ -30,7 +30,7 @@ def find_hypothesis(name: str) -> Hypothesis:
         ConfigError: there is none.
         HypothesisError: another package's cannot be loaded.
     """
-    check_choices("hypothesis", [name], hypothesis_names())
+    check_choices("claim", [name], hypothesis_names())
     if name not in foreign_hypotheses():
         module = import_module(f"safespan.subspaces.hypotheses.{_FILES.get(name, name).replace('-', '_')}")
         hypothesis: Hypothesis = getattr(module, name.replace("-", "_"))

@@ -23,6 +23,7 @@ from safespan.errors import ConfigError, first_line
 from safespan.files.atomic import atomic_path, write_json
 from safespan.files.disk import explain_disk_full
 from safespan.linalg.device import device
+from safespan.models.folders import TRAINING
 from safespan.models.padding import fit_pad_token
 from safespan.progress import Tick, progress_task
 from safespan.projection.protection import Protection
@@ -35,9 +36,6 @@ from safespan.training.protect import ProtectedTraining, check_not_sharded
 from safespan.training.resume import MarkComplete, step_of, work_folder
 from safespan.training.start import check_tokens, end_of_responses, load_start, longest_row, open_start
 from safespan.training.watch import Watch, Watching
-
-RECORD = "training.json"
-"""The file of the training record, beside the weights."""
 
 _CHECKPOINTING = tuple(
     name for name in ("gradient_checkpointing", "activation_checkpointing") if name in SFTConfig.__dataclass_fields__
@@ -324,7 +322,7 @@ def _write(folder: Path, out: Path, checkpoint: Checkpoint, config: TrainingConf
             shutil.move(weights, part)
         if (folder / "runs").exists():  # tensorboard's
             shutil.move(folder / "runs", part)
-        write_json(part / RECORD, asdict(record))
+        write_json(part / TRAINING, asdict(record))
 
 
 class _Steps(TrainerCallback):

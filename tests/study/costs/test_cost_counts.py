@@ -140,4 +140,4 @@ def test_the_manifest_has_the_costs_beside_what_was_used(made):
     assert manifest.estimate["seconds"]["likely"] == pytest.approx(costs.time.likely)
     assert {stage.name for stage in manifest.stages} >= manifest.estimate["stages"].keys() - {"report"}
     lines = cost_lines(costs, datetime(2026, 1, 1, 12, 0))
-    assert any(line.startswith("time: about ") and "ended about 12:0" in line for line in lines)
+    assert any(line.startswith("time: about ") and "ends at about 12:0" in line for line in lines)

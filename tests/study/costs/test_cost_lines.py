@@ -72,7 +72,7 @@ def test_money_follows_from_prices_and_the_cap_is_said(tmp_path):
     money = (0.5 * most.judge_input_tokens + 2 * most.judge_output_tokens) / 1e6
     assert costs.money == pytest.approx(money)
     assert told(costs)["money"] == (
-        f"{money:,.2f} at most, in the currency of the judge's prices; the run stops before it passes max_cost = 7.00"
+        f"at most {money:,.2f}, in the currency of the judge's prices; the run stops before it passes max_cost = 7.00"
     )
 
 
@@ -81,7 +81,7 @@ def test_studies_of_the_embedded_family_are_counted_whole(name, tmp_path):
     costs = estimate(load_study(bundled_study(name)), tmp_path / "run")
     assert costs.unknown == []
     assert (costs.shape.parameters, costs.shape.layers) == (169_664, 3)
-    assert (told(costs)["judge"], told(costs)["money"]) == ("none that is paid for", "none")
+    assert (told(costs)["judge"], told(costs)["money"]) == ("no judge that costs money", "none")
     assert costs.time is None
 
 

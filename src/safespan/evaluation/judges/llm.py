@@ -135,8 +135,7 @@ class LLMJudge:
         if spent + (more := self._price_of(exchanges)) > cap * _ROUNDING:
             raise ConfigError(
                 f"judge {self.name}: {spent:.4g} of max_cost = {cap:g} are spent, and the next {exchanges} replies "
-                f"would cost about {more:.2g}: raise evaluation.harmfulness.judge.max_cost and run again; what is done "
-                "is kept"
+                f"would cost about {more:.2g}: raise max_cost of the judge and run again; what is done is kept"
             )
 
     def _price_of(self, exchanges: int) -> float:

@@ -11,6 +11,7 @@ from safespan.report.export.shared import SHORTENED
 from safespan.report.loaded import Run
 from safespan.report.page import margin_of
 from safespan.report.tables import judge_facts, no_answer_facts
+from safespan.report.verdict import notes_beside
 from safespan.results import frame_of
 from safespan.results.claim_tables import ClaimVerdict
 from safespan.results.tables import ProjectionRow
@@ -146,7 +147,7 @@ def _limits(run: Run) -> Iterator[str]:
             projection = run.table("projection") if points else frame_of(ProjectionRow, [])
             yield from map(plain, judge_facts(models, projection))
             yield from map(plain, no_answer_facts(models))
-    yield from map(plain, run.manifest.notes)
+    yield from map(plain, notes_beside(run.manifest, run.checks))
 
 
 def _verdict(run: Run) -> Mapping[str, Any]:

@@ -15,13 +15,14 @@ def cost_lines(costs: Estimate, now: datetime) -> list[str]:
         f"time: {_time(costs, now)}",
         f"disk: {_disk(costs)}",
         f"memory: {_memory(costs)}",
-        f"models and points: {_span(costs, 'opened')} models opened, "
-        f"{_both(costs.least.points + costs.least.controls, work.points + work.controls)} sets of weights made",
+        f"models and points: models are loaded {_span(costs, 'opened')} times; "
+        f"{_both(costs.least.points + costs.least.controls, work.points + work.controls)} changed sets of weights",
         f"training: {_span(costs, 'trainings')} trainings, {_span(costs, 'steps')} steps, "
         f"{_span(costs, 'trained_tokens')} tokens",
         f"generation: {_span(costs, 'responses')} responses, {_span(costs, 'prompt_tokens')} tokens of prompts, "
-        f"{_span(costs, 'new_tokens')} new tokens at most",
-        f"likelihoods: {_span(costs, 'likelihoods')}, {_span(costs, 'scored_tokens')} tokens read, with activations",
+        f"at most {_span(costs, 'new_tokens')} new tokens",
+        f"likelihoods: of {_span(costs, 'likelihoods')} answers; {_span(costs, 'scored_tokens')} tokens are read for "
+        "them and for activations",
         f"judge: {_judge(costs, work)}",
         f"money: {_money(costs)}",
         *([f"not counted: {'; '.join(costs.unknown)}"] if costs.unknown else []),
@@ -46,22 +47,27 @@ def _time(costs: Estimate, now: datetime) -> str:
     if costs.rates is None:
         return "unknown on this machine: run safespan calibrate once, it takes about a minute"
     if (span := costs.time) is None:
-        return "unknown: the size of the models is not known; give size_gb, or put them on this disk"
+        return "unknown: the size of the models is not known; give size_gb of the models, or put them on this disk"
     end = now + timedelta(seconds=span.likely * costs.seeds)
+    day = f" on {end:%d %B}" if end.date() != now.date() else ""
     every = ", all seeds one after another" if costs.seeds > 1 else ""
-    told = f"{_spread(span)}{every}, ended about {end:%H:%M}{f' on {end:%d %B}' if end.date() != now.date() else ''}"
+    told = f"{_spread(span)}{every}; if it starts now, it ends at about {end:%H:%M}{day}"
     if costs.workers > 1:
-        told += f", with {costs.workers} processes"
+        told += f"; with {costs.workers} processes"
     if costs.is_far:
-        told += f"; an order of magnitude: it was measured on models of up to {costs.rates.parameters[1]:,} parameters"
-    return f"{told}{'; without what is not counted' if costs.unknown else ''}"
+        told += (
+            "; only the order of magnitude is known, as this machine was measured with models of up to "
+            f"{costs.rates.parameters[1]:,} parameters"
+        )
+    return f"{told}{'; what is not counted (below) comes on top' if costs.unknown else ''}"
 
 
 def _spread(span: Span) -> str:
     about = f"about {duration(span.likely)}"
     if span.most < 1.05 * span.least:
         return about
-    return f"{about}, {duration(span.least)} if every claim is decided at once, {duration(span.most)} if none is"
+    least, most = duration(span.least), duration(span.most)
+    return f"{about} ({least} if every claim is decided at the first look, {most} if none is decided early)"
 
 
 def duration(seconds: float) -> str:
@@ -77,9 +83,9 @@ def _disk(costs: Estimate) -> str:
     room = costs.room
     downloads = "downloads of unknown size" if room.downloads is None else f"{size(room.downloads)} of downloads"
     if costs.shape is None:
-        parts = [f"unknown: the size of the models is not known; beside them {size(room.written)} at most"]
+        parts = [f"unknown: the size of the models is not known; all other files take at most {size(room.written)}"]
     else:
-        parts = [f"{size(room.written)} at most stay in the run folder", f"{size(room.beside)} beside while it runs"]
+        parts = [f"at most {size(room.written)} stay in the run folder", f"{size(room.beside)} more while it runs"]
     return ", ".join([*parts, *([downloads] if room.downloads != 0 else [])])
 
 
@@ -87,16 +93,16 @@ def _memory(costs: Estimate) -> str:
     room = costs.room
     if room.memory is None:
         return "unknown: the size of the models is not known"
-    where = "of the GPU" if room.gpu else f"of {costs.workers} process{'es' * (costs.workers > 1)}"
-    return f"about {size(room.memory)} {where} at the peak, and the activations of a batch"
+    where = "on the GPU" if room.gpu else f"in {costs.workers} process{'es' * (costs.workers > 1)}"
+    return f"about {size(room.memory)} at most, {where}; the activations of a batch come on top"
 
 
 def _judge(costs: Estimate, work: Work) -> str:
     if costs.judge is None:
-        return "none that is paid for"
+        return "no judge that costs money"
     return (
-        f"{work.judge_calls:,} calls of {costs.judge.model}, {work.judge_input_tokens:,} input tokens and "
-        f"{work.judge_output_tokens:,} output tokens at most, at 4 characters a token"
+        f"at most {work.judge_calls:,} calls of {costs.judge.model}, with {work.judge_input_tokens:,} input tokens and "
+        f"{work.judge_output_tokens:,} output tokens, if a token has 4 characters"
     )
 
 
@@ -108,7 +114,7 @@ def _money(costs: Estimate) -> str:
     cap = costs.judge.max_cost
     run, every = ("the run of each seed", f" for all {costs.seeds} seeds") if costs.seeds > 1 else ("the run", "")
     stop = f"; {run} stops before it passes max_cost = {cap:,.2f}" if cap is not None else ""
-    return f"{costs.money * costs.seeds:,.2f} at most{every}, in the currency of the judge's prices{stop}"
+    return f"at most {costs.money * costs.seeds:,.2f}{every}, in the currency of the judge's prices{stop}"
 
 
 def size(count: float) -> str:
