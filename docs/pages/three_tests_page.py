@@ -50,8 +50,9 @@ CLAIM_AND_TEST = """
 ## Claim and test
 
 Each cell has the verdict about the recipe over all seeds, with D, A or T and its interval. The test that the claim's
-authors made is in bold. A dash means that the claim has no such test, or was not measured. The controls of the tests
-come last.
+authors made is in bold. A dash means that the claim has no such test, or that it is too small to test on every seed. If
+it is too small on some seeds, the interval is over the other seeds, and can be very wide. The controls of the tests come
+last.
 """
 
 
@@ -243,7 +244,9 @@ def page(runs: Path) -> str:
             table(("claim or control", *TESTS), [*claim_rows(first, construct)]),
         ]
     parts.append(
-        "\nIn the tables below, a number is the mean over seeds. The lowest and the highest are in brackets.\n"
+        "\nIn the tables below, a number is the mean over seeds. The lowest and the highest are in brackets. A *selective* "
+        "verdict\nhas the direction of its number: below 0, utility or capability comes first, or protecting the claim does "
+        "harm.\n"
     )
     parts += [
         "\n## Update: a finished fine-tune, projected\n\n"
@@ -275,11 +278,15 @@ def main() -> None:
     """Read the runs; write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/three-tests"))
-    runs = parser.parse_args().runs
-    write_text(PAGE, page(runs))
+    parser.add_argument("--only-looks", action="store_true", help="only the table of the second look")
+    asked = parser.parse_args()
+    runs = asked.runs
     header = ("claim", "strength", "T by harm", "T by refusal", "attack success, %", "random protected, %")
     header += ("unprotected, %", "clean, %", "utility, %")
     put(PAPERS, "looks", "three_tests_page.py", table(header, look_rows(runs)))
+    if asked.only_looks:
+        return
+    write_text(PAGE, page(runs))
     put(PAPERS, "outcomes", "three_tests_page.py", table(("claim", *TESTS), outcome_rows(runs_of(runs, FIRST))))
 
 
