@@ -51,8 +51,8 @@ CLAIM_AND_TEST = """
 
 Each cell has the verdict about the recipe over all seeds, with D, A or T and its interval. The test that the claim's
 authors made is in bold. A dash means that the claim has no such test, or that it is too small to test on every seed. If
-it is too small on some seeds, the interval is over the other seeds, and can be very wide. The controls of the tests come
-last.
+it is too small on some seeds, the interval is over the other seeds, and can be very wide. The controls of the tests
+come last.
 """
 
 
@@ -244,9 +244,9 @@ def page(runs: Path) -> str:
             table(("claim or control", *TESTS), [*claim_rows(first, construct)]),
         ]
     parts.append(
-        "\nIn the tables below, a number is the mean over seeds. The lowest and the highest are in brackets. A *selective* "
-        "verdict\nhas the direction of its number: below 0, utility or capability comes first, or protecting the claim does "
-        "harm.\n"
+        "\nIn the tables below, a number is the mean over seeds. The lowest and the highest are in brackets. A "
+        "*selective* verdict\nhas the direction of its number: below 0, utility or capability comes first, or protecting "
+        "the claim does harm.\n"
     )
     parts += [
         "\n## Update: a finished fine-tune, projected\n\n"
