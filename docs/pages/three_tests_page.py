@@ -245,8 +245,8 @@ def page(runs: Path) -> str:
         ]
     parts.append(
         "\nIn the tables below, a number is the mean over seeds. The lowest and the highest are in brackets. A "
-        "*selective* verdict\nhas the direction of its number: below 0, utility or capability comes first, or protecting "
-        "the claim does harm.\n"
+        "*selective* verdict\nhas the direction of its number: below 0, utility or capability comes first, or "
+        "protecting the claim does harm.\n"
     )
     parts += [
         "\n## Update: a finished fine-tune, projected\n\n"
