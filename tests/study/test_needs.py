@@ -139,6 +139,11 @@ def test_each_test_can_have_hypotheses_of_its_own():
             "verdict.hypotheses: 'lox' cannot be put to the ablation test, it has update",
         ),
         (
+            ["verdict.hypotheses=[alignment, asft]"],
+            "verdict.hypotheses: 'asft' cannot be put to the update test, it has training: name it in "
+            "verdict.training.hypotheses, or leave",
+        ),
+        (
             ["verdict.ablation.hypotheses=[actsvd]", NO_PROMPTS],
             "verdict.ablation.hypotheses: 'actsvd' needs useful and harmful prompts for the ablation test",
         ),
