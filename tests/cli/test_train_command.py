@@ -102,7 +102,7 @@ def test_a_model_is_trained_under_a_protected_subspace(tiny_model_folder: Path, 
     change = end[name].double() - start[name].double()
     assert change.abs().max() > 1e-3
     assert (left[:, :8].T @ change).abs().max() < 1e-6
-    with pytest.raises(SafespanError, match="protecting 'alignment' needs a base model"):
+    with pytest.raises(SafespanError, match="protecting 'alignment' needs a base model.*: --set protect.base"):
         train("useful", tiny_model_folder, tmp_path / "none", *short, *protect[:2])
     assert not (tmp_path / "none").exists()
 

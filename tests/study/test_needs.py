@@ -36,11 +36,11 @@ def test_the_bundled_study_meets_its_needs():
     [
         (
             ["verdict.hypotheses=[safety]"],
-            "verdict.hypotheses: 'safety' needs a safe model for the update test: give that, or leave",
+            "verdict.hypotheses: 'safety' needs a safe model .*: give models.safe .safespan test: --safe., or leave",
         ),
         (
             ["verdict.hypotheses=[alignment, actsvd]", NO_PROMPTS],
-            "verdict.hypotheses: 'actsvd' needs useful and harmful prompts for the update test: give that, or leave",
+            "verdict.hypotheses: 'actsvd' needs useful .*: give activations .safespan test: --prompts., or leave",
         ),
         (
             ["projection.subspaces=[safety]"],

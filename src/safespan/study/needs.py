@@ -51,9 +51,12 @@ def _check_tested(config: StudyConfig, verdict: VerdictConfig, present: set[str]
     for test in chosen:
         field = "verdict.hypotheses" if verdict.named(test) == verdict.hypotheses else f"verdict.{test}.hypotheses"
         for name in tested_hypotheses(config, test):
-            if missing := find_hypothesis(name).missing(present, test):
+            hypothesis = find_hypothesis(name)
+            if missing := hypothesis.missing(present, test):
+                fields, options = (given(present, test) for given in (hypothesis.fields_for, hypothesis.options_for))
                 raise ConfigError(
-                    f"{field}: {name!r} needs {missing} for the {test} test: give that, or leave the hypothesis out"
+                    f"{field}: {name!r} needs {missing} for the {test} test: give {fields} (safespan test: {options}), "
+                    "or leave the hypothesis out"
                 )
 
 
