@@ -49,7 +49,7 @@ def test_a_recipe_by_name_and_from_a_file(tiny_model_folder: Path, tmp_path: Pat
 
 def test_what_is_refused(tiny_model_folder: Path, tmp_path: Path, data: str) -> None:
     for recipe, settings, says in (
-        ("useful", ["speed=1"], "useful: unknown field 'speed'"),
+        ("useful", ["speed=1"], "--set: unknown field 'speed'"),
         ("useful", ["data.file=x", "data.dataset=y"], "one of them only"),
         ("other", [], "cannot read other"),
         ("useful", [f"data.file={data}", "data.rows=9"], "9 rows asked for, 8 there"),
