@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from oracle import odd_weights, save_checkpoint
 from safespan import cli
+from safespan.checkpoints import reader
+from safespan.files import disk
 from safespan.results import TABLES, read_table, schema_of
 from safespan.results.tables import EnergyRow, OverlapRow
 from safespan.settings.study import bundled_study
@@ -171,7 +173,7 @@ def test_a_projected_checkpoint_loads_in_transformers(tmp_path, monkeypatch):
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
 
 
-def bad_words(kind, models, tmp_path):
+def bad_words(kind, models, tmp_path, monkeypatch):
     """A command with one thing wrong, where it would write, and what its one line must name."""
     out = tmp_path / "out"
     words = sweep_words(models, out)
@@ -203,7 +205,16 @@ def bad_words(kind, models, tmp_path):
         (models["harmful"] / "adapter_config.json").write_text("{}")
         return words, out, f"holds an adapter and no model: give MODEL+ADAPTER, here MODEL+{models['harmful']}"
     if kind == "fraction":
-        return [*words, "--fraction", "1.5"], out, "fraction 1.5 is outside (0, 1]"
+        return [*words, "--fraction", "1.5"], out, "--fraction 1.5 is outside (0, 1]"
+    if kind == "unwritable":
+        (tmp_path / "file").write_text("")
+        return sweep_words(models, tmp_path / "file" / "o.csv"), None, "o.csv cannot be written: Not a directory"
+    if kind == "fraction that is no number":
+        return [*words, "--fraction", "nan"], out, "--fraction nan is outside (0, 1]"
+    if kind == "unreadable":
+        monkeypatch.setattr(reader.os, "access", lambda path, mode: False)
+        weights.write_bytes(b"")
+        return words, out, "harmful/model.safetensors: the permission to read it is missing"
     if kind == "pair":
         return [*words, "--finetuned", "useful"], out, "expected NAME=PATH"
     if kind == "twice":
@@ -239,6 +250,9 @@ def bad_words(kind, models, tmp_path):
         "one model, project",
         "adapter alone",
         "fraction",
+        "unwritable",
+        "fraction that is no number",
+        "unreadable",
         "pair",
         "twice",
         "side",
@@ -250,7 +264,7 @@ def bad_words(kind, models, tmp_path):
     ],
 )
 def test_bad_input_gets_one_line_and_writes_nothing(kind, models, tmp_path, monkeypatch, capsys):
-    words, out, named = bad_words(kind, models, tmp_path)
+    words, out, named = bad_words(kind, models, tmp_path, monkeypatch)
     before = sorted(tmp_path.iterdir())
     assert run(monkeypatch, *words) == 2
     printed = capsys.readouterr()
@@ -259,6 +273,20 @@ def test_bad_input_gets_one_line_and_writes_nothing(kind, models, tmp_path, monk
     assert named in printed.err
     assert sorted(tmp_path.iterdir()) == before
     assert out is None or not out.exists()
+
+
+def test_a_report_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch, capsys):
+    (tmp_path / "report.html").write_text("")
+    for name, says in {"report.html": "is a file: expected a run folder", "no": "is not there: expected"}.items():
+        assert run(monkeypatch, "report", tmp_path / name) == 2
+        assert says in capsys.readouterr().err
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(disk.tempfile, "TemporaryFile", refused)
+    assert run(monkeypatch, "report", tmp_path) == 2
+    assert "Permission denied; allow writing in this folder, or give a copy of the run" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():

@@ -171,6 +171,15 @@ GIVEN = ["--evaluated", "tuned", "--max-attack-success", "0.05"]
         ),
         ([*GIVEN, "--config", "evaluation.yaml"], "none is asked: leave them out"),
         (["--evaluated", "nowhere", *GIVEN[2:]], "nowhere holds no results of `safespan evaluate --out`"),
+        (["--evaluated", "gate", *GIVEN[2:]], "gate is the folder of a gate: give gate/model"),
+        ([*GIVEN, "--out", "study.yaml"], "study.yaml is a file: a folder is expected"),
+        ([*GIVEN, "--out", "study.yaml/out"], "study.yaml/out cannot be written: Not a directory; give another place"),
+        ([*GIVEN, "--out", "run/checkpoints"], "run/checkpoints exists and is no earlier gate: give a new folder"),
+        ([*GIVEN, "--out", "run"], "run holds a run too, which would be lost"),
+        (
+            [*GIVEN, "--reference", "o/m", "--max-attack-success-rise", "0.1"],
+            "thinking, utility: give by --config the settings that tuned was made with",
+        ),
         (["--evaluated", "broken", *GIVEN[2:]], "outcomes.json or generations.jsonl is broken"),
         (["--evaluated", "mixed", *GIVEN[2:]], "are of two evaluations"),
         (
@@ -203,7 +212,11 @@ def test_wrong_bounds_and_results_get_one_line_before_anything_is_written(words,
     results(place / "other", n=99, harmfulness={"prompts": "z"})
     (results(place / "broken") / "outcomes.json").write_text("[1]")
     (results(place / "mixed") / "generations.jsonl").write_text("")
-    assert run("gate", *words, "--out", "out") == 2
+    (place / "gate").mkdir()
+    results(place / "gate" / "model")
+    (place / "run" / "checkpoints" / "aligned").mkdir(parents=True)
+    (place / "run" / "stages.json").write_text("{}")
+    assert run("gate", "--out", "out", *words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1

@@ -111,6 +111,15 @@ def test_options_for_columns_roles_and_other_prompts(place):
         ([*GIVEN, "--budget", "huge"], "unknown budget 'huge': expected one of quick, full"),
         ([*GIVEN, "--finetuned", "base"], "there is already mine as finetuned; give ROLE=MODEL"),
         ([*GIVEN, "--useful", "nowhere.txt"], "nowhere.txt: no such file, and no preset"),
+        (
+            [*GIVEN, "--harmful", "advbnch"],
+            "no such file, and unknown preset 'advbnch': did you mean 'advbench'?",
+        ),
+        ([*GIVEN, "--utility", "gsm9k"], "unknown utility 'gsm9k': did you mean 'gsm8k'?"),
+        (
+            [*GIVEN, "--finetuned", "contaminatd=mine"],
+            "unknown role of --finetuned 'contaminatd': did you mean 'contaminated'?",
+        ),
         ([*GIVEN, "--aligned", "nowhere"], "no checkpoint at nowhere"),
         ([*GIVEN, "--utility", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (

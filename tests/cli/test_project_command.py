@@ -96,7 +96,7 @@ def test_a_claim_that_changes_nothing_is_warned_of(folders, prompts, tmp_path, m
             ["--hypothesis", "safety-layers"],
             "in a training (safespan train, --set protect.hypothesis=safety-layers)",
         ),
-        (["--hypothesis", "lox"], "'lox' with the method edit changes a fine-tune: give one"),
+        (["--hypothesis", "lox"], "'lox' with the method edit changes a fine-tune: give --finetuned"),
         (["--refusal", "no"], "--refusal belongs to --prompts: give --prompts too"),
         (["--hypothesis", "nothing"], "unknown claim 'nothing'"),
         (["--method", "sideways"], "unknown method 'sideways'"),
@@ -106,6 +106,15 @@ def test_what_cannot_be_written_is_refused_in_one_line(folders, words, says, tmp
     assert run(monkeypatch, "project", "--aligned", folders["aligned"], "--out", tmp_path / "out", *words) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert says in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_full_models_are_refused_for_a_claim_about_adapters(folders, tmp_path, monkeypatch, capsys):
+    words = ["project", "--base", folders["base"], "--aligned", folders["aligned"], "--safe", folders["useful"]]
+    words += ["--finetuned", f"{folders['aligned']}+{make_adapter(folders['aligned'], tmp_path / 'lora')}"]
+    assert run(monkeypatch, *words, "--hypothesis", "safemerge-factors", "--out", tmp_path / "out") == 2
+    said = "safemerge-factors merges the factors of two adapters, and --safe has none: give MODEL+ADAPTER for both"
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -49,7 +49,7 @@ def test_a_recipe_by_name_and_from_a_file(tiny_model_folder: Path, tmp_path: Pat
 
 def test_what_is_refused(tiny_model_folder: Path, tmp_path: Path, data: str) -> None:
     for recipe, settings, says in (
-        ("useful", ["speed=1"], "useful: unknown field 'speed'"),
+        ("useful", ["speed=1"], "--set: unknown field 'speed'"),
         ("useful", ["data.file=x", "data.dataset=y"], "one of them only"),
         ("other", [], "cannot read other"),
         ("useful", [f"data.file={data}", "data.rows=9"], "9 rows asked for, 8 there"),
@@ -102,7 +102,7 @@ def test_a_model_is_trained_under_a_protected_subspace(tiny_model_folder: Path, 
     change = end[name].double() - start[name].double()
     assert change.abs().max() > 1e-3
     assert (left[:, :8].T @ change).abs().max() < 1e-6
-    with pytest.raises(SafespanError, match="protecting 'alignment' needs a base model"):
+    with pytest.raises(SafespanError, match="protecting 'alignment' needs a base model.*: --set protect.base"):
         train("useful", tiny_model_folder, tmp_path / "none", *short, *protect[:2])
     assert not (tmp_path / "none").exists()
 

@@ -94,8 +94,11 @@ def test_a_judge_from_a_file_and_a_setting(run, tmp_path, server):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--judge", "oracle"], "--judge oracle: Input tag 'oracle'"),
-        (["--judge", "llm"], "--judge llm: llm.model: Field required"),
+        (
+            ["--judge", "oracle"],
+            "--judge oracle: expected one of 'rules', 'llm', 'classifier' as 'kind'",
+        ),
+        (["--judge", "llm"], "--judge llm: llm.model: it is missing: give it"),
         (["--judge", "llm", "--set", "model=m", "--set", "colour=red"], "llm: unknown field 'colour'"),
         (["--judge", "nowhere.yaml"], "cannot read nowhere.yaml"),
         (["--judge", "llm", "--set", "model=openai/gpt-4o-mini"], "No OPENAI_API_KEY, "),

@@ -214,7 +214,7 @@ def test_an_export_is_replaced_and_nothing_else_is(source: RunFolder, out: Path,
     (mine / "main.tex").write_text("mine")
     with pytest.raises(ConfigError, match="exists and is no earlier export"):
         write_export(load_run(source.root), mine)
-    with pytest.raises(ConfigError, match="exists and is no earlier export"):
+    with pytest.raises(ConfigError, match="is a file: a folder is expected"):
         write_export(load_run(source.root), mine / "main.tex")
     assert (mine / "main.tex").read_text() == "mine"
     assert not [path for path in source.root.iterdir() if ".safespan" in path.name]

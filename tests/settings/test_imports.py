@@ -44,18 +44,18 @@ FAMILY = ("--base", "o/base", "--aligned", "o/aligned")
 
 
 @pytest.mark.parametrize(
-    ("words", "where"),
+    "words",
     [
-        (("test", *FAMILY, "--useful", "o/useful", "--hypothesis", "lox"), "--set"),
-        (("evaluate", "--model", "o/model", "--out", "out"), "--set"),
-        (("judge", "rows.jsonl", "--out", "out"), "--judge rules"),
-        (("train", "useful", "--model", "o/model", "--out", "out"), "useful"),
+        ("test", *FAMILY, "--useful", "o/useful", "--hypothesis", "lox"),
+        ("evaluate", "--model", "o/model", "--out", "out"),
+        ("judge", "rows.jsonl", "--out", "out"),
+        ("train", "useful", "--model", "o/model", "--out", "out"),
     ],
 )
-def test_a_typo_in_a_setting_is_reported_before_any_heavy_import(words, where):
+def test_a_typo_in_a_setting_is_reported_before_any_heavy_import(words):
     imported, said = imported_by_command(*words, "--set", "sede=1")
     assert imported == "[]"
-    assert said.startswith(f"safespan: {where}: {'rules: ' if words[0] == 'judge' else ''}unknown field 'sede': ")
+    assert said.startswith(f"safespan: --set: {'rules: ' if words[0] == 'judge' else ''}unknown field 'sede': ")
     assert said.endswith("did you mean 'seed'?\n") == (words[0] == "test")
 
 

@@ -41,7 +41,9 @@ def test_settings_leave_the_given_fields_as_they_were():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\na: 2", "'a' is given twice in line 1"),
+        ("a: 1\na: 2", "'a' is given twice in line 2"),
+        ("", "a.yaml is empty: expected named fields"),
+        ("- 1", "a.yaml holds a list: expected named fields"),
         ("a: &a [*a]", "recursive|nested deeper|more than"),
         (
             "a0: &a0 [x, x]\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30)),
@@ -59,6 +61,22 @@ def test_hostile_yaml(text, said, tmp_path):
     path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_fields(path)
+
+
+def test_folders_and_files_that_are_no_text(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"a\.yaml: it is not UTF-8 text$"):
+        read_fields(tmp_path / "a.yaml")
+    with pytest.raises(ConfigError, match="it is a folder$"):
+        read_fields(tmp_path)
+
+
+def test_what_is_wrong_in_the_file_is_told_of_the_file(tmp_path):
+    (tmp_path / "a.yaml").write_text("inner: {a: 1, b: x}")
+    with pytest.raises(ConfigError, match=r"a\.yaml: inner\.b: expected a whole number, given 'x'"):
+        load_settings(tmp_path / "a.yaml", Outer, ["name=y"])
+    with pytest.raises(ConfigError, match="^--set: inner.a: it is missing|^--set: inner.a: expected"):
+        load_settings(tmp_path / "a.yaml", Outer, ["inner.b=2", "inner.a=z"])
 
 
 def test_a_file_that_extends_itself_by_another_way_round(tmp_path):

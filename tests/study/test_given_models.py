@@ -1,6 +1,7 @@
 """The roles of models that a study is given are compared before anything is trained or asked, and recorded."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safespan.results import RunFolder
 from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.study.context import Study
 from safespan.study.needs import needs_base
+from safespan.study.plan import plan
 from safespan.study.run import run_study
 from safespan.study.stages import stages
 from tiny_adapter import make_adapter
@@ -91,7 +93,14 @@ def test_swapped_models_and_the_tokenizer_of_an_adapter_are_noted_in_the_manifes
 
 
 def test_one_model_as_base_and_aligned_is_refused_before_anything_is_trained(family, tmp_path):
-    config = study_of(family | {"base": family["aligned"]}, {"contaminated": training(tmp_path)})
+    link = tmp_path / "link"
+    link.symlink_to(family["aligned"])
+    copy = shutil.copytree(family["aligned"], tmp_path / "copy")
+    for name in (family["aligned"], link):
+        for planned in (plan, run_study):
+            with pytest.raises(ConfigError, match="models.base and models.aligned have the same weights"):
+                planned(study_of(family | {"base": str(name)}), tmp_path / "run")
+    config = study_of(family | {"base": str(copy)}, {"contaminated": training(tmp_path)})
     with pytest.raises(ConfigError, match="have the same weights, ‖aligned − base‖ = 0: there is no alignment update"):
         run_study(config, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -36,11 +36,11 @@ def test_the_bundled_study_meets_its_needs():
     [
         (
             ["verdict.hypotheses=[safety]"],
-            "verdict.hypotheses: 'safety' needs a safe model for the update test: give that, or leave",
+            "verdict.hypotheses: 'safety' needs a safe model .*: give models.safe .safespan test: --safe., or leave",
         ),
         (
             ["verdict.hypotheses=[alignment, actsvd]", NO_PROMPTS],
-            "verdict.hypotheses: 'actsvd' needs useful and harmful prompts for the update test: give that, or leave",
+            "verdict.hypotheses: 'actsvd' needs useful .*: give activations .safespan test: --prompts., or leave",
         ),
         (
             ["projection.subspaces=[safety]"],
@@ -137,6 +137,11 @@ def test_each_test_can_have_hypotheses_of_its_own():
         (
             ["verdict.tests=[ablation]", "verdict.hypotheses=[lox]"],
             "verdict.hypotheses: 'lox' cannot be put to the ablation test, it has update",
+        ),
+        (
+            ["verdict.hypotheses=[alignment, asft]"],
+            "verdict.hypotheses: 'asft' cannot be put to the update test, it has training: name it in "
+            "verdict.training.hypotheses, or leave",
         ),
         (
             ["verdict.ablation.hypotheses=[actsvd]", NO_PROMPTS],

@@ -138,8 +138,8 @@ def test_a_role_above_is_there(file):
             {"hypothesis": "top"},
             "models.useful.train.protect.hypothesis: unknown claim 'top': expected one of alignment",
         ),
-        ({"hypothesis": "random", "fraction": 1.5}, "protect.fraction: Input should be less than or equal to 1"),
-        ({"hypothesis": "random", "keep": "near"}, "protect.keep: Input should be 'outside' or 'inside'"),
+        ({"hypothesis": "random", "fraction": 1.5}, "protect.fraction: expected a number of at most 1, given 1.5"),
+        ({"hypothesis": "random", "keep": "near"}, "protect.keep: expected 'outside' or 'inside', given 'near'"),
     ],
 )
 def test_wrong_settings_name_the_field(file, fields, says):

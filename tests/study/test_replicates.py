@@ -7,6 +7,7 @@ from safespan.errors import ConfigError
 from safespan.results import RunFolder
 from safespan.settings import ExecutionConfig
 from safespan.settings.study import load_study
+from safespan.study.plan import plan
 from safespan.study.replicates import run_replicates
 from safespan.study.run import run_study
 from tiny_model import save_tiny_model
@@ -84,3 +85,10 @@ def test_bad_input_is_one_error_before_anything_is_run(study, tmp_path):
     (tmp_path / "model" / "config.json").touch()
     with pytest.raises(ConfigError, match="is the folder of a model: give another folder to run in"):
         run_study(study, tmp_path / "model")
+    (tmp_path / "done" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "done" / "stages.json").touch()
+    places = {"file": "is a file: give a folder", "model": "is the folder of a model"}
+    places |= {"done/checkpoints": "is among the checkpoints of the run", "file/run": "run cannot be written: Not a"}
+    for place, says in places.items():
+        with pytest.raises(ConfigError, match=says):
+            plan(study, tmp_path / place)

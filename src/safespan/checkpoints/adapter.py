@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safespan.checkpoints.layout import in_block
 from safespan.checkpoints.names import is_head, is_of_vocabulary
 from safespan.checkpoints.reader import Checkpoint, read_header
-from safespan.errors import CheckpointError
+from safespan.errors import CheckpointError, reason
 from safespan.models.folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from safespan.settings.base import first_problem
 
@@ -293,7 +293,9 @@ def _read_settings(adapter: Path) -> _Settings:
         where = field or "the file"
         raise CheckpointError(f"{path}: {where} is not as PEFT writes it ({message}); copy it again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no readable adapter configuration ({error}): give a PEFT adapter") from None
+        raise CheckpointError(
+            f"{path} is no readable adapter configuration ({reason(error)}): give a PEFT adapter"
+        ) from None
     if settings.peft_type != "LORA":
         kind = settings.peft_type
         raise CheckpointError(f"{adapter} is a {kind} adapter: only plain LoRA has an update B·A; merge it first")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from safespan.checkpoints.forms import UNKNOWN, form_of, is_constant, is_fused
 from safespan.checkpoints.names import common_names, is_head, is_of_vocabulary, is_token_embedding, not_loaded
-from safespan.errors import CheckpointError
+from safespan.errors import CheckpointError, reason
 from safespan.files.content import is_inner_path
 from safespan.models.folders import ADAPTER_CONFIG, INDEX, SINGLE, remarks, text_hash
 
@@ -321,6 +321,8 @@ def read_header(path: Path) -> dict[str, Stored]:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             return {name: Stored(tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
     except (SafetensorError, OSError) as error:
+        if not os.access(path, os.R_OK):  # safetensors says that there is no such file
+            raise CheckpointError(f"{path}: the permission to read it is missing; change its mode") from None
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); copy it again") from None
 
 
@@ -328,7 +330,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable JSON ({error}); copy the checkpoint again") from None
+        raise CheckpointError(f"{path} is not readable JSON ({reason(error)}); copy the checkpoint again") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} should hold a JSON object")
     return value

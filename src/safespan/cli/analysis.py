@@ -131,7 +131,7 @@ def overlap(
     Energy is the squared size of an update.
     """
     check_choices("granularity", [granularity], GRANULARITIES)
-    check_shares("energy fraction", energy or [])
+    check_shares("--energy", energy or [])
     members = model_pairs(update, "--update")
     shared = _vocabulary(vocabulary)
     from safespan.checkpoints import open_checkpoint, pair_up
@@ -176,7 +176,7 @@ def activations(
     How well one direction tells the classes apart goes into a second table, NAME-separation.csv beside NAME.csv.
     A chart is drawn beside each of them.
     """
-    check_shares("energy fraction", energy or [])
+    check_shares("--energy", energy or [])
     files = prompt_files(prompts, prompt_field)
     from safespan.data import read_prompts
 
@@ -211,7 +211,7 @@ def _grid(
     check_choices("subspace", subspaces or [], grid_subspaces())
     check_choices("method", methods or [], METHODS)
     check_choices("side", [side], SIDES)
-    check_shares("fraction", fractions or [])
+    check_shares("--fraction", fractions or [])
     fields = {"subspaces": subspaces, "methods": methods, "fractions": fractions, "side": side}
     return ProjectionGrid.model_validate({name: value for name, value in fields.items() if value})
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from safespan.cli.output import CommandOutput, Json, Quiet, emit, progress
 from safespan.errors import ConfigError, DataError
+from safespan.files.disk import check_writable
 from safespan.progress import is_main_process
 from safespan.settings import PAPER, ExecutionConfig
 from safespan.settings.model_names import FORMS, check_model_name
@@ -113,11 +114,12 @@ def panel(name: str) -> str:
 
 
 def file_option(text: str) -> Any:
-    """An option that names a file to write. A folder is refused before any work."""
+    """An option that names a file to write. Before any work, a folder or an unwritable place is refused."""
 
     def check(path: Path) -> Path:
         if path.is_dir():
             raise ConfigError(f"--out {path} is a folder: give the name of a file")
+        check_writable(path)
         return path
 
     told = "an existing file is replaced, and folders of its path that are missing are made"

@@ -9,10 +9,13 @@ from safespan.cli.app import EvaluationFile, command, evaluation_fields, model_o
 from safespan.cli.models import evaluate_into
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
+from safespan.files.disk import check_replaceable
 from safespan.settings import EvaluationConfig, check_settings
 from safespan.settings.model_names import FORMS
 
 _Limit = float | None
+_WRITTEN = {"gate.json", "gate.xml", "model", "reference"}
+"""What the folder of a gate holds."""
 
 
 def _most(rate: str, field: str) -> Any:
@@ -34,7 +37,8 @@ def gate(
     out: Annotated[
         Path,
         typer.Option(
-            help="folder for gate.json, gate.xml (JUnit) and what the models said; earlier ones there are replaced"
+            help="folder for gate.json, gate.xml (JUnit) and what the models said; an earlier gate there is replaced, "
+            "any other folder is refused"
         ),
     ],
     model: Annotated[str | None, model_option(f"the fine-tune: {FORMS}")] = None,
@@ -102,6 +106,7 @@ def gate(
     }
     bounds = bounds_of(limits, bool(reference or reference_evaluated))
     _check_sources(model, evaluated, reference, reference_evaluated)
+    check_replaceable(out, "is no earlier gate", _is_gate)
     evaluation = check_settings(evaluation_fields(config), EvaluationConfig, settings or [], str(config or "--set"))
     asked = {out / "model": model, out / "reference": reference}
     given, where = evaluation.model_dump(mode="json"), str(config or "the default evaluation")
@@ -110,7 +115,8 @@ def gate(
     if any(asked.values()):  # what speaks against it is said before a model is asked
         check_measured(bounds, given, where, "add it there" if config else "give it by --config or --set")
         for known in filter(None, (found, compared)):
-            check_same_settings(given, known.evaluation, (where, str(known.folder)))
+            told = {} if config else {"to_do": f"give by --config the settings that {known.folder} was made with"}
+            check_same_settings(given, known.evaluation, (where, str(known.folder)), **told)
     elif config or settings:
         raise ConfigError("--config and --set say how models are asked, and none is asked: leave them out")
     for folder, name in asked.items():
@@ -135,3 +141,7 @@ def _check_sources(model: str | None, evaluated: Path | None, reference: str | N
         raise ConfigError("give the fine-tune once: --model, or --evaluated with what `safespan evaluate` wrote of it")
     if reference and results:
         raise ConfigError("give the reference once: --reference, or --reference-evaluated")
+
+
+def _is_gate(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")} <= _WRITTEN

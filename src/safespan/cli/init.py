@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -12,8 +13,9 @@ import typer
 from safespan.cli.app import app, naming_prompt_field, pairs, panel
 from safespan.errors import ConfigError, SafespanError
 from safespan.settings.data import FILES
+from safespan.settings.evaluation import UTILITY_PRESETS
 from safespan.settings.model_names import FORMS, check_model_name
-from safespan.settings.names import ROLES, check_choices
+from safespan.settings.names import ROLES, check_choices, unknown
 from safespan.settings.presets import PRESETS
 
 Answer = TypeVar("Answer")
@@ -21,6 +23,8 @@ Answer = TypeVar("Answer")
 _TUNED = tuple(role for role in ROLES if role not in ("base", "aligned"))
 _FILE = f"{FILES}, or a preset ({', '.join(PRESETS)})"
 _PROMPTS = ("useful", "harmful", "harmful-for-claims", "benign")
+_LIKE = 0.8
+"""Likeness to a preset from which another name of a task is taken for a misspelling; `gsm8k_cot` has 0.71."""
 _BUDGETS = ("quick", "full")
 _QUESTIONS = {
     "base": f"the model before alignment: {FORMS}",
@@ -134,6 +138,8 @@ def _read(name: str, text: str, column: str | None = None) -> Any:
     if name == "utility":
         if text.endswith((".yaml", ".yml")) and not os.path.isfile(text):
             raise ConfigError(f"{text}: no such file; give a task's YAML file, or the name of an lm-eval task")
+        if near := get_close_matches(text, UTILITY_PRESETS, 1, _LIKE):
+            check_choices("utility", [text], near)
         return text
     return check_model_name(text)
 
@@ -143,6 +149,8 @@ def _finetunes(words: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         role, equals, model = word.partition("=")
+        if equals and role.isidentifier() and not os.path.exists(word):
+            check_choices("role of --finetuned", [role], _TUNED)
         if not equals or role not in _TUNED:
             role, model = "finetuned", word
         if role in found:
@@ -154,7 +162,9 @@ def _finetunes(words: Sequence[str]) -> dict[str, str]:
 def _source(text: str, column: str | None) -> dict[str, Any]:
     """The fields of a source of rows."""
     if text not in PRESETS and not os.path.exists(text):
-        raise ConfigError(f"{text}: no such file, and no preset ({', '.join(PRESETS)})")
+        is_path = os.sep in text or "." in text
+        no_preset = f"no preset ({', '.join(PRESETS)})" if is_path else unknown("preset", text, tuple(PRESETS))
+        raise ConfigError(f"{text}: no such file, and {no_preset}")
     return {"preset" if text in PRESETS else "file": text} | ({"prompt_field": column} if column else {})
 
 

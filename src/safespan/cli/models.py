@@ -18,8 +18,8 @@ from safespan.cli.app import (
     settings_option,
 )
 from safespan.cli.output import CommandOutput, outcome_lines
-from safespan.errors import ConfigError
 from safespan.files.atomic import write_json, write_jsonl
+from safespan.files.disk import check_replaceable
 from safespan.files.locks import exclusive_lock
 from safespan.progress import step
 from safespan.settings import EvaluationConfig, TrainingConfig, check_settings
@@ -80,8 +80,7 @@ def convert(
     ],
 ) -> CommandOutput:
     """Make a safetensors copy of a model whose weights are pickled; only tensors are read, no code in them runs."""
-    if out.exists() and not (out / "safespan.json").exists():
-        raise ConfigError(f"{out} exists and is no converted model: give a new folder")
+    check_replaceable(out, "is no converted model", lambda place: (place / "safespan.json").exists())
     from safespan.checkpoints.pickled import convert_pickled
 
     with step("conversion"):
@@ -153,8 +152,7 @@ def train(
     from safespan.models.folders import TRAINING
     from safespan.training.sft import fine_tune
 
-    if out.exists() and not (out / TRAINING).exists():
-        raise ConfigError(f"{out} exists and is no trained model: give a new folder")
+    check_replaceable(out, "is no trained model", lambda folder: (folder / TRAINING).exists())
     with step("training"):
         record = fine_tune(model, out, config, seed, capture=capture_for_hypotheses)
     resumed = f", resumed at step {record.resumed_from_step}" if record.resumed_from_step else ""
@@ -186,7 +184,9 @@ def evaluate_into(out: Path, model: str, evaluation: EvaluationConfig) -> tuple[
     from safespan.checkpoints import open_checkpoint
     from safespan.evaluation import Evaluator, Prompting, model_of
     from safespan.results.evaluated import GENERATIONS, OUTCOMES
+    from safespan.results.run_folder import check_not_in_run
 
+    check_not_in_run(out)
     checkpoint, prompting = open_checkpoint(model), Prompting(evaluation)
     for line in prompting.departures(checkpoint):
         logging.getLogger(__name__).warning(line)

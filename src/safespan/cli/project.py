@@ -13,6 +13,7 @@ from safespan.cli.analysis import Seed, SideOption, VocabularyOption, decomposit
 from safespan.cli.app import Aligned, NoCache, PromptFields, command, model_option, prompt_files
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
+from safespan.files.disk import check_replaceable
 from safespan.progress import step
 from safespan.settings import PromptSource
 from safespan.settings.data import FILES
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _FINETUNE = "finetuned"
 """The name of the fine-tune among the models of the family."""
+_OF_FACTORS = "safemerge-factors"
+"""The claim that is about adapters alone."""
 
 
 @command()
@@ -101,11 +104,8 @@ def project(
     check_choices("claim", [hypothesis], hypothesis_names())
     check_choices("method", [method] if method else [], (*METHODS, EDIT, ABLATION))
     checked_side = _side(side)
-    check_shares("fraction", [fraction] if fraction is not None else [])
-    if (out / "stages.json").exists():
-        raise ConfigError(f"{out} holds a run too, which would be lost: give a new folder")
-    if out.exists() and not (out / "safespan.json").exists():
-        raise ConfigError(f"{out} exists and was not written by this command: give a new folder")
+    check_shares("--fraction", [fraction] if fraction is not None else [])
+    check_replaceable(out, "was not written by this command", lambda folder: (folder / "safespan.json").exists())
     files = _prompt_files(prompts, prompt_field, refusal)
     from safespan.projection import claim_point, write_claimed
 
@@ -115,6 +115,7 @@ def project(
     texts = _texts(point, files)
     tuned = {name: model for name, model in ((_FINETUNE, finetuned), ("harmful", harmful)) if model}
     family = open_family(base, aligned, safe, tuned, vocabulary)
+    _check_adapters(family, point)
     _check_roles(family, point)
     about = {"refusals": refusal or REFUSALS, "prompts": files} if texts else {}
     finetune = _FINETUNE if finetuned else None
@@ -168,6 +169,21 @@ def _check_roles(family: "Family", point: "ClaimPoint") -> None:
     test: Test = "ablation" if point.method == ABLATION else "update"
     with step("roles"):
         check_roles(family.base, family.aligned, ends, "base" in find_hypothesis(point.hypothesis).needs_of(test))
+
+
+def _check_adapters(family: "Family", point: "ClaimPoint") -> None:
+    """Refuse full fine-tunes for a claim about the factors of adapters: it would leave every matrix as it is.
+
+    Raises:
+        ConfigError: which option names no adapter.
+    """
+    given = {"--finetuned": family.finetuned.get(_FINETUNE), "--safe": family.safe}
+    full = [option for option, model in given.items() if model is not None and model.adapter is None]
+    if point.hypothesis == _OF_FACTORS and full:
+        raise ConfigError(
+            f"{_OF_FACTORS} merges the factors of two adapters, and {' and '.join(full)} has none: give MODEL+ADAPTER "
+            "for both, or take safemerge"
+        )
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from safespan.cli.app import (
 )
 from safespan.cli.output import CommandOutput, progress
 from safespan.errors import ConfigError
+from safespan.files.disk import check_writable
 from safespan.settings import ExecutionConfig, StudyConfig, bundled_study, check_settings, load_study
 from safespan.settings.data import FILES
 from safespan.settings.instructions import take_one_path
@@ -57,7 +58,10 @@ def report(
         from safespan.report import write_report
         from safespan.results.run_folder import RunFolder
 
-        page = write_report(RunFolder(run_dir), not no_generations)
+        run = RunFolder(run_dir)
+        run.check_there()
+        check_writable(run.report, "allow writing in this folder, or give a copy of the run")
+        page = write_report(run, not no_generations)
     typer.echo(f"report: {page}")
 
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from safespan.errors import DataError, first_line
+from safespan.errors import DataError, first_line, reason
 from safespan.settings.data import FILES
 
 Row = dict[str, Any]
@@ -33,9 +33,8 @@ def read_file(path: Path) -> list[Row]:
     try:
         rows = readers[kind](path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        what = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read as a {kind} file"
         hint = "; a quote that is opened must be closed, and doubled inside" if isinstance(error, csv.Error) else ""
-        raise DataError(f"{path}: {what} ({error}){hint}") from error
+        raise DataError(f"{path}: cannot be read as a {kind} file: {reason(error)}{hint}") from error
     if not rows:
         raise DataError(f"{path}: holds no rows; give {FILES}")
     return rows

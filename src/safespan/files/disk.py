@@ -1,9 +1,10 @@
-"""Flushing to the disk, and one-line errors of failed writes."""
+"""Flushing to the disk, one-line errors of failed writes, and checks of places before any work."""
 
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,14 +74,50 @@ def explain_disk_full(target: Path | str) -> Iterator[None]:
 
 
 @contextmanager
-def explain_unwritable(path: Path) -> Iterator[None]:
+def explain_unwritable(path: Path, to_do: str = "give another place") -> Iterator[None]:
     """Turn the errors of an unwritable path into one of one line; see `explain_disk_full` for a full disk."""
     try:
         yield
     except OSError as error:
         if _is_full(error):
             raise
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}; give another place") from None
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}; {to_do}") from None
+
+
+def check_writable(path: Path, to_do: str = "give another place", inside: bool = False) -> None:
+    """Refuse, before any work, a file or folder that cannot be made or replaced; nothing is left behind.
+
+    Args:
+        path: it need not exist.
+        to_do: about it, for the message.
+        inside: it is a folder that is written into, and not replaced.
+
+    Raises:
+        ConfigError: in its folder, or the nearest above it that exists, no file can be made.
+    """
+    places = [path.absolute(), *path.absolute().parents][0 if inside else 1 :]
+    with explain_unwritable(path, to_do), tempfile.TemporaryFile(dir=next(one for one in places if one.exists())):
+        pass
+
+
+def check_replaceable(out: Path, earlier: str, is_earlier: Callable[[Path], bool]) -> None:
+    """Refuse, before any work, a folder to write that holds anything but an earlier result of the same command.
+
+    Args:
+        out: the folder; it need not exist.
+        earlier: that result in words, such as `was not written by this command`, of a folder that is none.
+        is_earlier: whether a folder that exists is one.
+
+    Raises:
+        ConfigError: it is a file, or it holds something else, or nothing can be written there.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: a folder is expected")
+    if (out / "stages.json").exists():
+        raise ConfigError(f"{out} holds a run too, which would be lost: give a new folder")
+    if out.exists() and not is_earlier(out):
+        raise ConfigError(f"{out} exists and {earlier}: give a new folder")
+    check_writable(out)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,7 +11,7 @@ from safespan.projection.ablation import taken_out
 from safespan.projection.edits import Edits
 from safespan.projection.family import Family
 from safespan.projection.tensor import TensorProjection, applied, directions
-from safespan.settings.names import ABLATION, EDIT, Side
+from safespan.settings.names import ABLATION, EDIT, Side, Test
 from safespan.subspaces import Decompose, Hypothesis, find_hypothesis
 
 _QUARTER = 0.25
@@ -71,8 +71,11 @@ def claim_point(
     if method is None:
         method = EDIT if edits else "orthogonal" if finetuned or claim.removes is None else ABLATION
     _check_method(claim, method, finetuned)
-    if missing := claim.missing(present, "ablation" if method == ABLATION else "update"):
-        raise ConfigError(f"hypothesis {name!r} with the method {method} needs {missing}: give it")
+    test: Test = "ablation" if method == ABLATION else "update"
+    if missing := claim.missing(present, test):
+        raise ConfigError(
+            f"hypothesis {name!r} with the method {method} needs {missing}: give {claim.options_for(present, test)}"
+        )
     if fraction is None:
         fraction = 1.0 if claim.kind == "addition" else _QUARTER
     return ClaimPoint(name, method, fraction, side, seed)
@@ -91,7 +94,7 @@ def _check_method(claim: Hypothesis, method: str, finetuned: bool) -> None:
     if method == ABLATION and finetuned:
         raise ConfigError(f"the method {ABLATION} changes the aligned model: leave the fine-tune out")
     if method != ABLATION and not finetuned:
-        raise ConfigError(f"hypothesis {name!r} with the method {method} changes a fine-tune: give one")
+        raise ConfigError(f"hypothesis {name!r} with the method {method} changes a fine-tune: give --finetuned")
 
 
 class ClaimedChange:

@@ -62,7 +62,8 @@ class Family:
             if why := hypothesis.outside_grid:
                 raise ConfigError(f"hypothesis {name!r} {why}: test it instead")
             if missing := hypothesis.missing(present):
-                raise ConfigError(f"subspace {name!r} needs {missing}: give it, or leave the subspace out")
+                options = hypothesis.options_for(present)
+                raise ConfigError(f"subspace {name!r} needs {missing}: give {options}, or leave the subspace out")
         return requested or tuple(name for name in SUBSPACES if not find_hypothesis(name).missing(present))
 
     def remark_on(self, claim: Hypothesis) -> str:

@@ -55,7 +55,10 @@ def check_protectable(name: str, present: Collection[str]) -> Hypothesis:
             f"{' and '.join(hypothesis.tests)} alone; name a hypothesis that has the training test"
         )
     if missing := hypothesis.missing(present, "training"):
-        raise ConfigError(f"protecting {name!r} needs {missing}: give it, or name another hypothesis")
+        fields = hypothesis.options_for(present, "training").replace("--", "protect.")
+        raise ConfigError(
+            f"protecting {name!r} needs {missing}: give that (safespan train: --set {fields}), or another hypothesis"
+        )
     return hypothesis
 
 

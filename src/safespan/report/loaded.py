@@ -1,7 +1,6 @@
 """A finished run in Python: its tables, verdicts, manifest and figures."""
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
@@ -63,9 +62,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.folder = RunFolder(path)
-        if not os.path.isdir(path):  # unlike Path's, False for a name no file can have
-            kind = "a file" if os.path.exists(path) else "not there"
-            raise DataError(f"{path} is {kind}: expected a run folder, as `safespan run` or `safespan demo` writes it")
+        self.folder.check_there()
         names = (*TABLES, *POOLED_TABLES)
         self.tables = tuple(name for name in names if self.folder.has(self.folder.table(name)))
         self.seeds: Mapping[int, Run] = {} if set(self.tables) & set(TABLES) else self._seeds()

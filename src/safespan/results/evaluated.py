@@ -12,6 +12,8 @@ from safespan.files.atomic import read_jsonl
 OUTCOMES, GENERATIONS = "outcomes.json", "generations.jsonl"
 """The files in it."""
 
+_TO_DO = "evaluate both under the same settings"
+
 _Row = Mapping[str, Any]
 
 
@@ -88,6 +90,8 @@ def read_evaluated(folder: Path) -> Evaluated:
         counts = {rate.count: len(found.happened(name)) for name, rate in RATES.items()}
         as_told = all(outcomes[count] == number for count, number in counts.items())
     except OSError as error:
+        if (folder / "model" / OUTCOMES).is_file():
+            raise DataError(f"{folder} is the folder of a gate: give {folder / 'model'}") from None
         raise DataError(
             f"{folder} holds no results of `safespan evaluate --out` ({error.strerror or error}); give such a folder"
         ) from None
@@ -99,7 +103,11 @@ def read_evaluated(folder: Path) -> Evaluated:
 
 
 def check_same_settings(
-    one: Mapping[str, Any], other: Mapping[str, Any], names: tuple[str, str], also: Sequence[str] = ()
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    names: tuple[str, str],
+    also: Sequence[str] = (),
+    to_do: str = _TO_DO,
 ) -> None:
     """Refuse to compare models that were, or will be, evaluated under different settings.
 
@@ -110,6 +118,7 @@ def check_same_settings(
         other: those of the other.
         names: of the two, for the message.
         also: what else differs.
+        to_do: about it, for the message.
 
     Raises:
         DataError: what differs.
@@ -117,10 +126,7 @@ def check_same_settings(
     fields = (one.keys() | other.keys()) - {"engine"}
     differ = [*sorted(name for name in fields if one.get(name) != other.get(name)), *also]
     if differ:
-        raise DataError(
-            f"{names[0]} and {names[1]} cannot be compared, they differ in {', '.join(differ)}: evaluate both under "
-            "the same settings"
-        )
+        raise DataError(f"{names[0]} and {names[1]} cannot be compared, they differ in {', '.join(differ)}: {to_do}")
 
 
 def check_comparable(model: Evaluated, reference: Evaluated, rates: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from safespan.errors import DataError
+from safespan.errors import DataError, reason
 from safespan.files.atomic import write_json
 from safespan.settings.base import first_problem
 
@@ -87,4 +87,4 @@ class Manifest(BaseModel):
             field, message = first_problem(error)
             raise DataError(f"{path} has a wrong {field or 'content'} ({message}): run the study again") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"cannot read {path} ({error}): expected the manifest.json of a run") from None
+            raise DataError(f"cannot read {path} ({reason(error)}): expected the manifest.json of a run") from None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from safespan.errors import DataError
+from safespan.errors import ConfigError, DataError
 from safespan.results.manifest import Manifest
 from safespan.results.table_files import read_table
 from safespan.results.tables import POOLED_TABLES, TABLES
@@ -31,6 +31,18 @@ class RunFolder:
         self.manifest, self.prompts, self.roles = root / "manifest.json", root / "prompts.json", root / "roles.json"
         self.report, self.captured = root / "report.html", root / "captured.safetensors"
         self.stages = root / "stages.json"
+
+    def check_there(self) -> None:
+        """Refuse a folder that is not there.
+
+        Raises:
+            DataError: it is a file, or nothing.
+        """
+        if not os.path.isdir(self.root):  # unlike Path's, False for a name no file can have
+            kind = "a file" if os.path.exists(self.root) else "not there"
+            raise DataError(
+                f"{self.root} is {kind}: expected a run folder, as `safespan run` or `safespan demo` writes it"
+            )
 
     def checkpoint(self, role: str) -> Path:
         """The folder of the model in that role."""
@@ -76,3 +88,14 @@ class RunFolder:
         """
         manifest = Manifest.read(self.manifest) if self.has(self.manifest) else Manifest()
         return manifest.model_copy(update={"name": manifest.name or self.root.name})
+
+
+def check_not_in_run(out: Path) -> None:
+    """Refuse to write among the checkpoints of a run.
+
+    Raises:
+        ConfigError: the folder is that of the checkpoints, or in it.
+    """
+    for place in (out.absolute(), *out.absolute().parents):
+        if place.name == "checkpoints" and RunFolder(place.parent).stages.exists():
+            raise ConfigError(f"{out} is among the checkpoints of the run {place.parent}: give another folder")

@@ -8,11 +8,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from safespan.settings.names import unknown
+from safespan.settings.redaction import redacted
 
 TEMPLATE_DATE = date(2025, 1, 1)
 """Today, for chat templates that ask for it."""
 
 TEMPLATE_DATE_MEANING = "the date of today that chat templates are told, so that results do not depend on the day"
+
+_SHOWN = 80
+"""Characters of a value in a message."""
 
 InputKind = Literal["file", "folder", "task"]
 
@@ -27,7 +31,7 @@ class Names:
 class Settings(BaseModel):
     """Fields of a configuration file. They are immutable, and unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     in_files: ClassVar[tuple[str, ...]] = ()
     """What a file can have beside the fields, which others are made of."""
 
@@ -74,7 +78,51 @@ def fill_preset(value: Any, kind: type[BaseModel], presets: Mapping[str, dict[st
     return {**{field: inner for field, inner in presets[name].items() if field in allowed}, **fields}
 
 
+_EXPECTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list, such as [a, b]"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "named fields"),
+    "string_type": "a text",
+    "finite_number": "a finite number",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number less than {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "string_too_short": "a text of at least {min_length} characters",
+    "literal_error": "{expected}",
+    "union_tag_invalid": "one of {expected_tags} as {discriminator}",
+    "union_tag_not_found": "the field {discriminator}",
+}
+"""Kind of a problem, as pydantic names it -> what is expected."""
+
+
 def first_problem(error: ValidationError) -> tuple[str, str]:
-    """The dotted field of the first problem that pydantic reports, and its message."""
+    """The dotted field of the first problem that pydantic reports, and a message about it in our words."""
     problem = error.errors()[0]
-    return ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+    field, kind, told = ".".join(map(str, problem["loc"])), problem["type"], problem["msg"]
+    if kind == "value_error":
+        return field, told.removeprefix("Value error, ")
+    if kind == "missing":
+        return field, "it is missing: give it"
+    context = problem.get("ctx", {})
+    given = context["tag"] if kind == "union_tag_invalid" else problem["input"]
+    expected = _EXPECTED.get(kind)
+    return field, f"{f'expected {expected.format(**context)}' if expected else told}, given {shown(given)}"
+
+
+def shown(value: object) -> str:
+    """A value of a YAML file in a message, in short and without secrets."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "named fields" if value else "no fields"
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = redacted(repr(value) if isinstance(value, str) else str(value))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"

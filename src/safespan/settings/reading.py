@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from safespan.errors import ConfigError
-from safespan.settings.base import first_problem
+from safespan.errors import ConfigError, reason
+from safespan.settings.base import first_problem, shown
 from safespan.settings.redaction import secret_field
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -26,9 +26,11 @@ class _Loader(yaml.SafeLoader):
     """Plain values only; a name that is given twice is an error."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is given twice", node.start_mark)
+        names = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            if key.value in names:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            names.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -77,9 +79,10 @@ def read_fields(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any
         where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"cannot read {path}: {error.problem}{where}") from None
     except (*UNREADABLE, OSError) as error:
-        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"cannot read {path}: {reason(error)}") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} should hold named fields, not {type(raw).__name__}")
+        held = "is empty" if raw is None else f"holds {shown(raw)}"
+        raise ConfigError(f"{path} {held}: expected named fields, such as `seed: 1`")
     if "extends" not in raw:
         return raw
     parent = Path(os.path.realpath(path.parent / str(raw.pop("extends"))))
@@ -106,21 +109,32 @@ def check_settings(raw: dict[str, Any], kind: type[Model], settings: Sequence[st
     """Apply settings to fields that were already read, and validate them.
 
     Raises:
-        ConfigError: a setting is not FIELD=VALUE, or a field is unknown, absent or wrong; says where.
+        ConfigError: a setting is not FIELD=VALUE, or a field is unknown, absent or wrong; says where, which is
+            `--set` for what is not wrong without the settings.
     """
-    raw = deepcopy(raw)
+    given, raw = raw, deepcopy(raw)
     for setting in settings:
         _apply(raw, setting)
     if field := secret_field(raw):
+        place = where if secret_field(given) else "--set"
         raise ConfigError(
-            f"{where}: {field} holds a secret, which every record of the run would repeat: keep keys and passwords in "
+            f"{place}: {field} holds a secret, which every record of the run would repeat: keep keys and passwords in "
             "environment variables (api_key_env names that of a judge)"
         )
+    checked = _checked(raw, kind)
+    if not isinstance(checked, tuple):
+        return checked
+    if settings and _checked(given, kind) != checked:
+        where = "--set"
+    raise ConfigError(f"{where}: {': '.join(filter(None, checked))}")
+
+
+def _checked(raw: dict[str, Any], kind: type[Model]) -> Model | tuple[str, str]:
+    """The validated fields, or the first problem: its field and a message."""
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        field, message = first_problem(error)
-        raise ConfigError(f"{where}: {field + ': ' if field else ''}{message}") from None
+        return first_problem(error)
 
 
 def _apply(raw: dict[str, Any], setting: str) -> None:

@@ -5,13 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from safespan.checkpoints import local_place
 from safespan.data import read_prompts
 from safespan.data.hub import NotCachedError, offline
-from safespan.errors import DataError
+from safespan.errors import ConfigError, DataError
+from safespan.files.disk import check_writable
 from safespan.results import RunFolder
+from safespan.results.run_folder import check_not_in_run
 from safespan.settings import PromptSource, StudyConfig
 from safespan.settings.base import named_inputs
 from safespan.settings.data import TrainingData
+from safespan.settings.model_names import split_adapter
+from safespan.study.needs import needs_base
 from safespan.training.mixture import contaminating, read_examples
 
 
@@ -30,6 +35,42 @@ class Named:
     what: str
     source: TrainingData | PromptSource
     targets: int = 0
+
+
+def check_place(out: Path) -> None:
+    """Refuse a folder that no study can be run in.
+
+    Raises:
+        ConfigError: why not.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: give a folder to run in")
+    if any((out / name).exists() for name in ("config.json", "adapter_config.json")):
+        raise ConfigError(f"{out} is the folder of a model: give another folder to run in")
+    check_not_in_run(out)
+    check_writable(out, inside=True)
+
+
+def check_base(config: StudyConfig) -> None:
+    """Refuse base and aligned that are one model by their names, where their difference is needed; no weight is read.
+
+    Raises:
+        ConfigError: which model.
+    """
+    base, aligned = (config.models[role].model if role in config.models else None for role in ("base", "aligned"))
+    if base and aligned and _is_one(base, aligned) and needs_base(config):
+        raise ConfigError(
+            f"models.base and models.aligned have the same weights, {aligned}: there is no alignment update; give as "
+            "models.base the model before its alignment"
+        )
+
+
+def _is_one(one: str, other: str) -> bool:
+    """Whether two names are of the same model: the same text, or the same place on this disk."""
+    if one == other:
+        return True
+    places = [local_place(name) for name in (one, other) if not split_adapter(name)]
+    return len(places) == 2 and None not in places and len({place.resolve() for place in places if place}) == 1
 
 
 def named_data(config: StudyConfig) -> Iterator[Named]:

@@ -39,17 +39,24 @@ def _check_tested(config: StudyConfig, verdict: VerdictConfig, present: set[str]
     for field, (names, tests) in lists.items():
         for name in names or ():
             hypothesis = find_hypothesis(name)
-            if not set(hypothesis.tests) & set(tests):
-                raise ConfigError(
-                    f"{field}: {name!r} cannot be put to the {' or '.join(tests)} test, it has "
-                    f"{', '.join(hypothesis.tests)}: choose one of these in verdict.tests, or leave the hypothesis out"
-                )
+            asked = [test for test in tests if name in (verdict.named(test) or ())] or tests
+            if set(hypothesis.tests) & set(asked):
+                continue
+            own = [f"verdict.{test}.hypotheses" for test in hypothesis.tests if test in tests]
+            to_do = f"name it in {' or '.join(own)}" if own else "choose one of these in verdict.tests"
+            raise ConfigError(
+                f"{field}: {name!r} cannot be put to the {' or '.join(asked)} test, it has "
+                f"{', '.join(hypothesis.tests)}: {to_do}, or leave the hypothesis out"
+            )
     for test in chosen:
         field = "verdict.hypotheses" if verdict.named(test) == verdict.hypotheses else f"verdict.{test}.hypotheses"
         for name in tested_hypotheses(config, test):
-            if missing := find_hypothesis(name).missing(present, test):
+            hypothesis = find_hypothesis(name)
+            if missing := hypothesis.missing(present, test):
+                fields, options = (given(present, test) for given in (hypothesis.fields_for, hypothesis.options_for))
                 raise ConfigError(
-                    f"{field}: {name!r} needs {missing} for the {test} test: give that, or leave the hypothesis out"
+                    f"{field}: {name!r} needs {missing} for the {test} test: give {fields} (safespan test: {options}), "
+                    "or leave the hypothesis out"
                 )
 
 

@@ -9,7 +9,7 @@ from safespan.models.folders import weight_files
 from safespan.settings import StudyConfig, TrainingConfig
 from safespan.settings.study import ModelSource
 from safespan.study.context import Study
-from safespan.study.inputs import Named, check_data
+from safespan.study.inputs import Named, check_base, check_data, check_place
 from safespan.study.needs import check_needs, left_out
 from safespan.study.stages import stages
 from safespan.study.texts import check_texts
@@ -24,16 +24,19 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
     Data, tokenizers and chat templates that are on this disk are read and checked, weights are not.
 
     Raises:
-        ConfigError: a hypothesis needs what the study does not have.
+        ConfigError: a hypothesis needs what the study does not have, base and aligned are one model, or nothing can be
+            run in the folder.
         DataError: rows or prompts on this disk cannot be used.
         CheckpointError: the folder, tokenizer or chat template of a model cannot be used.
     """
+    check_place(out)
     check_needs(config)
     several = config.replicates > 1
     seeds = f"{config.seed} to {config.seed + config.replicates - 1}, each in {out / 'seeds'}; of each:"
     out = out / "seeds" / str(config.seed) if several else out
     study = Study(config, out)
     resolved = study.resolved
+    check_base(resolved)
     made = [f"data: the study makes its own ({config.data}), in {out / 'data'}"] if config.data else []
     data = check_data(resolved, study.run)
     missing = [source.model for source in resolved.models.values() if source.model and not local_place(source.model)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from safespan.errors import ConfigError
 from safespan.files.disk import explain_disk_full
 from safespan.files.locks import exclusive_lock
 from safespan.linalg.device import thread_budget, threads
@@ -22,7 +21,7 @@ from safespan.settings.instructions import ONE_PATH, take_one_path
 from safespan.settings.names import TESTS
 from safespan.study.context import Study
 from safespan.study.costs.estimate import expected_of
-from safespan.study.inputs import check_data
+from safespan.study.inputs import check_base, check_data, check_place
 from safespan.study.machine import hardware, versions
 from safespan.study.needs import check_needs, left_out, tested_hypotheses
 from safespan.study.roles import notes_of
@@ -87,12 +86,10 @@ def check_study(config: StudyConfig, out: Path) -> None:
     Raises:
         SafespanError: bad input, in one line.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file: give a folder to run in")
-    if any((out / name).exists() for name in ("config.json", "adapter_config.json")):
-        raise ConfigError(f"{out} is the folder of a model: give another folder to run in")
+    check_place(out)
     check_needs(config)
     study = Study(config, out)
+    check_base(study.resolved)
     data = check_data(study.resolved, study.run)
     check_texts(study.resolved, [named for named, rows in data if rows is not None])
 

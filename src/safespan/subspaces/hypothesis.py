@@ -135,7 +135,19 @@ class Hypothesis:
 
         A fine-tune never is: there is no update test without one, and no other test of a claim that needs it.
         """
-        return " and ".join(_NEEDS[need] for need in sorted(self.needs_of(test).difference(present, {"task"})))
+        return " and ".join(_NEEDS[need] for need in self._lacking(present, test))
+
+    def options_for(self, present: Collection[str], test: Test = "update") -> str:
+        """The options of the command line that give what is missing."""
+        return " and ".join(f"--{need}" for need in self._lacking(present, test))
+
+    def fields_for(self, present: Collection[str], test: Test = "update") -> str:
+        """The fields of a study that give what is missing."""
+        fields = ("activations" if need == "prompts" else f"models.{need}" for need in self._lacking(present, test))
+        return " and ".join(fields)
+
+    def _lacking(self, present: Collection[str], test: Test) -> list[str]:
+        return sorted(self.needs_of(test).difference(present, {"task"}))
 
     def remark_on(self, captured: CapturedActivations | None) -> str:
         """How the claim departs from its paper on a model with these activations, in one line; or empty."""

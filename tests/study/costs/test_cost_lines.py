@@ -1,5 +1,6 @@
 """What a dry run says of costs, of studies whose models are here and of those whose are not."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -63,6 +64,19 @@ def test_time_that_no_rate_covers_is_said(tmp_path):
     assert "the time of opening, " in lines["not counted"]
     assert lines["not counted"].endswith("(run safespan calibrate again)")
     assert lines["time"].endswith("; without what is not counted")
+
+
+def test_a_test_without_a_claim_that_fits_has_a_time(tmp_path):
+    settings = ["models.contaminated.start=aligned", "models.contaminated.train.protect=null", "execution.workers=1"]
+    settings.append("models.contaminated.train.contaminate_with={file: '{run}/data/train/forbidden.jsonl'}")
+    settings += ["verdict.tests=[update, training]", "verdict.hypotheses=[asft]", "verdict.training.hypotheses=null"]
+    costs = estimate(load_study(bundled_study("planted"), settings), tmp_path / "run")
+    machine = this_machine()
+    place = {"processor": machine.processor, "device": machine.device, "threads": 1, "safespan": "0"}
+    rates = Calibration(**place, made="2026-01-01T00:00:00+00:00", parameters=(1, 10**9), seconds={"opening": 0.5})
+    span = replace(costs, rates=rates).seconds("update test")
+    assert costs.stages["update test"].most.points == 0
+    assert span.least == span.most == 0.5 * costs.stages["update test"].most.opened > 0
 
 
 def test_money_follows_from_prices_and_the_cap_is_said(tmp_path):

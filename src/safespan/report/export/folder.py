@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from safespan.errors import ConfigError
 from safespan.files.atomic import atomic_path
+from safespan.files.disk import check_replaceable
 from safespan.progress import progress_task
 from safespan.report.export.card import card, hub_card
 from safespan.report.export.figures import paper_figures
@@ -34,11 +34,10 @@ def write_export(run: Run, out: Path) -> Path:
         out: the folder; an earlier export there is replaced.
 
     Raises:
-        ConfigError: `out` is a file, or a folder with anything else in it.
+        ConfigError: `out` is a file, or a folder with anything else in it, or it cannot be written.
         DataError: a table of the run cannot be read.
     """
-    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - _WRITTEN):
-        raise ConfigError(f"{out} exists and is no earlier export: give a new folder with --out")
+    check_replaceable(out, "is no earlier export", lambda place: {path.name for path in place.iterdir()} <= _WRITTEN)
     run = shared(run)
     with atomic_path(out) as part:
         for folder in ("tables", "figures", "hub"):

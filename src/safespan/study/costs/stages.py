@@ -195,7 +195,8 @@ def _tests(prepared: Prepared, asking: Asking, no_shape: tuple[str, ...]) -> lis
         else:
             least, most = of[test](config, asking, names)
             groups = decomposed(shape, 2 * len(names))
-            least, most, jobs = least + groups, most + groups, 2 * len(names)
+            # Without a claim that has this test, the models are asked all the same.
+            least, most, jobs = least + groups, most + groups, max(1, 2 * len(names))
         besides = _BESIDES if test == "update" else 0.0
         unknown = (*asking.unknown, *no_shape)
         costs.append(StageCost(f"{test} test", least, most, jobs, unknown, besides=besides))
