@@ -62,6 +62,7 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         toy=_toy(together.manifests),
         problems=[text for run in runs for text in warned_problems(run, run.read_manifest())],
         verdicts=reports,
+        margins={name: margin_of(manifest) for name, manifest in together.manifests.items()},
         pooled=[row for row in pooled if row.votes],
         hypotheses={test: of_test for test, of_test in tested.items() if of_test},
         models={name: tables.model_rows(results[name]["models"]) for name in names},

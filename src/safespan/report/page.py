@@ -61,6 +61,7 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
         groups=groups_of(reports),
         verdicts=reports,
         tests=tests_of(reports),
+        margin=margin_of(manifest),
         checks=checks,
         problems=warned_problems(run, manifest),
         notes=notes_beside(manifest, checks),
