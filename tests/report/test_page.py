@@ -119,7 +119,7 @@ def test_outcomes_that_do_not_vote_stand_beside_as_such(html):
     }  # fmt: skip
     assert len(shown) == 3 * 10
     assert {row["Statistic"] for row in shown if row["Test"] == "ablation"} == {
-        "A +0.02 [−0.01, +0.05]", "A +0.30 [-0.01, +0.05]", "A –",
+        "A +0.02 [−0.01, +0.05]", "A +0.30 [−0.01, +0.05]", "A –",
     }  # fmt: skip
     unmeasured = [row["Under this outcome"] for row in shown if row["Outcome"] == "refusal log-odds"]
     assert unmeasured == ["not measurable: there are no harmful outcomes"] * 10
