@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from random import Random
 
@@ -16,6 +17,7 @@ from safespan import load_run
 from safespan.errors import DataError, SafespanError
 from safespan.files.atomic import write_json
 from safespan.files.content import content_hash
+from safespan.report import write_comparison, write_report
 from safespan.report.export import write_export
 from safespan.results import TABLES, RunFolder
 
@@ -65,6 +67,35 @@ def test_a_table_that_is_not_the_manifests_is_named(run: RunFolder) -> None:
     text = run.table("models").read_text()
     run.table("models").write_text(text.replace("0.97", "0.11"))
     assert "has tables that are not those of its manifest.json (models)" in load_run(run.root).problems[0]
+
+
+def test_a_report_warns_of_what_is_missing_and_of_what_was_changed(run: RunFolder, caplog) -> None:
+    write_report(run)
+    assert caplog.records == []
+    run.table("models").unlink()
+    run.table("verdicts").write_text(run.table("verdicts").read_text().replace("+0.02", "+0.12"))
+    page = write_report(run).read_text()
+    lacking, changed = load_run(run.root).problems
+    assert "lacks tables that its manifest.json names (models)" in lacking
+    assert "has tables that are not those of its manifest.json (verdicts)" in changed
+    assert [record.getMessage() for record in caplog.records[:2]] == [lacking, changed]
+    assert unescape(page).count(f"Warning.</strong> {lacking}.") == unescape(page).count(changed) == 1
+
+
+def test_a_comparison_warns_of_each_run(run: RunFolder, full_run: RunFolder, tmp_path: Path, caplog) -> None:
+    run.table("spectra").unlink()
+    page = unescape(write_comparison([full_run, run], tmp_path / "out").read_text())
+    [problem] = load_run(run.root).problems
+    assert f"{run.root} lacks tables that its manifest.json names (spectra)" in problem
+    assert problem in [record.getMessage() for record in caplog.records]
+    assert f"Warning.</strong> {problem}." in page
+
+
+def test_results_of_an_ended_run_that_are_gone_are_one_error(run: RunFolder) -> None:
+    shutil.rmtree(run.table("models").parent)
+    for read in (load_run, lambda root: write_report(RunFolder(root))):
+        with pytest.raises(DataError, match=r"has no results any more: its run has ended, but .*results holds none"):
+            read(run.root)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 40, -3])

@@ -116,7 +116,7 @@ def test_what_it_prints_says_the_verdicts(full_run: RunFolder) -> None:
 def test_names_of_a_run_are_no_markup(full_run: RunFolder, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     write_rows(run, "models", full_run.read_table("models").to_dicts())
-    write_json(run.manifest, {"name": "<script>alert(1)</script>"})
+    write_json(run.manifest, {"name": "<script>alert(1)</script>", "config": {}})
     loaded = safespan.load_run(run.root)
     assert "script" not in Text(loaded._repr_html_()).tags
     assert repr(loaded).splitlines()[1] == "No claim was tested."

@@ -91,7 +91,7 @@ def test_the_first_table_is_claim_by_test(html):
 
     def decided(verdict, statistic, name=""):
         of = f"{name} harm" if name else "harm"
-        return f"{of}: {verdict} {statistic} +0.02 [-0.01, +0.05] refusal: not measurable {statistic} –"
+        return f"{of}: {verdict} {statistic} +0.02 [−0.01, +0.05] refusal: not measurable {statistic} –"
 
     assert [[" ".join(cell.split()) for cell in row] for row in rows] == [
         ["alignment", decided("not selective", "D"), decided("inconclusive", "A"), decided("not selective", "T")],
@@ -119,12 +119,12 @@ def test_outcomes_that_do_not_vote_stand_beside_as_such(html):
     }  # fmt: skip
     assert len(shown) == 3 * 10
     assert {row["Statistic"] for row in shown if row["Test"] == "ablation"} == {
-        "A +0.02 [-0.01, +0.05]", "A +0.30 [-0.01, +0.05]", "A –",
+        "A +0.02 [−0.01, +0.05]", "A +0.30 [−0.01, +0.05]", "A –",
     }  # fmt: skip
     unmeasured = [row["Under this outcome"] for row in shown if row["Outcome"] == "refusal log-odds"]
     assert unmeasured == ["not measurable: there are no harmful outcomes"] * 10
     assert {row["Of the positive control’s"] for row in shown if row["Test"] == "update"} == {
-        "0.10 [-0.05, +0.25]", "–",
+        "0.10 [−0.05, +0.25]", "–",
     }  # fmt: skip
 
 

@@ -57,9 +57,9 @@ def test_the_figures_are_those_of_the_tables_beside_their_controls(results):
     update, ablation, training = answers_of(reported(results))
     # Utility is 60 % everywhere, over half of the gain: least is left at 10 % and at 60 % of the energy.
     assert update.figures == (
-        "With this part of the fine-tune’s update alone (10 % of the energy kept): attack success 40 % (controls "
-        "70 %), utility 60 % (60 %). Without this part (60 % of the energy kept): attack success 40 % (controls 70 %), "
-        "utility 60 % (60 %)"
+        "With the part at fraction 0.1 of the fine-tune’s update alone (10 % of the energy kept): attack success 40 % "
+        "(controls 70 %), utility 60 % (60 %). Without the part at fraction 0.4 (60 % of the energy kept): attack "
+        "success 40 % (controls 70 %), utility 60 % (60 %)"
     )
     assert ablation.figures == (
         "With it removed (fraction 0.1, 2 % of the capability lost): attack success 63 % (controls 4 %), "
@@ -104,6 +104,17 @@ def test_the_oracle_is_named_with_what_it_did(results):
     )
     assert update.oracle == ""
     assert "harmful-update" not in last.others
+
+
+def test_the_control_of_the_paper_stands_apart_from_the_claims(results):
+    named = pl.col("hypothesis").replace("lox", "random-k")
+    reports = reported({**results, **{name: results[name].with_columns(named) for name in ("verdicts", "estimates")}})
+    groups = {heading: [report.name for report in of] for heading, of in groups_of(reports).items()}
+    assert groups["Hypotheses"] == ["alignment", "refusal-direction"]
+    assert groups["Control of the paper: directions of the alignment update, drawn at random"] == ["random-k"]
+    assert all("random-k" not in names for answer in answers_of(reports) for names in answer.others.values())
+    alone = [report for report in reports if report.name == "random-k"]
+    assert [answer.claim for answer in answers_of(alone)] == ["random-k"]
 
 
 def test_toy_models_are_called_so():

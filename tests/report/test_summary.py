@@ -194,8 +194,8 @@ def test_an_update_is_compared_where_least_of_it_is_left_with_half_of_the_utilit
     table = places({"parallel": grows, "orthogonal": falls, "edit": falls})
     parallel, orthogonal, edit = impact_of({"update": table, "models": MODELS}, "update", "mine")
     assert [one.where for one in (parallel, orthogonal, edit)] == [
-        "parallel, 50 % of the energy kept",
-        "orthogonal, 25 % of the energy kept",
+        "parallel, fraction 0.5, 50 % of the energy kept",
+        "orthogonal, fraction 0.75, 25 % of the energy kept",
         "edit, fraction 0.75, 175 % of its energy",
     ]
     for one, fraction, utility in ((parallel, 0.5, 0.6), (orthogonal, 0.75, 0.6), (edit, 0.75, 0.6)):
@@ -207,7 +207,8 @@ def test_an_update_without_utility_at_any_place_says_so() -> None:
     table = places({"parallel": (0.2, 0.3, 0.59, 0.5)})
     [impact] = impact_of({"update": table, "models": MODELS}, "update", "mine")
     assert impact.where == (
-        "parallel, 75 % of the energy kept, the most utility that it has, but less than 60 %, half of the gain"
+        "parallel, fraction 0.75, 75 % of the energy kept, the most utility that it has, but less than 60 %, half of "
+        "the gain"
     )
     assert impact.own["utility"] == 0.59
 
@@ -218,15 +219,17 @@ def test_an_update_whose_utility_is_not_known_is_compared_at_half_of_the_energy(
     unlisted = places({"orthogonal": (0.9,) * 4}, "finetuned")
     for table in (unknown, harmful, unlisted):
         [impact] = impact_of({"update": table, "models": MODELS}, "update", "mine")
-        assert impact.where.startswith("orthogonal, 50 % of the energy kept, nearest to half of the energy, as")
+        assert impact.where.startswith("orthogonal, fraction 0.5, 50 % of the energy kept, nearest to half of the")
         assert impact.own["attack_success_rate"] == 0.5
 
 
 def test_two_fine_tunes_of_an_update_test_are_kept_apart() -> None:
     table = pl.concat([places({"parallel": (0.9,) * 4}), places({"parallel": (0.2,) * 4}, "harmful")])
     useful, harmful = impact_of({"update": table, "models": MODELS}, "update", "mine")
-    assert useful.where == "parallel, 25 % of the energy kept, contaminated fine-tune"
-    assert harmful.where.startswith("parallel, 50 % of the energy kept, harmful fine-tune, nearest to half")
+    assert useful.where == "parallel, fraction 0.25, 25 % of the energy kept, contaminated fine-tune"
+    assert harmful.where.startswith(
+        "parallel, fraction 0.5, 50 % of the energy kept, harmful fine-tune, nearest to half"
+    )
 
 
 def test_nothing_depends_on_the_order_of_rows(full_run: RunFolder) -> None:

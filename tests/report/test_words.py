@@ -9,9 +9,10 @@ import pytest
 from safespan.errors import DataError
 from safespan.report.page import read_results
 from safespan.report.verdict import reported, verdict_rows
-from safespan.report.words import headline, number, percent, sentence, share, signed, words_of
-from safespan.results.claim_tables import VerdictRow
+from safespan.report.words import estimate_text, headline, number, percent, sentence, share, signed, typeset, words_of
+from safespan.results.claim_tables import EstimateRow, VerdictRow
 from safespan.results.run_folder import RunFolder
+from safespan.results.table_files import rows_of
 from safespan.settings.names import TESTS
 from safespan.statistics.effects import DECIDING
 from safespan.statistics.verdicts import CONSTRUCTS, DIRECTIONS
@@ -99,6 +100,20 @@ def test_a_verdict_of_a_test_that_did_not_find_its_control_says_so(verdict: str,
     for controls in ([control], [control, other]):
         assert sentence(row, [row, *controls]) == f"{words_of(row)}{f', but {LOST}' if doubted else ''}"
     assert sentence(control, [row, control]) == words_of(control)
+
+
+def test_an_end_that_would_round_to_the_margin_has_more_digits(full_run: RunFolder) -> None:
+    ends = (0.1491, 0.1512, -0.1496, 0.15, 0.144)
+    assert [signed(end, 0.15) for end in ends] == ["+0.149", "+0.151", "-0.1496", "+0.15", "+0.14"]
+    rows = rows_of(read_results(full_run)["estimates"], EstimateRow)
+    row = replace(rows[0], estimate=0.12, low=0.0951, high=0.1491)
+    assert (estimate_text(row, 0.15), estimate_text(row)) == ("+0.12 [+0.10, +0.149]", "+0.12 [+0.10, +0.15]")
+
+
+def test_a_text_is_set_for_the_page() -> None:
+    assert typeset("D = -0.02 [-0.1, +0.1], 95 % of safelora-2, 1-5") == (
+        "D = −0.02 [−0.1, +0.1], 95\u00a0% of safelora-2, 1-5"
+    )
 
 
 def test_numbers_as_text() -> None:

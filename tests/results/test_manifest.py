@@ -31,7 +31,7 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path):
 
 def test_what_is_absent_is_empty_and_what_is_unknown_is_left_out(tmp_path):
     path = tmp_path / "manifest.json"
-    path.write_text('{"name": "study", "of a later version": [1]}')
+    path.write_text('{"name": "study", "config": {}, "of a later version": [1]}')
     assert Manifest.read(path) == Manifest(name="study")
 
 
@@ -43,6 +43,7 @@ def test_what_is_absent_is_empty_and_what_is_unknown_is_left_out(tmp_path):
         ('{"stages": [{"name": "data", "seconds": NaN, "reused": true}]}', "wrong stages.0.seconds"),
         ('{"prompts": {"harmful": {"rows": 1}}}', "wrong prompts.harmful.sha256"),
         ("[]", "wrong content"),
+        ('{"a": 1}', "is not the manifest of a run, as it has no field config: put the run's own manifest.json there"),
         ("{", "cannot read"),
         ('{"name": "\\ud800"}', "cannot read"),
         ("[" * 100_000, "cannot read"),

@@ -18,7 +18,6 @@ pytestmark = [
 
 ENVIRONMENTS = {
     "unset": {},
-    "aten default": {"ATEN_CPU_CAPABILITY": "default"},
     "aten avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
     "mkl avx2": {"MKL_CBWR": "AVX2", "OPENBLAS_CORETYPE": "Haswell"},
 }

@@ -17,6 +17,8 @@ YES, NO, UNDECIDED, UNTESTED = _ORDER = "Yes", "No", "Undecided", "Not tested"
 PAPER = "https://arxiv.org/abs/2505.14185"
 ORACLE = "harmful-update"
 """The claim that knows the attack: an upper bound in a test that has another positive control, and nobody's claim."""
+CONTROL = "random-k"
+"""The first control of the paper: a claim in name, which nobody makes."""
 _KNOWS = "The leading directions of the harmful update itself"
 _PAPER_FOUND = {
     "update": "on five model pairs, harm and utility moved together along the alignment subspace as along random ones",
@@ -101,6 +103,8 @@ def answers_of(reports: Sequence[Reported]) -> list[Answer]:
     for test in TESTS:
         judged = {one.name: one.tests[test] for one in reports if one.group == CLAIM and test in one.tests}
         oracle = judged.pop(ORACLE, None)
+        if len(judged) > 1:
+            judged.pop(CONTROL, None)
         if judged:
             first, *rest = judged
             answers.append(_answer(test, judged[first], {name: judged[name] for name in rest}, oracle, verdicts))
@@ -111,9 +115,10 @@ def groups_of(reports: Sequence[Reported]) -> dict[str, list[Reported]]:
     """Heading of a part of the table -> its rows: hypotheses, and each kind of control apart, where there are any."""
     headings = {CLAIM: "Hypotheses", POSITIVE: "Positive controls", RANDOM: "Negative controls"}
     oracle = f"Oracle: {_KNOWS[0].lower()}{_KNOWS[1:]}"
-    groups: dict[str, list[Reported]] = {heading: [] for heading in ("Hypotheses", oracle, *headings.values())}
+    apart = {ORACLE: oracle, CONTROL: "Control of the paper: directions of the alignment update, drawn at random"}
+    groups: dict[str, list[Reported]] = {heading: [] for heading in ("Hypotheses", *apart.values(), *headings.values())}
     for report in reports:
-        groups[oracle if report.name == ORACLE else headings[report.group]].append(report)
+        groups[apart.get(report.name, headings[report.group])].append(report)
     return {heading: rows for heading, rows in groups.items() if rows}
 
 
@@ -204,9 +209,12 @@ def _figures(test: str, judged: InTest) -> str:
 
 
 def _of_update(impact: Impact) -> str:
-    method, _, kept = impact.where.partition(", ")
-    what = {"parallel": "With this part of the fine-tune’s update alone", "orthogonal": "Without this part"}
-    return f"{what.get(method, 'With the update so edited')} ({kept}): {_beside_controls(impact, 'utility')}"
+    method, fraction, kept = impact.where.split(", ", 2)
+    what = {
+        "parallel": f"With the part at {fraction} of the fine-tune’s update alone",
+        "orthogonal": f"Without the part at {fraction}",
+    }.get(method, f"With the update edited at {fraction}")
+    return f"{what} ({kept}): {_beside_controls(impact, 'utility')}"
 
 
 def _of_ablation(impact: Impact) -> str:

@@ -15,6 +15,7 @@ from safespan.report.sections import Section, section
 from safespan.report.verdict import reported
 from safespan.results import TABLES, Manifest, RunFolder, write_table
 from safespan.results.claim_tables import PooledRow
+from safespan.results.completeness import warned_problems
 from safespan.settings.names import TESTS
 
 _PAIRS = (("alignment", "useful"), ("alignment", "harmful"), ("useful", "harmful"))
@@ -26,7 +27,8 @@ _MODEL = "aligned"
 def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
     """Write `comparison.html` and `figures/` into a folder: the verdicts, models and curves of several runs.
 
-    Runs that differ by their seed alone are pooled: verdicts about their recipe, also in `results/pooled.csv`.
+    Runs that differ by their seed alone are pooled: verdicts about their recipe, also in `results/pooled.csv`. What a
+    folder lacks, or what differs from its manifest, is a warning on the page and in the log.
 
     Args:
         runs: the run folders; each is called by its folder's name, with its parent's where two are alike.
@@ -58,7 +60,9 @@ def write_comparison(runs: Sequence[RunFolder], out: Path) -> Path:
         title=f"{len(names)} runs compared",
         manifests=together.manifests,
         toy=_toy(together.manifests),
+        problems=[text for run in runs for text in warned_problems(run, run.read_manifest())],
         verdicts=reports,
+        margins={name: margin_of(manifest) for name, manifest in together.manifests.items()},
         pooled=[row for row in pooled if row.votes],
         hypotheses={test: of_test for test, of_test in tested.items() if of_test},
         models={name: tables.model_rows(results[name]["models"]) for name in names},

@@ -29,12 +29,13 @@ Means = Mapping[str, float | None]
 
 CAPABILITY_LOST = (
     "Capability lost: by which share the probability of a token of the right answers has fallen (geometric mean over "
-    "useful and general prompts)"
+    "useful and general prompts). An answer stays right while its tokens are still the most probable ones, so general "
+    "ability can be whole where this probability has fallen"
 )
 READING = {
     "update": "Compared where the least of the update is kept (parallel, orthogonal), or the edit is strongest, and "
-    "utility is still at least halfway from the aligned model’s to the fine-tune’s in results/models.csv. Controls "
-    "stand at the same fraction",
+    "utility is still at least halfway from the aligned model’s to the fine-tune’s in results/models.csv. Each method "
+    "has a fraction of its own, so the energies kept do not add up to 100 %. Controls stand at the same fraction",
     "ablation": "Compared at the least removal after which compliance is above 0.5, or else at the one with the most "
     f"compliance, before half of the capability is lost. {CAPABILITY_LOST}",
 }
@@ -74,12 +75,10 @@ def _useful(own: pl.DataFrame, controls: pl.DataFrame, models: pl.DataFrame) -> 
     ).items():
         place, why = _place(points, str(method), _halfway(models, str(finetune)))
         kept = share(place["energy_kept"])
-        energy = (
-            f"fraction {place['fraction']:g}, {kept} of its energy" if method == EDIT else f"{kept} of the energy kept"
-        )
+        energy = f"{kept} of its energy" if method == EDIT else f"{kept} of the energy kept"
         of = f"{finetune} fine-tune" if own["finetune"].n_unique() > 1 else ""
         beside = controls.filter(finetune=finetune, method=method, fraction=place["fraction"])
-        where = ", ".join(filter(None, [str(method), energy, of, why]))
+        where = ", ".join(filter(None, [str(method), f"fraction {place['fraction']:g}", energy, of, why]))
         impact.append(Impact(where, _measured(place), {"controls": _means(beside)}))
     return impact
 

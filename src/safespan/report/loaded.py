@@ -19,7 +19,7 @@ from safespan.report.verdict import check_lines, claim_verdicts, reported
 from safespan.report.words import estimate_text, headline, verdict_text
 from safespan.results import POOLED_TABLES, TABLES, Manifest, RunFolder
 from safespan.results.claim_tables import ClaimVerdict, PooledRow
-from safespan.results.completeness import finished_stages, problems_of
+from safespan.results.completeness import problems_of, why_empty
 from safespan.results.table_files import rows_of
 from safespan.settings.names import TESTS
 from safespan.statistics.verdicts import CLAIM
@@ -87,16 +87,7 @@ class Run:
         root, begun = self.folder.root, ", ".join(map(str, self._seed_folders()))
         if begun:
             return f"{root} has no seed that is finished, of {begun}: wait, or run the study into this folder again"
-        stages = finished_stages(self.folder)
-        if stages is not None:
-            return (
-                f"{root} has no results yet: its run is still going, or it was interrupted (finished stages: "
-                f"{', '.join(stages) or 'none'}); wait, or run the study into this folder again"
-            )
-        return (
-            f"{root} holds no table of results: expected {self.folder.table('models')} (run a study first, or give "
-            "the folder that it was run into)"
-        )
+        return why_empty(self.folder)
 
     def _problems(self) -> Iterator[str]:
         if not self.seeds:

@@ -20,13 +20,15 @@ from safespan.report.static import write_figures
 from safespan.report.verdict import asked_lines, check_lines, notes_beside, reported, tests_of
 from safespan.report.words import QUESTIONS, TEXTS
 from safespan.results import TABLES, Manifest, RunFolder, frame_of
+from safespan.results.completeness import warned_problems, why_empty
 from safespan.settings.names import SYMBOLS
 
 
 def write_report(run: RunFolder, generations: bool = True) -> Path:
     """Write `figures/*.svg`, `figures/*.pdf` and `report.html` from the tables and the manifest of a run.
 
-    A table that is absent leaves its section out; the page names these tables at its end.
+    A table that is absent leaves its section out; the page names these tables at its end. What the folder lacks, or
+    what differs from its manifest, is a warning on the page and in the log.
 
     Args:
         run: the run folder.
@@ -59,7 +61,9 @@ def write_report(run: RunFolder, generations: bool = True) -> Path:
         groups=groups_of(reports),
         verdicts=reports,
         tests=tests_of(reports),
+        margin=margin_of(manifest),
         checks=checks,
+        problems=warned_problems(run, manifest),
         notes=notes_beside(manifest, checks),
         asked=list(asked_lines(results, manifest)),
         questions=QUESTIONS,
@@ -122,7 +126,7 @@ def read_results(run: RunFolder) -> dict[str, pl.DataFrame]:
     """
     tables_of_run = {name: run.read_table(name) for name in TABLES if run.has(run.table(name))}
     if not tables_of_run:
-        raise DataError(f"{run.root} holds no table of results: expected {run.table('models')} (run a study first)")
+        raise DataError(why_empty(run))
     return {name: tables_of_run.get(name, frame_of(kind, [])) for name, kind in TABLES.items()}
 
 

@@ -1,6 +1,7 @@
 """Verdicts as sentences and numbers as text."""
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import isnan
 
 from safespan.errors import DataError
@@ -17,6 +18,7 @@ from safespan.statistics.verdicts import (
     POSITIVE,
     SELECTIVE,
     TOO_SMALL,
+    beside_margin,
 )
 
 QUESTIONS = {
@@ -220,14 +222,14 @@ def verdict_text(row: VerdictRow | EstimateRow | PooledRow) -> str:
     return f"{row.verdict}, {row.direction}" if row.direction else f"{row.verdict}"
 
 
-def estimate_text(row: EstimateRow | PooledRow | ClaimVerdict) -> str:
+def estimate_text(row: EstimateRow | PooledRow | ClaimVerdict, margin: float | None = None) -> str:
     """The estimate with its interval; a dash where it is not measurable."""
-    return "–" if isnan(row.estimate) else f"{signed(row.estimate)} {interval(row)}"
+    return "–" if isnan(row.estimate) else f"{signed(row.estimate, margin)} {interval(row, margin)}"
 
 
-def interval(row: EstimateRow | PooledRow | ClaimVerdict) -> str:
+def interval(row: EstimateRow | PooledRow | ClaimVerdict, margin: float | None = None) -> str:
     """The interval of an estimate."""
-    return f"[{signed(row.low)}, {signed(row.high)}]"
+    return f"[{signed(row.low, margin)}, {signed(row.high, margin)}]"
 
 
 def relative_text(row: EstimateRow) -> str:
@@ -237,9 +239,12 @@ def relative_text(row: EstimateRow) -> str:
     )
 
 
-def signed(score: float) -> str:
-    """A score as text: its sign, two digits, and no minus zero; a dash where there is none."""
-    return "–" if isnan(score) else f"{round(score, 2) + 0.0:+.2f}"
+def signed(score: float, margin: float | None = None) -> str:
+    """A score as text: its sign, two digits, and no minus zero; a dash where there is none.
+
+    More digits where two would be those of the margin, if one is given, and the score is not the margin.
+    """
+    return "–" if isnan(score) else beside_margin(score, margin)
 
 
 def number(value: float | None) -> str:
@@ -257,13 +262,19 @@ def share(value: float | None) -> str:
     return "–" if value is None or isnan(value) else f"{100 * value:.0f} %"
 
 
-TEXTS = {
+def typeset(text: str) -> str:
+    """A text for the page: a minus sign before numbers below 0, and no line end between a number and its %."""
+    return re.sub(r"(?<=\d) (?=%)", "\u00a0", re.sub(r"(?<![\w.])-(?=\d)", "\u2212", text))
+
+
+TEXTS: dict[str, Callable[..., str]] = {
     "estimate": estimate_text,
     "interval": interval,
     "number": number,
     "percent": percent,
     "relative": relative_text,
     "signed": signed,
+    "typeset": typeset,
     "verdict": verdict_text,
 }
 """The filters of the templates."""

@@ -1,5 +1,6 @@
 """What a run folder lacks: a run that has not ended, tables that are gone or are not those of its manifest."""
 
+import logging
 from collections.abc import Iterator
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -18,6 +19,16 @@ class _Finished(BaseModel):
 
 
 _STAGES = TypeAdapter(dict[str, _Finished])
+
+_log = logging.getLogger(__name__)
+
+
+def warned_problems(run: RunFolder, manifest: Manifest) -> list[str]:
+    """The lines of `problems_of`, each also given as a warning."""
+    problems = list(problems_of(run, manifest))
+    for problem in problems:
+        _log.warning(problem)
+    return problems
 
 
 def problems_of(run: RunFolder, manifest: Manifest) -> Iterator[str]:
@@ -50,6 +61,29 @@ def problems_of(run: RunFolder, manifest: Manifest) -> Iterator[str]:
             f"{run.root} has tables that are not those of its manifest.json ({', '.join(changed)}): they were changed, "
             "or a newer run into this folder has not ended; run the study again"
         )
+
+
+def why_empty(run: RunFolder) -> str:
+    """Why the folder of one run holds no table, and what to do.
+
+    Raises:
+        DataError: the record of the stages is broken, or a file is a link out of the folder.
+    """
+    if run.has(run.manifest):
+        return (
+            f"{run.root} has no results any more: its run has ended, but {run.table('models').parent} holds none of "
+            "its tables; put that folder back, or run the study into this folder again"
+        )
+    stages = finished_stages(run)
+    if stages is not None:
+        return (
+            f"{run.root} has no results yet: its run is still going, or it was interrupted (finished stages: "
+            f"{', '.join(stages) or 'none'}); wait, or run the study into this folder again"
+        )
+    return (
+        f"{run.root} holds no table of results: expected {run.table('models')} (run a study first, or give the folder "
+        "that it was run into)"
+    )
 
 
 def finished_stages(run: RunFolder) -> list[str] | None:

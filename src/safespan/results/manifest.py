@@ -77,14 +77,20 @@ class Manifest(BaseModel):
         """Read a manifest.
 
         Raises:
-            DataError: it cannot be read, or a field has a wrong type.
+            DataError: it cannot be read, is not the manifest of a run, or a field has a wrong type.
         """
         try:
             text = path.read_text(encoding="utf-8")
             json.dumps(json.loads(text), ensure_ascii=False).encode()  # half a surrogate pair fails here
-            return cls.model_validate_json(text)
+            manifest = cls.model_validate_json(text)
         except ValidationError as error:
             field, message = first_problem(error)
             raise DataError(f"{path} has a wrong {field or 'content'} ({message}): run the study again") from None
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"cannot read {path} ({reason(error)}): expected the manifest.json of a run") from None
+        if "config" not in manifest.model_fields_set:  # every version wrote it
+            raise DataError(
+                f"{path} is not the manifest of a run, as it has no field config: put the run's own manifest.json "
+                "there, or run the study into this folder again"
+            )
+        return manifest

@@ -127,7 +127,7 @@ def _verdict(
 ) -> Verdict:
     *methods, deciding = effects
     value, half = deciding.value, deciding.half_width(own_level)
-    shown, low, high = (f"{round(number, 2) + 0.0:+.2f}" for number in (value, value - half, value + half))
+    shown, low, high = (beside_margin(number, margin) for number in (value, value - half, value + half))
     interval = f"{deciding.statistic} = {shown} [{low}, {high}], margin {margin:g}"
     opposed = len(methods) != 2 or deciding.statistic != SEPARATION or methods[0].value * methods[1].value < 0
     if abs(value) + half < margin:
@@ -138,6 +138,12 @@ def _verdict(
     if not opposed:
         return Verdict(INCONCLUSIVE, f"parallel and orthogonal move the same way, as no subspace can ({interval})")
     return Verdict(SELECTIVE, interval, DIRECTIONS[deciding.statistic, construct][0 if value > 0 else 1])
+
+
+def beside_margin(value: float, margin: float | None) -> str:
+    """A number with its sign and two digits; with more where two would be those of a margin that it is not."""
+    digits = next((digits for digits in range(2, 6) if abs(round(value, digits)) != margin), 2)
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def ceiling_reason(effects: Sequence[Effect], margin: float) -> str:

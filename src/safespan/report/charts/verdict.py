@@ -39,7 +39,7 @@ def forest(estimates: pl.DataFrame, margin: float | None, by: str = "test") -> F
     within = "" if margin is None else f" Inside the grey band, ±{margin:g}, a difference counts as none."
     groups, tests, statistics = unique(rows, by), unique(rows, "test"), unique(rows, "statistic")
     meanings = "; ".join(f"{name}: {_MEANINGS[name]}" for name in statistics)
-    title = "Every hypothesis in every test" if by == "test" else f"The {tests[0]} test in every run"
+    title = "The number that decides each verdict" if by == "test" else f"The {tests[0]} test in every run"
     return Figure(
         "verdicts" if by == "test" else f"verdicts_{tests[0]}",
         title,

@@ -20,7 +20,7 @@ function dark() {
 
 function theme(name) {
   if (name) root.dataset.theme = name; else delete root.dataset.theme;
-  button.textContent = "Theme: " + WORDS[name];
+  button.lastChild.textContent = ": " + WORDS[name];
   try { localStorage.setItem("safespan-theme", name); } catch { /* no storage for files here: the choice is not kept */ }
 }
 
