@@ -16,7 +16,8 @@ def _model_rows(random: Random) -> list[dict[str, Any]]:
     numbers = (0.5,) * 60 + (None, float("nan"), float("inf"), -1.0, 1e308)
     return [
         {"model": name, "utility": random.choice(numbers), "n_utility": random.choice((10, 0, None, -5, 2**62)),
-         "attack_success_rate": random.choice(numbers), "n_harmful": random.choice((10, 0, None))}
+         "attack_success_rate": random.choice(numbers), "n_harmful": random.choice((10, 0, None)),
+         "valid": random.choice((True,) * 9 + (None,))}
         for name in names
     ]  # fmt: skip
 
