@@ -206,7 +206,7 @@ def test_a_table_with_nan_or_inf_is_refused(cell, tmp_path):
     run = RunFolder(tmp_path)
     run.table("models").parent.mkdir()
     names = list(schema_of(ModelRow))
-    cells = {"model": "useful", "utility": cell}
+    cells = {"model": "useful", "utility": cell, "valid": "true"}
     run.table("models").write_text(f"{','.join(names)}\n{','.join(cells.get(name, '') for name in names)}\n")
     with pytest.raises(DataError, match="holds NaN or Inf in column utility"):
         read_results(run)

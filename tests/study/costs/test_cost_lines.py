@@ -46,7 +46,7 @@ def test_the_papers_studies_say_what_is_known_of_models_that_are_not_here(name, 
 
 
 def test_tokens_of_harmful_prompts_alone_are_said_to_be_unknown(tmp_path):
-    study = load_study(bundled_study("llama-3.2-1b"), ["evaluation.utility=null"])
+    study = load_study(bundled_study("llama-3.2-1b"), ["evaluation.utility=null", "verdict=null"])
     assert "tokens of prompts" in told(estimate(study, tmp_path / "run"))["not counted"]
 
 
@@ -63,7 +63,7 @@ def test_time_that_no_rate_covers_is_said(tmp_path):
     lines = told(estimate(study, tmp_path / "run"))
     assert "the time of opening, " in lines["not counted"]
     assert lines["not counted"].endswith("(run safespan calibrate again)")
-    assert lines["time"].endswith("; without what is not counted")
+    assert lines["time"].endswith("; what is not counted (below) comes on top")
 
 
 def test_a_test_without_a_claim_that_fits_has_a_time(tmp_path):
@@ -108,7 +108,7 @@ def test_money_is_of_all_seeds_and_says_so(tmp_path):
     settings = [*PRICES, "evaluation.harmfulness.judge.max_cost=7", "replicates=3"]
     costs = estimate(load_study(bundled_study("llama-3.2-1b"), settings), tmp_path / "run")
     assert told(costs)["money"] == (
-        f"{3 * costs.money:,.2f} at most for all 3 seeds, in the currency of the judge's prices; the run of each seed "
+        f"at most {3 * costs.money:,.2f} for all 3 seeds, in the currency of the judge's prices; the run of each seed "
         "stops before it passes max_cost = 7.00"
     )
 
