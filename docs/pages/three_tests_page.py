@@ -143,13 +143,13 @@ def look_rows(runs: Path) -> Iterator[tuple[str, ...]]:
         success = [
             ends.filter(run=one)["attack_success_rate"].mean() for one in ("claim", "random", "unprotected", "clean")
         ]
-        utility = ends.filter(run="claim")["utility"].mean()
+        utility = [ends.filter(run=one)["utility"].mean() for one in ("claim", "random")]
         yield (
             f"`{name}`",
             strength,
             *(said.get(one, "–") for one in CONSTRUCTS),
             *map(percent, success),
-            percent(utility),
+            *map(percent, utility),
         )
 
 
@@ -282,7 +282,7 @@ def main() -> None:
     asked = parser.parse_args()
     runs = asked.runs
     header = ("claim", "strength", "T by harm", "T by refusal", "attack success, %", "random protected, %")
-    header += ("unprotected, %", "clean, %", "utility, %")
+    header += ("unprotected, %", "clean, %", "utility, %", "utility, random protected, %")
     put(PAPERS, "looks", "three_tests_page.py", table(header, look_rows(runs)))
     if asked.only_looks:
         return
