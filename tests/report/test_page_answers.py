@@ -72,7 +72,7 @@ def test_the_figures_are_those_of_the_tables_beside_their_controls(results):
 
 def test_the_words_of_the_compared_place_are_explained(results):
     update, ablation, training = answers_of(reported(results))
-    assert "at least halfway from the aligned model’s to the fine-tune’s" in update.reading
+    assert "keeps at least half of the fine-tune’s gain in utility" in update.reading
     assert (
         "Capability lost: by which share the probability of a token of the right answers has fallen" in ablation.reading
     )

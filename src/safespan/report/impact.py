@@ -33,9 +33,9 @@ CAPABILITY_LOST = (
     "ability can be whole where this probability has fallen"
 )
 READING = {
-    "update": "Compared where the least of the update is kept (parallel, orthogonal), or the edit is strongest, and "
-    "utility is still at least halfway from the aligned model’s to the fine-tune’s in results/models.csv. Each method "
-    "has a fraction of its own, so the energies kept do not add up to 100 %. Controls stand at the same fraction",
+    "update": "Compared at the smallest part of the update, or the strongest edit, that keeps at least half of the "
+    "fine-tune’s gain in utility over the aligned model (results/models.csv). Each method has a fraction of its own, "
+    "so the energies kept do not add up to 100 %. Controls stand at the same fraction",
     "ablation": "Compared at the least removal after which compliance is above 0.5, or else at the one with the most "
     f"compliance, before half of the capability is lost. {CAPABILITY_LOST}",
 }

@@ -83,8 +83,8 @@ class EngineConfig(Settings):
             )
         if self.name == "vllm" and (outside := [name for name in _OUTSIDE if self.model_args.get(name)]):
             raise ValueError(
-                f"{outside[0]} keeps keys and values of prompts outside vLLM's own cache, from where they would be "
-                "taken for other weights: leave it out"
+                f"{outside[0]} keeps keys and values of prompts outside vLLM's own cache: those of earlier weights "
+                "would be used with other weights; leave it out"
             )
         return self
 

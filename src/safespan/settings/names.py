@@ -74,7 +74,7 @@ SIDES = ("output", "input", "both")
 """Side of the bases: outputs of a matrix, its inputs, or both."""
 
 SIDE_MEANING = (
-    "side of each matrix that bases of singular vectors are of: output (as in arXiv 2505.14185), input or both"
+    "side of each matrix that singular vectors are taken from: output (as in arXiv 2505.14185), input or both"
 )
 
 Side = Literal["output", "input", "both"]

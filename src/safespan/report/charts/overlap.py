@@ -86,8 +86,8 @@ def overlap_heatmap(overlap: pl.DataFrame) -> Figure | None:
     return Figure(
         "overlap_heatmap",
         f"Overlap of update subspaces by place, energy {energy:g}",
-        "Overlap less its random floor in each part of the model. The colours run from 0, chance or less, to 1, more "
-        "than which there is not. A panel “again” is one recipe under two seeds: the ceiling.",
+        "Overlap less its random floor in each part of the model. The colours run from 0 (chance or less) to 1 (the "
+        "most that is possible). A panel “again” is one recipe under two seeds: the ceiling.",
         f"Heat map of overlap above chance, {places}.",
         panels,
         3 if by_module else 1,

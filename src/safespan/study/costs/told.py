@@ -94,7 +94,7 @@ def _memory(costs: Estimate) -> str:
     if room.memory is None:
         return "unknown: the size of the models is not known"
     where = "on the GPU" if room.gpu else f"in {costs.workers} process{'es' * (costs.workers > 1)}"
-    return f"about {size(room.memory)} at most, {where}; the activations of a batch come on top"
+    return f"about {size(room.memory)} at the peak, {where}; the activations of a batch come on top"
 
 
 def _judge(costs: Estimate, work: Work) -> str:
