@@ -125,7 +125,7 @@ def test_the_colours_of_overlap_are_those_of_its_range(full_run: RunFolder) -> N
     assert figure is not None
     color = figure.spec["concat"][0]["encoding"]["color"]
     assert (color["scale"]["domain"], color["scale"]["clamp"]) == ([0, 1], True)
-    assert "from 0, chance or less, to 1" in figure.caption
+    assert "from 0 (chance or less) to 1" in figure.caption
 
 
 def test_the_forest_does_not_depend_on_the_order_of_rows(full_run: RunFolder) -> None:

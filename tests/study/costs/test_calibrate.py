@@ -22,5 +22,6 @@ def test_it_measures_every_kind_of_work_and_the_command_says_where_it_is_kept(tm
     every = quantities(Work(), Shape(1))
     assert set(made.seconds) == {*every, START}
     assert made.model_dump(mode="json") == {name: value for name, value in told.items() if name != "file"}
-    alone = ("training, a step", "response", "probe", "figure", "judgement", START)
-    assert all(made.seconds[kind] > 0 for kind in alone)  # how parts that go together are split is chance
+    assert all(made.seconds[kind] > 0 for kind in ("probe", "figure", "judgement", START))
+    for word in ("training", "generat"):  # how the time of parts that go together is split between them is chance
+        assert any(seconds > 0 for kind, seconds in made.seconds.items() if word in kind)
