@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM := false
 # A worker a core, each given whole files, so that what a file's tests share is made once; long files first.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo study-smollm2 study-smollm2-tests check-gemma3 core test test-floor test-vllm fuzz audit wheel docs format seeds verdict-rates three-tests conformance faults bench bench-large bench-engines gpu-check clean
+.PHONY: install demo study-smollm2 study-smollm2-tests study-smollm2-update check-gemma3 core test test-floor test-vllm fuzz audit wheel docs format seeds verdict-rates three-tests conformance faults bench bench-large bench-engines gpu-check clean
 
 install: .venv/installed  ## make .venv with the pinned dependencies and safespan itself
 
@@ -22,8 +22,11 @@ demo: install  ## grow the embedded family and run the four experiments on it
 study-smollm2: install downloads/smollm2.gguf  ## a real 135 M-parameter model, aligned, fine-tuned and measured
 	$(BIN)/safespan run studies/smollm2.yaml --out runs/smollm2
 
-study-smollm2-tests: install downloads/smollm2.gguf  ## the update, the ablation and the training test on that model
+study-smollm2-tests: install downloads/smollm2.gguf  ## the ablation and the training test on that model
 	$(BIN)/safespan run studies/smollm2-tests.yaml --out runs/smollm2-tests
+
+study-smollm2-update: install downloads/smollm2.gguf  ## the update test on that model
+	$(BIN)/safespan run studies/smollm2-update.yaml --out runs/smollm2-update
 
 GEMMA := downloads/gemma3
 check-gemma3: install downloads/gemma3.gguf  ## a real model with sliding windows and a head tied to 262,144 tokens, in GGUF, through every command

@@ -1,6 +1,6 @@
 """Write the tables and figures of docs/smollm2.md from runs: `python docs/pages/smollm2_page.py runs/smollm2-tests`.
 
-Each run writes the part of the page that it has tables for: the experiments, or the tests of claims.
+Each run writes the part of the page that it has tables for: the experiments, the update test, or the other tests.
 """
 
 import json
@@ -172,11 +172,11 @@ def hours(run: RunFolder) -> str:
     workers = int(manifest.hardware["workers"] or 1)
     trained = sum(stage.seconds for stage in manifest.stages if stage.name.startswith("model "))
     rows = [["training of the models", f"{trained / 3600:.2f}"]]
-    for test in ("update", "ablation", "training"):
-        files = (run.root / "results" / "points" / test).rglob("*.json")
+    for folder in filter(Path.is_dir, sorted((run.root / "results" / "points").iterdir())):
+        files = folder.rglob("*.json")
         records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         spent = sum(sum(record["seconds"].values()) for record in records) / workers
-        rows.append([f"{test} test, {len(records)} records", f"{spent / 3600:.2f}"])
+        rows.append([f"{folder.name} test, {len(records)} records", f"{spent / 3600:.2f}"])
     total = sum(float(row[1]) for row in rows)
     return table(["part", f"hours, {workers} workers"], [*rows, ["all", f"{total:.1f}"]])
 
@@ -198,18 +198,10 @@ def experiments(run: RunFolder) -> str:
 
 
 def tests(run: RunFolder) -> str:
-    """The part of the tests of claims."""
+    """The part of the ablation and the training test."""
     parts = [
         "### The models of the tests\n\n" + models(run),
         "### Verdicts\n\n" + verdicts(run) + "\n" + agreement(run),
-        *(
-            [
-                f"### Update test: the contaminated update inside and outside a claim\n\n{IN_BRACKETS}\n\n"
-                + update_points(run)
-            ]
-            if run.table("update").exists()
-            else []
-        ),
         f"### Ablation test: the aligned model without a claim's directions\n\n{IN_BRACKETS}\n\n"
         + ablation_points(run),
         "### Training test: the end of each contaminated training\n\n" + training_ends(run),
@@ -218,10 +210,22 @@ def tests(run: RunFolder) -> str:
     return "\n".join(parts)
 
 
+def update(run: RunFolder) -> str:
+    """The part of the update test."""
+    parts = [
+        "### The models of the update test\n\n" + models(run),
+        "### Verdicts of the update test\n\n" + verdicts(run),
+        f"### Update test: the contaminated update inside and outside a claim\n\n{IN_BRACKETS}\n\n"
+        + update_points(run),
+        "### Hours of the update test\n\n" + hours(run),
+    ]
+    return "\n".join(parts)
+
+
 def main(root: Path) -> None:
     """Put a part into the page, and the figures beside it."""
     run = RunFolder(root)
-    part = tests if run.table("verdicts").exists() else experiments
+    part = update if run.table("update").exists() else tests if run.table("verdicts").exists() else experiments
     put(PAGE, part.__name__, "smollm2_page.py", part(run))
 
 

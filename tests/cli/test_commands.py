@@ -375,6 +375,10 @@ def test_the_list_has_the_needs_of_each_test_and_whose_claim_it_is(monkeypatch, 
     assert all(
         "2406.11717" not in one["paper"] for name, one in listed.items() if name.startswith("refusal-direction-")
     )
+    assert run(monkeypatch, "hypotheses", "resta", "asft", "resta", "--json") == 0
+    assert list(json.loads(capsys.readouterr().out)["hypotheses"]) == ["resta", "asft"]
+    assert run(monkeypatch, "hypotheses", "rsta") == 2
+    assert "did you mean 'resta'" in capsys.readouterr().err
     assert run(monkeypatch, "hypotheses") == 0
     listed_claims, _, legend = capsys.readouterr().out.partition("\n\n")
     assert all(word in legend for word in ("Δ_A:", "Δ_T:", "after:", "needs:", "planted:"))

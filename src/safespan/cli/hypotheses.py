@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from textwrap import wrap
+from typing import Annotated
+
+import typer
 
 from safespan.cli.app import command
 from safespan.cli.output import CommandOutput
@@ -32,7 +35,9 @@ def _wrapped(text: str) -> list[str]:
 
 
 @command()
-def hypotheses() -> CommandOutput:
+def hypotheses(
+    names: Annotated[list[str] | None, typer.Argument(help="list only these claims", show_default="all")] = None,
+) -> CommandOutput:
     """List the claims about where safety lies: claim, paper, the authors' test, the tests here, and the needs.
 
     A legend follows the list.
@@ -40,7 +45,7 @@ def hypotheses() -> CommandOutput:
     from safespan.subspaces import find_hypothesis
 
     values, lines = {}, list[str]()
-    for name in hypothesis_names():
+    for name in dict.fromkeys(names or hypothesis_names()):
         found = find_hypothesis(name)
         tests, made = (", ".join(names) for names in (found.tests, found.authors_tests))
         needs = {test: sorted(found.needs_of(test)) for test in found.tests}
