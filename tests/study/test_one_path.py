@@ -18,8 +18,7 @@ pytestmark = [
 
 ENVIRONMENTS = {
     "unset": {},
-    "aten avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
-    "mkl avx2": {"MKL_CBWR": "AVX2", "OPENBLAS_CORETYPE": "Haswell"},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2", "OPENBLAS_CORETYPE": "Haswell"},
 }
 """What a user may have set. Without the one path, trainings under these differ after a few steps."""
 
@@ -52,6 +51,6 @@ def test_tables_are_the_same_bytes(tmp_path):
     for name, own in found.items():
         differing = [file for file in expected if own.get(file) != expected[file]]
         assert not differing, name
-    hardware = RunFolder(tmp_path / "aten avx2").read_manifest().hardware
+    hardware = RunFolder(tmp_path / "avx2").read_manifest().hardware
     assert hardware["kernels"] == "DEFAULT"
     assert hardware["instruction_path"] == " ".join(f"{name}={value}" for name, value in ONE_PATH.items())

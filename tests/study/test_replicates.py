@@ -1,5 +1,8 @@
 """A study under several seeds."""
 
+from threading import Event, Thread
+
+import psutil
 import pytest
 
 from faults.study import write_study
@@ -57,18 +60,38 @@ def test_seeds_that_stand_are_not_run_again(folder, study):
         assert all(record.reused for record in records)
 
 
-def test_on_ray_the_tables_are_the_same_bytes(folder, study, tmp_path):
+def kill_a_worker(points, killed, over):
+    """Kill one of Ray's workers as soon as a point stands, unless the run is over."""
+    while not over.wait(0.1):
+        if list(points.glob("*.json")):
+            workers = [
+                child for child in psutil.Process().children(recursive=True) if "ray::HostedWorker" in child.name()
+            ]
+            if workers:
+                workers[0].kill()
+                killed.append(workers[0].pid)
+                return
+
+
+def test_on_ray_the_tables_are_the_same_bytes_though_a_worker_is_killed(folder, study, tmp_path):
     ray = pytest.importorskip("ray", reason="the extra ray is not installed")
     on_ray = study.model_copy(update={"execution": ExecutionConfig(engine="ray", workers=2)})
+    killed, over, out = [], Event(), tmp_path / "run"
+    watcher = Thread(target=kill_a_worker, args=(out / "seeds/3/results/points/projection", killed, over))
+    watcher.start()
     try:
-        run_replicates(on_ray, tmp_path / "run")
+        run_replicates(on_ray, out)
     finally:
+        over.set()
         ray.shutdown()
+    watcher.join()
+    assert killed
     for place in ("seeds/3/results", "seeds/4/results", "results"):
         files = sorted((folder / place).glob("*.csv"))
         assert files
         for file in files:
-            assert (tmp_path / "run" / place / file.name).read_bytes() == file.read_bytes(), file
+            assert (out / place / file.name).read_bytes() == file.read_bytes(), file
+    assert not [path for path in (out / "seeds/3").iterdir() if path.name.startswith(".scratch")]
 
 
 def test_seeds_of_models_that_are_given_are_refused(study, tmp_path):

@@ -5,10 +5,8 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
-from threading import Event, Thread
 
 import polars as pl
-import psutil
 import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -38,6 +36,7 @@ SMALL = [
     "verdict.hypotheses=[alignment, safelora, lox, refusal-direction]",
     "verdict.fractions=[0.3, 1.0]",
     "verdict.prompts=4",
+    "verdict.controls=2",
     "verdict.resamples=100",
     "verdict.ablation.hypotheses=[alignment, refusal-direction]",
     "verdict.training={hypotheses: [alignment], controls: 2, points: 1}",
@@ -99,9 +98,9 @@ def test_every_table_is_whole(run):
 
 def test_every_hypothesis_is_tried_beside_its_controls_and_gets_a_verdict(run):
     trials = run.read_table("update")
-    # Two methods of a subspace, one of each edit; each its own and five controls, at two fractions. A model of so few
+    # Two methods of a subspace, one of each edit; each its own and two controls, at two fractions. A model of so few
     # steps refuses nothing, so that there is no refusal direction to ask; and what cannot be measured is asked once.
-    assert len(trials) == 2 * 6 * 2 + 2 * 1 * 6 * 2
+    assert len(trials) == 2 * 3 * 2 + 2 * 1 * 3 * 2
     assert run.read_table("coverage").filter(hypothesis="refusal-direction")["matrices_named"].to_list() == [0, 0]
     assert trials.drop("draw").null_count().pipe(lambda nulls: sum(nulls.row(0))) == 0
     own = trials.filter(pl.col("draw").is_null())
@@ -298,41 +297,3 @@ def test_a_cluster_that_does_not_answer_is_reported_before_anything_is_trained(t
     with pytest.raises(ConfigError, match="no Ray cluster answers at 127.0.0.1:1"):
         run_study(load_study(bundled_study("organism"), settings), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def kill_a_worker(points, killed, over):
-    """Kill one of Ray's workers as soon as a point stands, unless the run is over."""
-    while not over.wait(0.1):
-        if list(points.glob("*.json")):
-            workers = [
-                child for child in psutil.Process().children(recursive=True) if "ray::HostedWorker" in child.name()
-            ]
-            if workers:
-                workers[0].kill()
-                killed.append(workers[0].pid)
-                return
-
-
-@pytest.fixture(scope="module")
-def ray():
-    """Its cluster, which the first study on it starts, serves them all."""
-    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
-    yield ray
-    ray.shutdown()
-
-
-def test_two_workers_of_ray_give_the_same_tables_though_one_is_killed(run, ray, tmp_path):
-    folder = RunFolder(shutil.copytree(run.root, tmp_path / "run"))
-    shutil.rmtree(folder.root / "results")
-    study = load_study(bundled_study("organism"), [*SMALL, "execution.engine=ray", "execution.workers=2"])
-    killed, over = [], Event()
-    watcher = Thread(target=kill_a_worker, args=(folder.root / "results" / "points" / "projection", killed, over))
-    watcher.start()
-    try:
-        run_study(study, folder.root)
-    finally:
-        over.set()
-    watcher.join()
-    assert killed
-    assert contents(folder, "results/*.csv") == contents(run, "results/*.csv")
-    assert not [path for path in folder.root.iterdir() if path.name.startswith(".scratch")]

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from safespan import cli
-from safespan.study.costs import calibration
+from safespan.study.costs import calibration, pieces_of_models
 from safespan.study.costs.rates import START, read_calibration
 from safespan.study.costs.work import Shape, Work, quantities
 
@@ -13,7 +13,9 @@ pytestmark = pytest.mark.long
 
 def test_it_measures_every_kind_of_work_and_the_command_says_where_it_is_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SAFESPAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(calibration, "_LARGE", (96, 192, 3))  # the larger model takes most of the time
+    monkeypatch.setattr(calibration, "_LARGE", (96, 192, 3))  # the real sizes take most of a minute
+    monkeypatch.setattr(pieces_of_models, "_STEPS", ((1, 4), (1, 2)))
+    monkeypatch.setattr(pieces_of_models, "_PROMPTS", ((2, 8), (2, 6)))
     monkeypatch.setattr(sys, "argv", ["safespan", "calibrate", "--json"])
     with pytest.raises(SystemExit):
         cli.main()
