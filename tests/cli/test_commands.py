@@ -322,6 +322,10 @@ def test_help_imports_nothing_heavy():
         (["run", "study.yaml", "--engine", "slurm"], "unknown engine 'slurm'"),
         (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "."], "--out . is a folder: give the name of a file"),
         (["judge", "o.jsonl", "--out", "."], "--out . is a folder: give the name of a file"),
+        (["sweep", "--foo"], "No such option: --foo (Possible options: --out) (see safespan sweep --help)"),
+        (["swep"], "No such command 'swep'. Did you mean 'sweep'? (see safespan --help)"),
+        (["sweep"], "Missing option '--base'. (see safespan sweep --help)"),
+        (["sweep", "--seed", "sk-proj-0123456789abcdefghij"], "'--seed': Input should be a valid integer"),
     ],
 )
 def test_wrong_arguments_are_reported_before_anything_heavy_is_imported(words, says):

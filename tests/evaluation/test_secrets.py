@@ -148,7 +148,7 @@ def test_errors_and_tracebacks_of_the_command_line_are_redacted(tmp_path) -> Non
     missing = run(tmp_path, "report", "https://me:hunter22@host/run")
     assert missing.returncode == 2
     assert "hunter22" not in missing.stderr
-    code = "import os, safespan.cli as c; c.app = lambda: os.environ[os.environ['HF_TOKEN']]; c.main()"
+    code = "import os, safespan.cli as c; c.app = lambda *words, **how: os.environ[os.environ['HF_TOKEN']]; c.main()"
     broken = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **CANARIES}, capture_output=True, text=True, check=False
     )

@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from types import TracebackType
+from typing import Any, NoReturn
 
 import typer
 
@@ -21,6 +22,10 @@ def _without_secrets(kind: type[BaseException], error: BaseException, trace: Tra
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""What Typer raises for words that it does not understand; it names only subclasses of it publicly."""
+
+
 def main() -> None:
     """Entry point. Invalid input or a full disk gives one line on standard error and exit code 2; a signal 128 + n."""
     sys.excepthook = _without_secrets
@@ -29,7 +34,16 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
     try:
         with interruptible(), explain_disk_full("a temporary or cached file"):
-            app()
+            ended = app(sys.argv[1:] or ["--help"], prog_name="safespan", standalone_mode=False)
     except SafespanError as error:
-        typer.echo(f"safespan: {redacted(' '.join(str(error).split()))}", err=True)
-        sys.exit(2)
+        _refuse(str(error))
+    except _UsageError as error:
+        told: Any = error
+        command = f"{told.ctx.command_path} --help" if told.ctx else "--help"
+        _refuse(f"{told.format_message()} (see {command})")
+    sys.exit(ended if isinstance(ended, int) else 0)
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(f"safespan: {redacted(' '.join(reason.split()))}", err=True)
+    sys.exit(2)

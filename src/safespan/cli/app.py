@@ -69,7 +69,6 @@ app = typer.Typer(
     safespan test --hypothesis safelora --base org/base --aligned org/chat --finetuned org/my-finetune
 
     safespan project --hypothesis safelora --base org/base --aligned org/chat --finetuned org/my-finetune --out new""",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
