@@ -6,7 +6,7 @@ import pytest
 
 from safespan.errors import ConfigError, DiskFullError
 from safespan.files.atomic import append, atomic_path, write_text
-from safespan.files.disk import explain_disk_full, make_folder
+from safespan.files.disk import check_replaceable, explain_disk_full, make_folder
 from safespan.files.locks import exclusive_lock
 
 
@@ -57,3 +57,13 @@ def test_where_nothing_can_be_written_is_one_line(tmp_path, write, name):
         write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_model_of_a_run_is_not_replaced(tmp_path):
+    model = tmp_path / "run" / "checkpoints" / "aligned"
+    model.mkdir(parents=True)
+    check_replaceable(model, "is no trained model", lambda folder: True)
+    (tmp_path / "run" / "stages.json").write_text("{}")
+    with pytest.raises(ConfigError, match="checkpoints/aligned is a model of the run in .*: give a folder outside"):
+        check_replaceable(model, "is no trained model", lambda folder: True)
+    check_replaceable(tmp_path / "run" / "checkpoints" / "new", "is no trained model", lambda folder: True)

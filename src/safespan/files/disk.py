@@ -109,12 +109,15 @@ def check_replaceable(out: Path, earlier: str, is_earlier: Callable[[Path], bool
         is_earlier: whether a folder that exists is one.
 
     Raises:
-        ConfigError: it is a file, or it holds something else, or nothing can be written there.
+        ConfigError: it is a file, or it holds something else or belongs to a run, or nothing can be written there.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: a folder is expected")
     if (out / "stages.json").exists():
         raise ConfigError(f"{out} holds a run too, which would be lost: give a new folder")
+    above = out.absolute().parent
+    if out.exists() and above.name == "checkpoints" and (above.parent / "stages.json").exists():
+        raise ConfigError(f"{out} is a model of the run in {above.parent}: give a folder outside of it")
     if out.exists() and not is_earlier(out):
         raise ConfigError(f"{out} exists and {earlier}: give a new folder")
     check_writable(out)
