@@ -113,13 +113,16 @@ def claim_rows(runs: Sequence[RunFolder], construct: str) -> Iterator[tuple[str,
 
 
 def outcome_rows(runs: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
-    """Claim, and in each test the verdicts about the recipe by harm and by refusal, in words."""
+    """Claim, and in each test the verdicts about the recipe by harm and by refusal, with their statistics."""
     rows = [row for row in pooled_rows(runs) if row.votes and row.group == CLAIM]
     for name in dict.fromkeys(row.hypothesis for row in rows):
         cells = []
         for test in TESTS:
             said = {
-                row.construct: verdict_words(vars(row)) for row in rows if (row.hypothesis, row.test) == (name, test)
+                row.construct: f"{round(row.estimate, 2) + 0.0:+.2f}, {verdict_words(vars(row))}"
+                + (f" ({row.seeds} of {len(runs)} seeds)" if row.seeds < len(runs) else "")
+                for row in rows
+                if (row.hypothesis, row.test) == (name, test)
             }
             told = "; ".join(f"{construct}: {said[construct]}" for construct in CONSTRUCTS if construct in said) or "–"
             cells.append(f"**{told}**" if said and test in find_hypothesis(name).authors_tests else told)
@@ -193,7 +196,16 @@ def training_rows(runs: Sequence[RunFolder], variant: str) -> Iterator[tuple[str
             spread([float(x) for rows in chosen for x in rows[column].drop_nulls()])
             for column in ("attack_success_rate", "harmful_probability", "utility")
         ]
-        yield words, VARIANTS[variant], *figures
+        yield words, _strength(runs[0], name, variant), *figures
+
+
+def _strength(run: RunFolder, name: str | None, variant: str) -> str:
+    """How much is protected: of a claim that is no subspace, in its own terms."""
+    training = run.read_manifest().config["verdict"]["training"]
+    kind = find_hypothesis(name).kind if name else None
+    if kind == "penalty":
+        return f"λ = {training['penalty']:g}"
+    return f"f = {training['fraction']:g} of the blocks" if kind == "blocks" else VARIANTS[variant]
 
 
 def summary(runs: Path) -> Iterator[str]:
@@ -255,7 +267,9 @@ def page(runs: Path) -> str:
         "\n## Ablation: the aligned model without the claim's directions\n\n"
         "A above 0: more harm comes before capability is lost than without random directions of the same energy.\n\n",
         table(verdict, list(verdict_rows(first, "ablation"))),
-        "\nThis table shows the largest ablation that keeps half of the capability, and the mean of its controls.\n\n",
+        "\nThis table shows the largest ablation that keeps half of the capability, and the mean of its controls. The\n"
+        "claims `alignment`, `safety`, `random-k` and `harmful-update`, and `random`, remove a part of Δ_A. Their largest\n"
+        "ablation removes all of it, as that of their controls does: both are then the base model.\n\n",
         table(("claim", "refusal", "general", "refusal, controls", "general, controls"), list(ablation_rows(first))),
         "\n## Training: the contaminated fine-tuning, with the claim protected\n\n"
         "T above 0: there is less harm at the end than with random subspaces protected.\n\n",
@@ -268,8 +282,9 @@ def page(runs: Path) -> str:
         row for variant in VARIANTS for row in training_rows(runs_of(runs, variant), variant) if runs_of(runs, variant)
     ]
     parts += [
-        "This table shows the end of each training:\n\n",
-        table(("protected", "subspace", "attack success", "answer probability, harm", "utility"), rows),
+        "This table shows the end of each training. Claims with a side of their own keep it, whatever the second column\n"
+        "says ([papers](papers.md)).\n\n",
+        table(("protected", "strength", "attack success", "answer probability, harm", "utility"), rows),
     ]
     return "".join(parts)
 
