@@ -268,8 +268,8 @@ def page(runs: Path) -> str:
         "A above 0: more harm comes before capability is lost than without random directions of the same energy.\n\n",
         table(verdict, list(verdict_rows(first, "ablation"))),
         "\nThis table shows the largest ablation that keeps half of the capability, and the mean of its controls. The\n"
-        "claims `alignment`, `safety`, `random-k` and `harmful-update`, and `random`, remove a part of Δ_A. Their largest\n"
-        "ablation removes all of it, as that of their controls does: both are then the base model.\n\n",
+        "claims `alignment`, `safety`, `random-k` and `harmful-update`, and `random`, remove a part of Δ_A. Their\n"
+        "largest ablation removes all of it, as that of their controls does: both are then the base model.\n\n",
         table(("claim", "refusal", "general", "refusal, controls", "general, controls"), list(ablation_rows(first))),
         "\n## Training: the contaminated fine-tuning, with the claim protected\n\n"
         "T above 0: there is less harm at the end than with random subspaces protected.\n\n",
@@ -282,8 +282,8 @@ def page(runs: Path) -> str:
         row for variant in VARIANTS for row in training_rows(runs_of(runs, variant), variant) if runs_of(runs, variant)
     ]
     parts += [
-        "This table shows the end of each training. Claims with a side of their own keep it, whatever the second column\n"
-        "says ([papers](papers.md)).\n\n",
+        "This table shows the end of each training. Claims with a side of their own keep it, whatever the second\n"
+        "column says ([papers](papers.md)).\n\n",
         table(("protected", "strength", "attack success", "answer probability, harm", "utility"), rows),
     ]
     return "".join(parts)
