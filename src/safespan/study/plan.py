@@ -11,6 +11,7 @@ from safespan.settings.study import ModelSource
 from safespan.study.context import Study
 from safespan.study.inputs import Named, check_base, check_data, check_place
 from safespan.study.needs import check_needs, left_out
+from safespan.study.prompts import warn_of_prompts
 from safespan.study.stages import stages
 from safespan.study.texts import check_texts
 
@@ -41,7 +42,9 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
     data = check_data(resolved, study.run)
     missing = [source.model for source in resolved.models.values() if source.model and not local_place(source.model)]
     missing += [named.source.name for named, rows in data if rows is None and not _is_made(named)]
-    unread = check_texts(resolved, [named for named, rows in data if rows is not None])
+    readable = [named for named, rows in data if rows is not None]
+    warn_of_prompts(resolved, [named.field for named in readable])
+    unread = check_texts(resolved, readable)
     tasks = [task.task for task in (resolved.evaluation.utility, resolved.evaluation.general) if task]
     missing += [f"lm-eval task {task}" for task in tasks if not task.endswith((".yaml", ".yml"))]
     unchecked = [named.source.name for named, rows in data if rows is None]

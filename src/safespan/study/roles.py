@@ -9,6 +9,7 @@ from safespan.settings import StudyConfig
 from safespan.settings.names import FINETUNES
 from safespan.study.context import Study
 from safespan.study.needs import needs_base
+from safespan.study.prompts import notes_on_prompts
 
 
 def compared_roles(config: StudyConfig) -> list[str]:
@@ -44,9 +45,10 @@ def compare_roles(study: Study) -> None:
 def notes_of(study: Study) -> list[str]:
     """What users should know of the models: how their folders were read, and what speaks against their roles.
 
-    That is what their norms say, and what they answered.
+    That is what their norms say, and what they answered. What is to be known of the prompts stands among them.
     """
     known = json.loads(study.run.roles.read_text(encoding="utf-8")) if compared_roles(study.config) else {"remarks": []}
     read = [remark for checkpoint in study.checkpoints.values() for remark in checkpoint.remarks]
     outcomes = role_lines(study.run.read_table("models"))
-    return list(dict.fromkeys([*known["remarks"], *read, *study.departures, *outcomes]))
+    prompts = notes_on_prompts(study.resolved)
+    return list(dict.fromkeys([*known["remarks"], *read, *study.departures, *prompts, *outcomes]))

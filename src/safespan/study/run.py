@@ -24,6 +24,7 @@ from safespan.study.costs.estimate import expected_of
 from safespan.study.inputs import check_base, check_data, check_place
 from safespan.study.machine import hardware, versions
 from safespan.study.needs import check_needs, left_out, tested_hypotheses
+from safespan.study.prompts import warn_of_prompts
 from safespan.study.roles import notes_of
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import batches, stages
@@ -90,8 +91,9 @@ def check_study(config: StudyConfig, out: Path) -> None:
     check_needs(config)
     study = Study(config, out)
     check_base(study.resolved)
-    data = check_data(study.resolved, study.run)
-    check_texts(study.resolved, [named for named, rows in data if rows is not None])
+    readable = [named for named, rows in check_data(study.resolved, study.run) if rows is not None]
+    warn_of_prompts(study.resolved, [named.field for named in readable])
+    check_texts(study.resolved, readable)
 
 
 def _check_judge(study: Study) -> None:
