@@ -146,7 +146,7 @@ def overlap(
     updates |= {name: (start, end) for name, end in ends.items()}
     energies, mapper = energy or UPDATE_ENERGIES, _mapper(execution)
     with step("roles"):
-        check_roles(first, start, ends, needs_base=True)
+        check_roles(first, start, ends, {"base"})
     with step("overlap"):
         rows, _ = update_overlap(updates, granularity, energies, decomposition(execution.cache), mapper)
     table, written = _write("rows", OverlapRow, rows, out)
@@ -251,14 +251,14 @@ def _vocabulary(given: str) -> Vocabulary:
 
 
 def _check_roles(family: "Family", grid: ProjectionGrid) -> None:
-    """Warn of models in the wrong roles, and refuse base and aligned that are one where their difference is needed."""
+    """Warn of models in the wrong roles, and refuse those that are aligned itself where their difference is needed."""
     from safespan.checkpoints.roles import check_roles
     from safespan.subspaces import find_hypothesis
 
     ends = {**family.finetuned, **({"safe": family.safe} if family.safe else {})}
-    needs_base = any("base" in find_hypothesis(name).needs for name in family.subspaces(grid.subspaces))
+    needed = {need for name in family.subspaces(grid.subspaces) for need in find_hypothesis(name).needs}
     with step("roles"):
-        check_roles(family.base, family.aligned, ends, needs_base)
+        check_roles(family.base, family.aligned, ends, needed)
 
 
 @dataclass(frozen=True)

@@ -166,14 +166,14 @@ def _texts(point: "ClaimPoint", files: dict[str, dict[str, str]]) -> dict[str, l
 
 
 def _check_roles(family: "Family", point: "ClaimPoint") -> None:
-    """Warn of models in the wrong roles, and refuse base and aligned that are one where their difference is needed."""
+    """Warn of models in the wrong roles, and refuse those that are aligned itself where their difference is needed."""
     from safespan.checkpoints.roles import check_roles
     from safespan.subspaces import find_hypothesis
 
     ends = {**family.finetuned, **({"safe": family.safe} if family.safe else {})}
     test: Test = "ablation" if point.method == ABLATION else "update"
     with step("roles"):
-        check_roles(family.base, family.aligned, ends, "base" in find_hypothesis(point.hypothesis).needs_of(test))
+        check_roles(family.base, family.aligned, ends, find_hypothesis(point.hypothesis).needs_of(test))
 
 
 def _check_adapters(family: "Family", point: "ClaimPoint") -> None:

@@ -9,7 +9,7 @@ from safespan.models.folders import weight_files
 from safespan.settings import StudyConfig, TrainingConfig
 from safespan.settings.study import ModelSource
 from safespan.study.context import Study
-from safespan.study.inputs import Named, check_base, check_data, check_place
+from safespan.study.inputs import Named, check_data, check_one_model, check_place
 from safespan.study.needs import check_needs, left_out
 from safespan.study.prompts import warn_of_prompts
 from safespan.study.stages import stages
@@ -37,7 +37,7 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
     out = out / "seeds" / str(config.seed) if several else out
     study = Study(config, out)
     resolved = study.resolved
-    check_base(resolved)
+    check_one_model(resolved)
     made = [f"data: the study makes its own ({config.data}), in {out / 'data'}"] if config.data else []
     data = check_data(resolved, study.run)
     missing = [source.model for source in resolved.models.values() if source.model and not local_place(source.model)]

@@ -8,7 +8,7 @@ from safespan.report.verdict import role_lines
 from safespan.settings import StudyConfig
 from safespan.settings.names import FINETUNES
 from safespan.study.context import Study
-from safespan.study.needs import needs_base
+from safespan.study.needs import needed_updates
 from safespan.study.prompts import notes_on_prompts
 
 
@@ -34,11 +34,11 @@ def compare_roles(study: Study) -> None:
     """Write `roles.json`: warnings about models that seem to stand in the wrong role.
 
     Raises:
-        ConfigError: base and aligned are one model, and the study needs their difference.
+        ConfigError: a model is aligned itself, and the study needs their difference.
     """
     models = {role: study.checkpoint(role) for role in compared_roles(study.config)}
     base, aligned = models.pop("base", None), models.pop("aligned")
-    remarks = check_roles(base, aligned, models, needs_base(study.config), study.execution.map)
+    remarks = check_roles(base, aligned, models, needed_updates(study.config), study.execution.map)
     write_json(study.run.roles, {"remarks": remarks})
 
 
