@@ -200,6 +200,10 @@ def bad_words(kind, models, tmp_path, monkeypatch):
     if kind == "one model, project":
         words = ["project", "--base", models["base"], "--aligned", models["base"], "--out", out]
         return [*words, "--finetuned", models["useful"]], out, "same weights, ‖aligned − base‖ = 0"
+    if kind == "one model, project harmful":
+        words = ["project", "--aligned", models["base"], "--harmful", models["base"], "--out", out]
+        words += ["--hypothesis", "resta"]
+        return [*words, "--finetuned", models["useful"]], out, "same weights, ‖harmful − aligned‖ = 0"
     if kind == "adapter alone":
         (models["harmful"] / "model.safetensors").unlink()
         (models["harmful"] / "adapter_config.json").write_text("{}")
@@ -248,6 +252,7 @@ def bad_words(kind, models, tmp_path, monkeypatch):
         "one model",
         "one model, overlap",
         "one model, project",
+        "one model, project harmful",
         "adapter alone",
         "fraction",
         "unwritable",

@@ -133,3 +133,17 @@ def test_a_folder_that_holds_a_run_is_not_replaced(folders, tmp_path, monkeypatc
     assert run(monkeypatch, *words, "--out", out) == 2
     assert "holds a run too, which would be lost" in capsys.readouterr().err
     assert (out / "stages.json").exists()
+
+
+def test_two_classes_of_prompts_that_are_one_or_share_rows(folders, prompts, tmp_path, monkeypatch, capsys, caplog):
+    project = ["project", "--aligned", folders["aligned"], "--hypothesis", "actsvd", "--out", tmp_path / "out"]
+    measure = ["activations", "--model", folders["aligned"], "--out", tmp_path / "a.csv"]
+    (tmp_path / "h.txt").write_text("\n".join(USEFUL[::-1]))
+    for words in (project, measure):
+        assert run(monkeypatch, *words, *prompts) == 2
+        assert "useful and harmful prompts are the same 4 rows" in capsys.readouterr().err
+    (tmp_path / "h.txt").write_text("\n".join([*HARMFUL, USEFUL[0]]))
+    for words in (project, measure):
+        assert run(monkeypatch, *words, *prompts) == 0
+        assert len([line for line in caplog.messages if line.startswith("prompts in both classes: 1, of 4 ")]) == 1
+        caplog.clear()

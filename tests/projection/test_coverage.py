@@ -23,7 +23,17 @@ def empty(matrix):
 
 @hypothesis("some", claim="an edit of one matrix", paper="https://example.org", kind="layers")
 def some(matrix):
-    return Edit(matrix.task) if "down_proj" in matrix.name else None
+    return Edit(2 * matrix.task) if "down_proj" in matrix.name else None
+
+
+@hypothesis("same", claim="an edit that changes nothing", paper="https://example.org", kind="addition")
+def same(matrix):
+    return Edit(matrix.task)
+
+
+@hypothesis("many", claim="edits of all matrices", paper="https://example.org", kind="layers")
+def many(matrix):
+    return Edit(matrix.task / 2, -float(matrix.task.square().sum()))
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +46,11 @@ def family(tmp_path_factory):
 def covered(family, claim, fraction=0.5):
     delta = partial(family.task_update, finetune="useful")
     return coverage(family, claim, delta, "useful", fraction, "output", 0, decompose)
+
+
+def matrices_of(family, name):
+    delta = family.task_update(name, "useful")
+    return [] if delta.ndim < 2 else delta.reshape(-1, *delta.shape[-2:])
 
 
 def energies(family):
@@ -62,11 +77,24 @@ def test_a_claim_about_nothing_names_no_matrix(family, claim):
 
 
 def test_an_edit_names_the_matrices_that_it_edits(family):
-    got, known = covered(family, some), energies(family)
+    got, known = covered(family, some, 1.0), energies(family)
     assert got.matrices_named == 1
     expected = known["model.layers.0.mlp.down_proj.weight"] / sum(known.values())
     assert got.energy_named == pytest.approx(expected, rel=1e-5)
     assert got.energy_held != got.energy_held  # an edit holds no energy: NaN
+
+
+def test_an_edit_names_what_it_changes_at_the_fraction_alone(family):
+    known = sorted(
+        (float((exact(matrix) ** 2).sum()) for name in family.names() for matrix in matrices_of(family, name)),
+        reverse=True,
+    )
+    for fraction, edited in ((0.07, 0), (0.3, 2), (1.0, 7)):  # of seven matrices; those of most energy score lowest
+        got = covered(family, many, fraction)
+        assert got.matrices_named == edited
+        assert got.energy_named == pytest.approx(sum(known[:edited]) / sum(energies(family).values()), rel=1e-5)
+    assert covered(family, some, 0.4).matrices_named == 0  # 0.4 of one matrix is none
+    assert covered(family, same, 1.0).matrices_named == 0
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.7])

@@ -41,6 +41,16 @@ def test_a_claim_about_nothing_or_too_little_is_not_asked(covered, verdict, says
     assert says in reason
 
 
+def test_an_edit_that_changes_no_matrix_is_not_asked():
+    for kind in ("layers", "addition"):
+        verdict, reason = untested_reason(row(named=0, energy=0.0, held=math.nan), kind)
+        assert (verdict, reason) == (
+            "not measurable",
+            "its edit changes none of 23 matrices at any of these fractions",
+        )
+        assert untested_reason(row(named=1, held=math.nan), kind) == ("", "")
+
+
 def measured(nll, harm=0.5):
     return Measured({"useful_nll": [nll] * 4, "compliance": [harm] * 4, "harmful_nll": [1.0] * 4})
 

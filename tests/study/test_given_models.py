@@ -12,7 +12,8 @@ from safespan.files.atomic import write_jsonl
 from safespan.results import RunFolder
 from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.study.context import Study
-from safespan.study.needs import needs_base
+from safespan.study.inputs import check_one_model
+from safespan.study.needs import needed_updates
 from safespan.study.plan import plan
 from safespan.study.run import run_study
 from safespan.study.stages import stages
@@ -130,4 +131,33 @@ def test_a_study_that_needs_no_alignment_update_goes_on_without_one(family, tmp_
     ],
 )
 def test_whether_a_study_needs_the_alignment_update(settings, needed):
-    assert needs_base(load_study(bundled_study("organism"), settings)) == needed
+    assert ("base" in needed_updates(load_study(bundled_study("organism"), settings))) == needed
+
+
+ASKED = {"utility": {"task": "gsm8k"}, "harmfulness": {"prompts": "p.jsonl"}}
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "role"),
+    [("resta", "harmful"), ("lssf-update", "harmful"), ("safety", "safe"), ("safemerge", "safe"), ("random", "useful")],
+)
+def test_a_model_that_is_aligned_itself_is_refused_where_its_update_is_tested(hypothesis, role, family):
+    verdict = {"hypotheses": [hypothesis], "tests": ["update"]}
+    models = {**family, "harmful": family["useful"], "safe": family["useful"], "contaminated": family["useful"]}
+    fields = {"projection": None, "evaluation": ASKED, "verdict": verdict}
+    role = "contaminated" if role == "useful" else role
+    with pytest.raises(
+        ConfigError, match=f"models.{role} and models.aligned have the same weights, .*: there is no up"
+    ):
+        check_one_model(study_of(models | {role: family["aligned"]}, **fields))
+    check_one_model(study_of(models, **fields))
+    # Of no account where no claim needs it.
+    other = "safe" if role == "harmful" else "harmful"
+    check_one_model(study_of(models | {other: family["aligned"]}, **fields))
+
+
+def test_a_copy_of_aligned_as_harmful_is_refused_by_its_weights(family, tmp_path):
+    copy = shutil.copytree(family["aligned"], tmp_path / "copy")
+    config = study_of(family | {"harmful": str(copy)}, projection={"subspaces": ["harmful-update"], "fractions": [0.5]})
+    with pytest.raises(ConfigError, match="‖harmful − aligned‖ = 0: there is no update; give as harmful a model"):
+        run_study(config, tmp_path / "run")

@@ -39,6 +39,7 @@ def _here_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     write_jsonl(Path("good.jsonl"), GOOD)
+    write_jsonl(Path("other.jsonl"), [{"prompt": f"x {n}"} for n in range(10)])
     yield
     assert asked == []
 
@@ -60,7 +61,7 @@ def study(**fields: Any) -> StudyConfig:
             "harmfulness": {"prompts": "good.jsonl"},
             "over_refusal": {"prompts": "good.jsonl"},
         },
-        "activations": {"useful": "good.jsonl", "harmful": "good.jsonl", "models": ["aligned"]},
+        "activations": {"useful": "other.jsonl", "harmful": "good.jsonl", "models": ["aligned"]},
         "verdict": {"useful": "good.jsonl", "hypotheses": ["random"]},
     }
     return StudyConfig.model_validate({**whole, **fields})
@@ -189,7 +190,7 @@ def test_a_data_set_in_the_cache_is_checked_and_one_without_that_subset_is_not(t
 
 
 def test_a_folder_of_data_files_is_read_and_nothing_is_kept_of_it(tmp_path: Path) -> None:
-    write_jsonl(Path("folder/train.jsonl"), GOOD)
+    write_jsonl(Path("folder/train.jsonl"), [{"prompt": f"y {n}"} for n in range(10)])
     before = datasets.config.HF_HUB_OFFLINE, datasets.logging.get_verbosity()
     config = naming("activations.useful", {"dataset": "folder"})
     assert "useful prompts for activations: folder train, 10 rows" in plan(config, tmp_path / "run")

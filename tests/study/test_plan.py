@@ -40,8 +40,8 @@ def test_the_papers_studies_are_valid_and_say_what_they_need(name, tmp_path):
 def test_studies_that_make_their_own_data_download_nothing_from_a_hub(name, count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "downloads").mkdir()  # the study of SmolLM2 names two files that are to be put there
-    (tmp_path / "downloads" / "champ.jsonl").write_text('{"prompt": "a"}\n' * 200)
-    (tmp_path / "downloads" / "harmbench.txt").write_text("a\n" * 200)
+    (tmp_path / "downloads" / "champ.jsonl").write_text("".join(f'{{"prompt": "a {n}"}}\n' for n in range(200)))
+    (tmp_path / "downloads" / "harmbench.txt").write_text("".join(f"b {n}\n" for n in range(200)))
     lines = plan(load_study(bundled_study(name)), tmp_path / "run")
     assert f"stage projection: {count} points, each answers what a model answers" in lines
     assert "/data/test/restricted.jsonl, made by the run" in "\n".join(lines)

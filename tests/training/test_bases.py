@@ -10,7 +10,7 @@ from test_protect import SEED, bases_of
 from oracle import exact
 from safespan.activations import capture_for_hypotheses
 from safespan.checkpoints import Checkpoint
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, DataError
 from safespan.files.atomic import write_text
 from safespan.projection.protection import Protection, write_random_protection
 from safespan.settings.data import PromptSource
@@ -112,3 +112,14 @@ def test_base_is_captured_for_a_claim_that_reads_it_on_prompts_alone(
     assert [one is not None for one in given] == [reads]
     departs = [line for line in caplog.messages if line.startswith("safety-residual: of 12 prompts")]
     assert len(departs) == reads  # the map fits so few prompts exactly
+
+
+def test_the_same_prompts_for_both_classes_are_refused(
+    tiny_model_folder: Path, tmp_path: Path, config: TrainingConfig
+) -> None:
+    write_text(tmp_path / "p.txt", "a b\nc d\n")
+    source = PromptSource(file=str(tmp_path / "p.txt"))
+    asked = configured(config, hypothesis="actsvd", prompts=ProtectPrompts(useful=source, harmful=source), fraction=0.2)
+    with pytest.raises(DataError, match=r"^protect\.prompts: useful and harmful prompts are the same 2 rows"):
+        fine_tune(tiny_model_folder, tmp_path / "out", asked, SEED, capture=capture_for_hypotheses)
+    assert not (tmp_path / "out").exists()

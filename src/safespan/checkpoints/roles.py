@@ -1,7 +1,7 @@
 """Whether models stand in the roles that they are given: what the norms of their updates say, before longer work."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ def check_roles(
     base: Checkpoint | None,
     aligned: Checkpoint,
     finetuned: Mapping[str, Checkpoint],
-    needs_base: bool,
+    needed: Collection[str],
     mapper: ParallelMap = parallel_map,
 ) -> list[str]:
     """Warn of models that are one and the same, or nearer to base than to aligned, or adapters on another model.
@@ -46,7 +46,7 @@ def check_roles(
         base: W_0, if there is one.
         aligned: W_A.
         finetuned: the other models, each thought to be tuned from aligned, by name.
-        needs_base: whether an alignment update of zero is an error.
+        needed: `base`, and names of other models, whose difference from aligned must not be zero.
         mapper: the map over tensors.
 
     Returns:
@@ -54,7 +54,7 @@ def check_roles(
 
     Raises:
         CheckpointError: the checkpoints do not match, or a tensor does not fit into memory.
-        ConfigError: base and aligned have the same weights.
+        ConfigError: a model that is needed has the weights of aligned.
     """
     names = check_same_layout(aligned, *([base] if base else []), *finetuned.values())
     check_memory(aligned.shapes)
@@ -70,14 +70,20 @@ def check_roles(
     remarks = []
     if base and not alignment:
         same = f"base ({base.name}) and aligned ({aligned.name}) have the same weights, ‖aligned − base‖ = 0"
-        if needs_base:
+        if "base" in needed:
             raise ConfigError(f"{same}: there is no alignment update; give as base the model before its alignment")
         remarks.append(f"{same}: there is no alignment update")
     for label, end in compared.items():
+        if label in needed and not sums[label].to_aligned:
+            raise ConfigError(f"{_unchanged(label, end)}; give as {label} a model that was tuned from aligned")
         remarks += _remarks(label, end, base, aligned, alignment**0.5, _Norms(*(norm**0.5 for norm in sums[label])))
     for remark in remarks:
         _log.warning(remark)
     return remarks
+
+
+def _unchanged(label: str, end: Checkpoint) -> str:
+    return f"{label} ({end.name}) and aligned have the same weights, ‖{label} − aligned‖ = 0: there is no update"
 
 
 def _squared_norms(
@@ -109,7 +115,7 @@ def _remarks(
         beneath = f"its adapter is put on {end.folder}, which is not aligned, ‖{end.folder} − aligned‖ ="
         advice = f"{beneath} {norms.beneath:.3g}; if it was trained on aligned, give {aligned.name}+{end.adapter}"
     if not norms.to_aligned:
-        yield f"{label} ({end.name}) and aligned have the same weights, {far}: there is no update"
+        yield _unchanged(label, end)
     elif base and norms.to_base < norms.to_aligned:
         # From the three sides of the triangle.
         cosine = (norms.to_base**2 - norms.to_aligned**2 - alignment**2) / (2 * norms.to_aligned * alignment)

@@ -1,7 +1,7 @@
 """Commands that analyse checkpoints, without an evaluation."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -146,7 +146,7 @@ def overlap(
     updates |= {name: (start, end) for name, end in ends.items()}
     energies, mapper = energy or UPDATE_ENERGIES, _mapper(execution)
     with step("roles"):
-        check_roles(first, start, ends, needs_base=True)
+        check_roles(first, start, ends, {"base"})
     with step("overlap"):
         rows, _ = update_overlap(updates, granularity, energies, decomposition(execution.cache), mapper)
     table, written = _write("rows", OverlapRow, rows, out)
@@ -178,12 +178,7 @@ def activations(
     """
     check_shares("--energy", energy or [])
     files = prompt_files(prompts, prompt_field)
-    from safespan.data import read_prompts
-
-    useful, harmful = (
-        [prompt.prompt for prompt in read_prompts(PromptSource.model_validate(files[name]))]
-        for name in ("useful", "harmful")
-    )
+    useful, harmful = read_texts(files).values()
     from safespan.activations import Resampling, capture_classes, overlap_by_layer, separation_by_layer
     from safespan.checkpoints import open_checkpoint
     from safespan.results.tables import ActivationRow, SeparationRow
@@ -203,6 +198,16 @@ def activations(
 
     drawn = [first.drawn(charts.activation_overlap(overlaps)), other.drawn(charts.separation(apart))]
     return _found(findings.activation_findings(overlaps, apart), drawn)
+
+
+def read_texts(files: Mapping[str, object]) -> dict[str, list[str]]:
+    """The prompts of both classes, useful ones first; warns of those in both."""
+    from safespan.data.classes import read_classes, shared_by_classes
+
+    classes = read_classes(*(PromptSource.model_validate(files[name]) for name in ("useful", "harmful")))
+    for remark in shared_by_classes(classes):
+        logging.getLogger(__name__).warning(remark)
+    return {name: [prompt.prompt for prompt in prompts] for name, prompts in classes.items()}
 
 
 def _grid(
@@ -246,14 +251,14 @@ def _vocabulary(given: str) -> Vocabulary:
 
 
 def _check_roles(family: "Family", grid: ProjectionGrid) -> None:
-    """Warn of models in the wrong roles, and refuse base and aligned that are one where their difference is needed."""
+    """Warn of models in the wrong roles, and refuse those that are aligned itself where their difference is needed."""
     from safespan.checkpoints.roles import check_roles
     from safespan.subspaces import find_hypothesis
 
     ends = {**family.finetuned, **({"safe": family.safe} if family.safe else {})}
-    needs_base = any("base" in find_hypothesis(name).needs for name in family.subspaces(grid.subspaces))
+    needed = {need for name in family.subspaces(grid.subspaces) for need in find_hypothesis(name).needs}
     with step("roles"):
-        check_roles(family.base, family.aligned, ends, needs_base)
+        check_roles(family.base, family.aligned, ends, needed)
 
 
 @dataclass(frozen=True)

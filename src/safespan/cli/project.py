@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safespan.cli.analysis import Seed, SideOption, VocabularyOption, decomposition, open_family, warn_of_remarks
+from safespan.cli.analysis import (
+    Seed,
+    SideOption,
+    VocabularyOption,
+    decomposition,
+    open_family,
+    read_texts,
+    warn_of_remarks,
+)
 from safespan.cli.app import Aligned, NoCache, PromptFields, command, model_option, prompt_files
 from safespan.cli.output import CommandOutput
 from safespan.errors import ConfigError
 from safespan.files.disk import check_replaceable
 from safespan.progress import step
-from safespan.settings import PromptSource
 from safespan.settings.data import FILES
 from safespan.settings.names import (
     ABLATION,
@@ -151,24 +158,22 @@ def _texts(point: "ClaimPoint", files: dict[str, dict[str, str]]) -> dict[str, l
     """The prompts of each class, read."""
     if not files:
         return {}
-    from safespan.data import read_prompts
     from safespan.subspaces import find_hypothesis
 
     if "prompts" not in find_hypothesis(point.hypothesis).needs:
         raise ConfigError(f"hypothesis {point.hypothesis!r} reads no prompts: leave --prompts out")
-    sources = {name: PromptSource.model_validate(file) for name, file in files.items()}
-    return {name: [prompt.prompt for prompt in read_prompts(source)] for name, source in sources.items()}
+    return read_texts(files)
 
 
 def _check_roles(family: "Family", point: "ClaimPoint") -> None:
-    """Warn of models in the wrong roles, and refuse base and aligned that are one where their difference is needed."""
+    """Warn of models in the wrong roles, and refuse those that are aligned itself where their difference is needed."""
     from safespan.checkpoints.roles import check_roles
     from safespan.subspaces import find_hypothesis
 
     ends = {**family.finetuned, **({"safe": family.safe} if family.safe else {})}
     test: Test = "ablation" if point.method == ABLATION else "update"
     with step("roles"):
-        check_roles(family.base, family.aligned, ends, "base" in find_hypothesis(point.hypothesis).needs_of(test))
+        check_roles(family.base, family.aligned, ends, find_hypothesis(point.hypothesis).needs_of(test))
 
 
 def _check_adapters(family: "Family", point: "ClaimPoint") -> None:

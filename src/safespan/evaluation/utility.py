@@ -42,6 +42,18 @@ class UtilityTask:
         chosen = self.asked[start:stop]
         return replace(self, documents=chosen) if chosen else None
 
+    def texts(self, number: int) -> set[str]:
+        """The first questions as they are asked, and the texts of their documents but for the right answers.
+
+        A question may be a text of its document with words around it. All are without white space around them.
+        """
+        documents, found = list(self.task.eval_docs), set[str]()
+        for document in (documents[one] for one in self.asked[:number]):
+            texts = {text.strip() for text in document.values() if isinstance(text, str)}
+            found |= texts - {str(self.task.doc_to_target(document)).strip()}
+            found.add(str(self.task.doc_to_text(document)).strip())
+        return found
+
 
 @dataclass(frozen=True)
 class Answer:

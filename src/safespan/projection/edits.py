@@ -1,5 +1,7 @@
 """Updates that a claim edits: Δ' in place of Δ_T, tensor by tensor."""
 
+from collections.abc import Mapping
+
 import torch
 
 from safespan.linalg.parallel import parallel_map
@@ -7,6 +9,17 @@ from safespan.linalg.stacks import matrices, matrix_names
 from safespan.projection.family import Family
 from safespan.settings.names import Side
 from safespan.subspaces import Decompose, Edit, Hypothesis
+
+
+def lowest(scores: Mapping[str, float], fraction: float) -> frozenset[str]:
+    """The fraction of the matrices that has the lowest scores: those that a claim of kind `layers` edits."""
+    ranked = sorted(scores, key=lambda label: scores[label])
+    return frozenset(ranked[: round(fraction * len(ranked))])
+
+
+def edited_matrix(hypothesis: Hypothesis, matrix: torch.Tensor, edit: Edit, fraction: float) -> torch.Tensor:
+    """Δ' of one matrix of Δ_T that is edited; the fraction is that of an addition."""
+    return matrix + fraction * (edit.update - matrix) if hypothesis.kind == "addition" else edit.update
 
 
 class Edits:
@@ -32,10 +45,8 @@ class Edits:
         touched = hypothesis.kind == "addition" or not chosen.isdisjoint(labels)
         edits = self._of(hypothesis, name, finetune) if touched else [None] * len(labels)
         for label, matrix, edit in zip(labels, matrices(delta), edits, strict=True):
-            if edit and hypothesis.kind == "addition":
-                matrix += fraction * (edit.update - matrix)
-            elif edit and label in chosen:
-                matrix.copy_(edit.update)
+            if edit and (hypothesis.kind == "addition" or label in chosen):
+                matrix.copy_(edited_matrix(hypothesis, matrix, edit, fraction))
         return delta
 
     def chosen(self, hypothesis: Hypothesis, finetune: str, fraction: float) -> frozenset[str]:
@@ -49,8 +60,7 @@ class Edits:
                 return [(label, edit.score) for label, edit in zip(labels, edits, strict=True) if edit]
 
             self._scores[key] = dict(pair for pairs in parallel_map(scores, self._names) for pair in pairs)
-        ranked = sorted(self._scores[key], key=lambda label: self._scores[key][label])
-        return frozenset(ranked[: round(fraction * len(ranked))])
+        return lowest(self._scores[key], fraction)
 
     def _of(self, hypothesis: Hypothesis, name: str, finetune: str) -> list[Edit | None]:
         tensor = self._family.tensor(name, self._side, self._seed, self._decompose, finetune)

@@ -152,7 +152,12 @@ class CoverageRow(Row):
 
     hypothesis: HypothesisName
     test: TestName
-    matrices_named: A[int, count("matrices with a direction, an edit or a penalty, or in a frozen block")]
+    matrices_named: A[
+        int,
+        count(
+            "matrices with a direction or a penalty, in a frozen block, or changed by the edit at the largest fraction"
+        ),
+    ]
     matrices: A[int, count("matrices of the model", 1)]
     energy_named: A[float, share("of ‖Δ‖² in the named matrices; Δ is Δ_T, in the ablation test W_A or Δ_A")]
     energy_held: A[float, share("of ‖Δ‖² in the subspace at the largest fraction; empty of other claims")]

@@ -13,6 +13,7 @@ from safespan.study.context import Study
 from safespan.study.needs import tested_hypotheses
 from safespan.study.verdicts import ClaimInTest, group_of
 from safespan.subspaces import find_hypothesis
+from safespan.subspaces.hypothesis import Kind
 
 _log = logging.getLogger(__name__)
 
@@ -51,9 +52,11 @@ def coverage_of(study: Study, test: Test) -> dict[str, CoverageRow]:
     return {row.hypothesis: row for row in rows if row.test == test}
 
 
-def untested_reason(row: CoverageRow) -> tuple[str, str]:
+def untested_reason(row: CoverageRow, kind: Kind = "subspace") -> tuple[str, str]:
     """The verdict on a hypothesis that is not put to a test, and why; two empty texts where it is."""
     share = f"it names {row.matrices_named} of {row.matrices} matrices, which hold {row.energy_named:.2%} of the energy"
+    if row.matrices_named == 0 and kind in ("layers", "addition"):
+        return NOT_MEASURABLE, f"its edit changes none of {row.matrices} matrices at any of these fractions"
     if row.matrices_named == 0:
         return NOT_MEASURABLE, share
     if row.test == "update" and row.energy_held < LEAST_ENERGY:
@@ -73,7 +76,8 @@ def claims_in(study: Study, test: Test) -> list[ClaimInTest]:
     """The hypotheses in a test, also those that cannot be put to it."""
     claims = []
     for name, row in coverage_of(study, test).items():
-        verdict, reason = untested_reason(row)
+        kind = find_hypothesis(name).kind
+        verdict, reason = untested_reason(row, kind)
         untested = Verdict(verdict, reason) if verdict else None
-        claims.append(ClaimInTest(name, find_hypothesis(name).kind, group_of(name, test), untested, row.remark or ""))
+        claims.append(ClaimInTest(name, kind, group_of(name, test), untested, row.remark or ""))
     return claims

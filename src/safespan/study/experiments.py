@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from safespan.data import Prompt, read_prompts
+from safespan.data import Prompt
+from safespan.data.classes import read_classes
 from safespan.errors import ConfigError
 from safespan.progress import track
 from safespan.projection import PointWeights, sweep
@@ -169,7 +170,7 @@ def _activations(study: Study) -> ActivationsConfig:
 
 
 def _prompts(settings: ActivationsConfig) -> dict[str, list[Prompt]]:
-    return {"useful": read_prompts(settings.useful), "harmful": read_prompts(settings.harmful)}
+    return read_classes(settings.useful, settings.harmful)
 
 
 def _shared_basis(point: GridPoint) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from safespan.settings import PromptSource, StudyConfig
 from safespan.settings.base import named_inputs
 from safespan.settings.data import TrainingData
 from safespan.settings.model_names import split_adapter
-from safespan.study.needs import needs_base
+from safespan.study.needs import needed_updates
 from safespan.training.mixture import contaminating, read_examples
 
 
@@ -51,18 +51,25 @@ def check_place(out: Path) -> None:
     check_writable(out, inside=True)
 
 
-def check_base(config: StudyConfig) -> None:
-    """Refuse base and aligned that are one model by their names, where their difference is needed; no weight is read.
+def check_one_model(config: StudyConfig) -> None:
+    """Refuse models that are aligned itself by their names, where their difference is needed; no weight is read.
 
     Raises:
         ConfigError: which model.
     """
-    base, aligned = (config.models[role].model if role in config.models else None for role in ("base", "aligned"))
-    if base and aligned and _is_one(base, aligned) and needs_base(config):
-        raise ConfigError(
-            f"models.base and models.aligned have the same weights, {aligned}: there is no alignment update; give as "
-            "models.base the model before its alignment"
-        )
+    aligned = config.models["aligned"].model
+    for role in sorted(needed_updates(config)):
+        model = config.models[role].model
+        if aligned and model and _is_one(model, aligned):
+            update, other = (
+                ("alignment update", "the model before its alignment")
+                if role == "base"
+                else ("update", "a model that was tuned from aligned")
+            )
+            raise ConfigError(
+                f"models.{role} and models.aligned have the same weights, {aligned}: there is no {update}; give as "
+                f"models.{role} {other}"
+            )
 
 
 def _is_one(one: str, other: str) -> bool:

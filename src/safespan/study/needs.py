@@ -3,7 +3,7 @@
 from safespan.errors import ConfigError
 from safespan.settings import StudyConfig, VerdictConfig
 from safespan.settings.names import SUBSPACES, TESTS, Test, tested_by_default
-from safespan.settings.verdict import chosen_tests
+from safespan.settings.verdict import chosen_tests, update_finetunes
 from safespan.study.protected import check_protected
 from safespan.subspaces import find_hypothesis
 
@@ -79,14 +79,17 @@ def left_out(config: StudyConfig) -> list[str]:
     return lines
 
 
-def needs_base(config: StudyConfig) -> bool:
-    """Whether something that a study measures is of the alignment update."""
-    if config.overlap or any("base" in find_hypothesis(name).needs for name in _projected(config)):
-        return True
-    without = _models_and_prompts(config) - {"base"}
-    return any(
-        find_hypothesis(name).missing(without, test) for test in TESTS for name in tested_hypotheses(config, test)
-    )
+def needed_updates(config: StudyConfig) -> set[str]:
+    """The roles whose difference from aligned something that a study measures is of; the update test needs its own."""
+    needs: set[str] = {need for name in _projected(config) for need in find_hypothesis(name).needs}
+    if config.overlap:
+        needs.add("base")
+    for test in TESTS:
+        for name in tested_hypotheses(config, test):
+            needs |= find_hypothesis(name).needs_of(test)
+    if config.verdict and "update" in chosen_tests(config.verdict, config.models):
+        needs |= set(update_finetunes(config.models))
+    return needs & config.models.keys()
 
 
 def needs_base_activations(config: StudyConfig) -> bool:

@@ -9,8 +9,9 @@ from safespan.models.folders import weight_files
 from safespan.settings import StudyConfig, TrainingConfig
 from safespan.settings.study import ModelSource
 from safespan.study.context import Study
-from safespan.study.inputs import Named, check_base, check_data, check_place
+from safespan.study.inputs import Named, check_data, check_one_model, check_place
 from safespan.study.needs import check_needs, left_out
+from safespan.study.prompts import warn_of_prompts
 from safespan.study.stages import stages
 from safespan.study.texts import check_texts
 
@@ -36,12 +37,14 @@ def plan(config: StudyConfig, out: Path) -> list[str]:
     out = out / "seeds" / str(config.seed) if several else out
     study = Study(config, out)
     resolved = study.resolved
-    check_base(resolved)
+    check_one_model(resolved)
     made = [f"data: the study makes its own ({config.data}), in {out / 'data'}"] if config.data else []
     data = check_data(resolved, study.run)
     missing = [source.model for source in resolved.models.values() if source.model and not local_place(source.model)]
     missing += [named.source.name for named, rows in data if rows is None and not _is_made(named)]
-    unread = check_texts(resolved, [named for named, rows in data if rows is not None])
+    readable = [named for named, rows in data if rows is not None]
+    warn_of_prompts(resolved, [named.field for named in readable])
+    unread = check_texts(resolved, readable)
     tasks = [task.task for task in (resolved.evaluation.utility, resolved.evaluation.general) if task]
     missing += [f"lm-eval task {task}" for task in tasks if not task.endswith((".yaml", ".yml"))]
     unchecked = [named.source.name for named, rows in data if rows is None]

@@ -8,7 +8,8 @@ from safespan.report.verdict import role_lines
 from safespan.settings import StudyConfig
 from safespan.settings.names import FINETUNES
 from safespan.study.context import Study
-from safespan.study.needs import needs_base
+from safespan.study.needs import needed_updates
+from safespan.study.prompts import notes_on_prompts
 
 
 def compared_roles(config: StudyConfig) -> list[str]:
@@ -33,20 +34,21 @@ def compare_roles(study: Study) -> None:
     """Write `roles.json`: warnings about models that seem to stand in the wrong role.
 
     Raises:
-        ConfigError: base and aligned are one model, and the study needs their difference.
+        ConfigError: a model is aligned itself, and the study needs their difference.
     """
     models = {role: study.checkpoint(role) for role in compared_roles(study.config)}
     base, aligned = models.pop("base", None), models.pop("aligned")
-    remarks = check_roles(base, aligned, models, needs_base(study.config), study.execution.map)
+    remarks = check_roles(base, aligned, models, needed_updates(study.config), study.execution.map)
     write_json(study.run.roles, {"remarks": remarks})
 
 
 def notes_of(study: Study) -> list[str]:
     """What users should know of the models: how their folders were read, and what speaks against their roles.
 
-    That is what their norms say, and what they answered.
+    That is what their norms say, and what they answered. What is to be known of the prompts stands among them.
     """
     known = json.loads(study.run.roles.read_text(encoding="utf-8")) if compared_roles(study.config) else {"remarks": []}
     read = [remark for checkpoint in study.checkpoints.values() for remark in checkpoint.remarks]
     outcomes = role_lines(study.run.read_table("models"))
-    return list(dict.fromkeys([*known["remarks"], *read, *study.departures, *outcomes]))
+    prompts = notes_on_prompts(study.resolved)
+    return list(dict.fromkeys([*known["remarks"], *read, *study.departures, *prompts, *outcomes]))

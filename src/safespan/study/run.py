@@ -21,9 +21,10 @@ from safespan.settings.instructions import ONE_PATH, take_one_path
 from safespan.settings.names import TESTS
 from safespan.study.context import Study
 from safespan.study.costs.estimate import expected_of
-from safespan.study.inputs import check_base, check_data, check_place
+from safespan.study.inputs import check_data, check_one_model, check_place
 from safespan.study.machine import hardware, versions
 from safespan.study.needs import check_needs, left_out, tested_hypotheses
+from safespan.study.prompts import warn_of_prompts
 from safespan.study.roles import notes_of
 from safespan.study.stage_log import StageLog
 from safespan.study.stages import batches, stages
@@ -89,9 +90,10 @@ def check_study(config: StudyConfig, out: Path) -> None:
     check_place(out)
     check_needs(config)
     study = Study(config, out)
-    check_base(study.resolved)
-    data = check_data(study.resolved, study.run)
-    check_texts(study.resolved, [named for named, rows in data if rows is not None])
+    check_one_model(study.resolved)
+    readable = [named for named, rows in check_data(study.resolved, study.run) if rows is not None]
+    warn_of_prompts(study.resolved, [named.field for named in readable])
+    check_texts(study.resolved, readable)
 
 
 def _check_judge(study: Study) -> None:

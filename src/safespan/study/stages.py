@@ -22,7 +22,7 @@ from safespan.study.claim_keys import points_key, test_key, trainings_key
 from safespan.study.context import Study
 from safespan.study.judge_again import ask_judge_again
 from safespan.study.keys import input_hashes, key_of
-from safespan.study.needs import needs_base, needs_base_activations, tested_hypotheses
+from safespan.study.needs import needed_updates, needs_base_activations, tested_hypotheses
 from safespan.study.protected import source_hashes
 from safespan.subspaces.captured import CONTENTS
 
@@ -120,7 +120,7 @@ def _role_stage(study: Study) -> Stage:
     return Stage(
         "roles",
         when=bool(compared),
-        key=lambda: key_of(needs_base(study.config), {role: study.weights_hash(role) for role in compared}),
+        key=lambda: key_of(sorted(needed_updates(study.config)), {role: study.weights_hash(role) for role in compared}),
         outputs=(study.run.roles,),
         work=lambda key: roles.compare_roles(study),
         summary=f"does each of {', '.join(compared)} have the right role",

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 from accelerate import PartialState
 
 from safespan.checkpoints import Checkpoint, open_checkpoint
-from safespan.data import read_prompts
+from safespan.data.classes import Classes, read_classes, shared_by_classes
 from safespan.data.sources import rows_hash
-from safespan.errors import ConfigError
+from safespan.errors import ConfigError, DataError
 from safespan.files.content import content_hash
 from safespan.files.disk import sync
 from safespan.projection import Family
 from safespan.projection.protected_file import ProtectedBases
 from safespan.projection.protection import Protection, check_fields, check_protectable, write_protection
-from safespan.settings.training import ProtectConfig
+from safespan.settings.training import ProtectConfig, ProtectPrompts
 from safespan.settings.verdict import REFUSALS
 from safespan.subspaces import CapturedActivations, SpectrumCache, find_hypothesis
 from safespan.training.resume import COMPLETE
@@ -79,8 +79,8 @@ class ConfiguredProtection:
         models = {need: open_checkpoint(name) for need, name in named.items() if name}
         harmful = {"harmful": models["harmful"]} if "harmful" in models else {}
         family = Family(models.get("base"), start, harmful, models.get("safe"))
-        classes = {"useful": config.prompts.useful, "harmful": config.prompts.harmful} if config.prompts else {}
-        prompts = {name: [prompt.prompt for prompt in read_prompts(source)] for name, source in classes.items()}
+        classes = _classes(config.prompts) if config.prompts else {}
+        prompts = {name: [prompt.prompt for prompt in of_class] for name, of_class in classes.items()}
         return cls(config, family, prompts, seed if config.seed is None else config.seed)
 
     def identity(self) -> dict[str, Any]:
@@ -113,6 +113,17 @@ class ConfiguredProtection:
             sync(place)
         processes.wait_for_everyone()
         return Protection(bases, self.config.keep)
+
+
+def _classes(prompts: ProtectPrompts) -> Classes:
+    """The prompts of the claim; warns of those in both classes."""
+    try:
+        classes = read_classes(prompts.useful, prompts.harmful)
+    except DataError as error:
+        raise DataError(f"protect.prompts: {error}") from error
+    for remark in shared_by_classes(classes):
+        _log.warning(f"protect.prompts: {remark}")
+    return classes
 
 
 def identity_of(protection: Protection) -> dict[str, Any]:

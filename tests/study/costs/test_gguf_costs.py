@@ -16,13 +16,16 @@ from tiny_gguf import write_gguf
 def study_of(model: Path, place: Path) -> StudyConfig:
     """A study that trains two models from one that is given."""
     write_jsonl(place / "rows.jsonl", [{"prompt": "ab c", "response": "d", "target": "e"}] * 6)
+    for kind, words in (("useful", ("a b", "b c")), ("harmful", ("c d", "d e"))):
+        write_jsonl(place / f"{kind}.jsonl", [{"prompt": text} for text in words * 3])
     rows = str(place / "rows.jsonl")
     train = {"data": {"file": rows}, "max_steps": 3, "batch_size": 2, "accumulation_steps": 1}
     models = {"base": {"model": str(model)}} | {
         role: {"start": start, "train": train} for role, start in (("aligned", "base"), ("harmful", "aligned"))
     }
     fields = {"name": "s", "models": models, "evaluation": {"harmfulness": {"prompts": rows, "max_new_tokens": 4}}}
-    fields["activations"] = {"useful": rows, "harmful": rows, "models": ["base", "aligned"]}
+    prompts = {kind: str(place / f"{kind}.jsonl") for kind in ("useful", "harmful")}
+    fields["activations"] = {**prompts, "models": ["base", "aligned"]}
     return StudyConfig.model_validate(fields)
 
 
