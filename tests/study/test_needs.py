@@ -152,3 +152,19 @@ def test_each_test_can_have_hypotheses_of_its_own():
 def test_a_test_that_a_claim_cannot_be_put_to_is_refused(settings, says):
     with pytest.raises(ConfigError, match=says):
         needs.check_needs(study("verdict.hypotheses=[alignment]", *settings))
+
+
+@pytest.mark.parametrize("roles", [("aligned",), ("aligned", "harmful")])
+def test_a_claim_of_the_update_test_alone_needs_a_fine_tune(roles):
+    fields = {
+        **load_study(bundled_study("organism")).model_dump(mode="json", include={"name", "evaluation"}),
+        "models": {role: {"model": f"org/{role}"} for role in roles},
+        **dict.fromkeys(("projection", "overlap")),
+        "verdict": {"hypotheses": ["resta"]},
+    }
+    says = "'resta' has no ablation test, and its update test needs a fine-tune: give .*safespan test: --contaminated"
+    with pytest.raises(ConfigError, match=says):
+        needs.check_needs(StudyConfig.model_validate(fields))
+    fields["verdict"]["tests"] = ["ablation"]
+    with pytest.raises(ConfigError, match="cannot be put to the ablation test, it has update: choose"):
+        needs.check_needs(StudyConfig.model_validate(fields))

@@ -42,8 +42,18 @@ def _check_tested(config: StudyConfig, verdict: VerdictConfig, present: set[str]
             asked = [test for test in tests if name in (verdict.named(test) or ())] or tests
             if set(hypothesis.tests) & set(asked):
                 continue
+            if verdict.tests is None and tests == chosen and "update" in hypothesis.tests:
+                raise ConfigError(
+                    f"{field}: {name!r} has no ablation test, and its update test needs a fine-tune: give "
+                    "models.contaminated, finetuned or useful (safespan test: --contaminated, --finetuned or "
+                    "--useful), or leave the hypothesis out"
+                )
             own = [f"verdict.{test}.hypotheses" for test in hypothesis.tests if test in tests]
-            to_do = f"name it in {' or '.join(own)}" if own else "choose one of these in verdict.tests"
+            to_do = (
+                f"name it in {' or '.join(own)}"
+                if own
+                else "choose one of these in verdict.tests (safespan test: --tests)"
+            )
             raise ConfigError(
                 f"{field}: {name!r} cannot be put to the {' or '.join(asked)} test, it has "
                 f"{', '.join(hypothesis.tests)}: {to_do}, or leave the hypothesis out"
