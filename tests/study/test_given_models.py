@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from safespan.errors import ConfigError
+from safespan.errors import CheckpointError, ConfigError
 from safespan.files.atomic import write_jsonl
 from safespan.results import RunFolder
 from safespan.settings.study import StudyConfig, bundled_study, load_study
 from safespan.study.context import Study
 from safespan.study.needs import needs_base
 from safespan.study.plan import plan
+from safespan.study.replicates import run_replicates
 from safespan.study.run import run_study
 from safespan.study.stages import stages
 from tiny_adapter import make_adapter
@@ -131,3 +132,13 @@ def test_a_study_that_needs_no_alignment_update_goes_on_without_one(family, tmp_
 )
 def test_whether_a_study_needs_the_alignment_update(settings, needed):
     assert needs_base(load_study(bundled_study("organism"), settings)) == needed
+
+
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_a_model_that_is_nowhere_leaves_no_run_folder(replicates, family, tmp_path):
+    nowhere, trained = "safespan-tests/no-such-model", {"contaminated": training(tmp_path)}
+    config = study_of(family | {"useful": nowhere}, trained, replicates=replicates)
+    run = run_replicates if replicates > 1 else run_study
+    with pytest.raises(CheckpointError, match=f"{nowhere} is no folder, it is not in the local cache"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
