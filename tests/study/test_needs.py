@@ -112,6 +112,13 @@ def test_a_claim_that_lacks_one_of_the_tests_is_said():
     assert needs.left_out(study()) == needs.left_out(study("verdict=null")) == []
 
 
+def test_settings_of_a_test_that_is_not_chosen_are_said():
+    settings = ["verdict.training.hypotheses=[asft]", "verdict.training.penalty=2", "verdict.training.points=6"]
+    unused = "not used, as the study has no such test: verdict.training.hypotheses, verdict.training.penalty"
+    assert needs.left_out(study("verdict.tests=[update, ablation]", *settings)) == [unused]  # 6 points are the default
+    assert needs.left_out(study(*settings)) == []
+
+
 def test_each_test_can_have_hypotheses_of_its_own():
     config = study("verdict.hypotheses=[alignment]", "verdict.ablation.hypotheses=[actsvd, random]")
     tested = {test: needs.tested_hypotheses(config, test) for test in TESTS}

@@ -80,13 +80,24 @@ def tested_hypotheses(config: StudyConfig, test: Test) -> list[str]:
 
 
 def left_out(config: StudyConfig) -> list[str]:
-    """Of each chosen test, the hypotheses that are named and do not have it, in one line."""
-    lines = []
-    for test in chosen_tests(config.verdict, config.models) if config.verdict else ():
-        named = config.verdict and config.verdict.named(test)
-        if names := [name for name in named or () if test not in find_hypothesis(name).tests]:
+    """Lines about what a study says and does not do.
+
+    They are, of each chosen test, the hypotheses that are named and do not have it, and the settings of other tests.
+    """
+    if (verdict := config.verdict) is None:
+        return []
+    lines, chosen = [], chosen_tests(verdict, config.models)
+    for test in chosen:
+        if names := [name for name in verdict.named(test) or () if test not in find_hypothesis(name).tests]:
             lines.append(f"{test} test: without {', '.join(names)}, named in the study: they have no such test")
-    return lines
+    unused = [
+        f"verdict.{test}.{field}"
+        for test, own in (("ablation", verdict.ablation), ("training", verdict.training))
+        if test not in chosen
+        for field, info in type(own).model_fields.items()
+        if getattr(own, field) != info.default
+    ]
+    return [*lines, *([f"not used, as the study has no such test: {', '.join(unused)}"] if unused else [])]
 
 
 def needs_base(config: StudyConfig) -> bool:
