@@ -304,6 +304,10 @@ def test_help_imports_nothing_heavy():
     [
         (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "o", "--side", "top"], "unknown side 'top'"),
         (["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "o", "--fraction", "2"], "fraction 2.0 is outside"),
+        (
+            ["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "o", "--fraction", "1", "--fraction", "1"],
+            "--fraction: 1.0 is given twice: leave one of them out",
+        ),
         (["project", *FAMILY, "--finetuned", "o/u", "--out", "o", "--method", "up"], "unknown method 'up'"),
         (
             ["sweep", *FAMILY, "--finetuned", "u=o/u", "--out", "o", "--subspace", "lox"],

@@ -21,6 +21,7 @@ from safespan import cli
 from safespan.settings.study import bundled_study, load_study
 from safespan.study.context import Study
 from safespan.study.stages import stages
+from tiny_model import save_tiny_model
 
 HANGS = 3600
 
@@ -105,6 +106,22 @@ def test_programs_get_one_object_and_scripts_the_report(folder, capsys):
 def test_a_plan_for_programs(tmp_path, capsys):
     printed, _ = ran(capsys, *words_of(tmp_path / "run", "--dry-run", "--json"))
     assert json.loads(printed)["plan"][0].startswith("study: ")
+
+
+def test_the_plan_of_a_test_of_claims(tmp_path, capsys):
+    """It says what the same command without `--dry-run` would do, and does nothing of it."""
+    base, aligned = (str(save_tiny_model(tmp_path / role, seed)) for seed, role in enumerate(("base", "aligned")))
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a b", "target": "c"}\n' * 4)
+    (tmp_path / "asked.yaml").write_text(
+        f"{{utility: gsm8k, harmfulness: {{prompts: {tmp_path / 'rows.jsonl'}, max_new_tokens: 2}}}}"
+    )
+    words = ["test", "--hypothesis", "random", "--base", base, "--aligned", aligned]
+    words += ["--config", str(tmp_path / "asked.yaml"), "--out", str(tmp_path / "run")]
+    printed, _ = ran(capsys, *words, "--dry-run")
+    assert printed.startswith("study: Test of random\n")
+    assert "stage ablation test: random; at most 78 points" in printed  # 6 fractions, 1 + 12 draws
+    assert "costs:" in printed
+    assert not (tmp_path / "run").exists()
 
 
 def wait_for(what, process):

@@ -1,5 +1,8 @@
 from typing import Annotated
 
+import pytest
+from pydantic import ValidationError
+
 from safespan.settings.base import Names, Settings, named_inputs
 from safespan.settings.evaluation import EvaluationConfig
 
@@ -55,3 +58,15 @@ def test_the_inputs_of_an_evaluation():
         ("harmfulness.judge.model", "folder", "judges/guard"),
         ("over_refusal.prompts.dataset", "folder", "sets/benign"),
     ]
+
+
+class Listed(Settings):
+    shares: tuple[float, ...] = (1.0, 1.0)
+
+
+def test_a_value_that_is_given_twice_is_named():
+    """In any list of any settings; 1 and 1.0 are one number."""
+    with pytest.raises(ValidationError, match="1.0 is given twice: leave one of them out") as caught:
+        Listed.model_validate({"shares": [0.5, 1, 1.0]})
+    assert caught.value.errors()[0]["loc"] == ("shares",)
+    assert Listed.model_validate({"shares": [0.5, 1]}).shares == (0.5, 1.0)

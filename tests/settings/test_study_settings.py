@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
 from safespan.errors import ConfigError
-from safespan.settings.study import bundled_study, load_study
+from safespan.settings.study import StudyConfig, bundled_study, load_study
 
 
 def test_the_bundled_study_is_valid_and_knows_its_run_folder(tmp_path):
@@ -32,6 +34,11 @@ def test_settings_change_fields():
         ("exten=other.yaml", r"unknown field 'exten': did you mean 'extends'\?$"),
         ("seed=-1", "seed: expected a number of at least 0, given -1"),
         ("projection.fractions=[0.5, 1.5]", r"projection.fractions 1.5 is outside \(0, 1\]"),
+        ("projection.fractions=[0.5, 0.5]", "^--set: projection.fractions: 0.5 is given twice: leave one of them out$"),
+        ("verdict.fractions=[1, 0.5, 1.0]", "verdict.fractions: 1.0 is given twice"),
+        ("overlap.energies=[0.5, 0.5]", "overlap.energies: 0.5 is given twice"),
+        ("verdict.hypotheses=[lox, lox]", "verdict.hypotheses: 'lox' is given twice"),
+        ("verdict.tests=[update, update]", "verdict.tests: 'update' is given twice"),
         ("projection.subspaces=[top]", "projection.subspaces: unknown claim 'top': expected one of alignment"),
         ("projection.methods=[up]", "projection.methods: unknown method 'up'"),
         ("overlap.energies=[0]", r"overlap.energies 0.0 is outside \(0, 1\]"),
@@ -40,7 +47,7 @@ def test_settings_change_fields():
         ("models.pirate.model=x", "models: unknown role 'pirate': expected one of base"),
         ("models.harmfull.model=x", "models: unknown role 'harmfull': did you mean 'harmful'"),
         ("verdict.hypotheses=[alignmnt]", "verdict.hypotheses: unknown claim 'alignmnt': did you mean 'alignment'"),
-        ("activations.models=[pirate]", "there is no model 'pirate'"),
+        ("activations.models=[pirate]", "there is no model 'pirate': give models.pirate, or leave it out here"),
         (
             "evaluation.harmfulness.judge=oracle",
             "harmfulness.judge: expected one of 'rules', .*, given 'oracle'",
@@ -93,3 +100,15 @@ def test_missing_roles(tmp_path):
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(ConfigError, match="at least one of useful, harmful, contaminated"):
         load_study(path, ["activations.models=[base]"])
+
+
+def test_activations_are_taken_of_the_models_that_the_study_has():
+    """Where it does not name them; those that it names must be there."""
+    raw = yaml.safe_load(bundled_study("organism").read_text()) | {"projection": None, "overlap": None, "verdict": None}
+    assert "models" not in raw["activations"]
+    raw["models"] = {role: {"model": f"org/{role}"} for role in ("safe", "finetuned", "harmful", "aligned")}
+    study = StudyConfig.model_validate(raw)
+    assert study.activations.models == ("aligned", "harmful", "finetuned")
+    assert study.resolved(Path("run")).activations.models == study.activations.models
+    with pytest.raises(ValueError, match="activations.models: there is no model 'base'"):
+        StudyConfig.model_validate(raw | {"activations": {**raw["activations"], "models": ["aligned", "base"]}})

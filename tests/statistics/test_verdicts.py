@@ -83,7 +83,10 @@ def test_an_inconclusive_one_says_how_many_prompts_and_controls_would_decide():
     assert strict.prompts_needed > found.prompts_needed
     near = verdict(trial(0.15, -0.15))
     assert near.prompts_needed is None
-    assert "too near the margin" in near.reason
+    assert near.reason.endswith("a decision is out of reach: it would take more than 100 controls")
+    for value, within in ((0.22, True), (0.18, False)):  # (1.645 · 0.1 / 0.07)² · 8 = 44 controls, and 240
+        found = verdict(trial(value, -value, sd_prompts=0.1))
+        assert (found.controls_needed is not None, "out of reach" not in found.reason) == (within, within)
 
 
 def test_several_claims_are_corrected_and_the_intervals_with_them():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from safespan.errors import ConfigError
+from safespan.errors import CheckpointError, ConfigError
 from safespan.files.atomic import write_jsonl
 from safespan.results import RunFolder
 from safespan.settings.study import StudyConfig, bundled_study, load_study
@@ -15,6 +15,7 @@ from safespan.study.context import Study
 from safespan.study.inputs import check_one_model
 from safespan.study.needs import needed_updates
 from safespan.study.plan import plan
+from safespan.study.replicates import run_replicates
 from safespan.study.run import run_study
 from safespan.study.stages import stages
 from tiny_adapter import make_adapter
@@ -161,3 +162,13 @@ def test_a_copy_of_aligned_as_harmful_is_refused_by_its_weights(family, tmp_path
     config = study_of(family | {"harmful": str(copy)}, projection={"subspaces": ["harmful-update"], "fractions": [0.5]})
     with pytest.raises(ConfigError, match="‖harmful − aligned‖ = 0: there is no update; give as harmful a model"):
         run_study(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_a_model_that_is_nowhere_leaves_no_run_folder(replicates, family, tmp_path):
+    nowhere, trained = "safespan-tests/no-such-model", {"contaminated": training(tmp_path)}
+    config = study_of(family | {"useful": nowhere}, trained, replicates=replicates)
+    run = run_replicates if replicates > 1 else run_study
+    with pytest.raises(CheckpointError, match=f"{nowhere} is no folder, it is not in the local cache"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -112,6 +112,13 @@ def test_a_claim_that_lacks_one_of_the_tests_is_said():
     assert needs.left_out(study()) == needs.left_out(study("verdict=null")) == []
 
 
+def test_settings_of_a_test_that_is_not_chosen_are_said():
+    settings = ["verdict.training.hypotheses=[asft]", "verdict.training.penalty=2", "verdict.training.points=6"]
+    unused = "not used, as the study has no such test: verdict.training.hypotheses, verdict.training.penalty"
+    assert needs.left_out(study("verdict.tests=[update, ablation]", *settings)) == [unused]  # 6 points are the default
+    assert needs.left_out(study(*settings)) == []
+
+
 def test_each_test_can_have_hypotheses_of_its_own():
     config = study("verdict.hypotheses=[alignment]", "verdict.ablation.hypotheses=[actsvd, random]")
     tested = {test: needs.tested_hypotheses(config, test) for test in TESTS}
@@ -152,3 +159,19 @@ def test_each_test_can_have_hypotheses_of_its_own():
 def test_a_test_that_a_claim_cannot_be_put_to_is_refused(settings, says):
     with pytest.raises(ConfigError, match=says):
         needs.check_needs(study("verdict.hypotheses=[alignment]", *settings))
+
+
+@pytest.mark.parametrize("roles", [("aligned",), ("aligned", "harmful")])
+def test_a_claim_of_the_update_test_alone_needs_a_fine_tune(roles):
+    fields = {
+        **load_study(bundled_study("organism")).model_dump(mode="json", include={"name", "evaluation"}),
+        "models": {role: {"model": f"org/{role}"} for role in roles},
+        **dict.fromkeys(("projection", "overlap")),
+        "verdict": {"hypotheses": ["resta"]},
+    }
+    says = "'resta' has no ablation test, and its update test needs a fine-tune: give .*safespan test: --contaminated"
+    with pytest.raises(ConfigError, match=says):
+        needs.check_needs(StudyConfig.model_validate(fields))
+    fields["verdict"]["tests"] = ["ablation"]
+    with pytest.raises(ConfigError, match="cannot be put to the ablation test, it has update: choose"):
+        needs.check_needs(StudyConfig.model_validate(fields))

@@ -47,3 +47,13 @@ def test_studies_that_make_their_own_data_download_nothing_from_a_hub(name, coun
     assert "/data/test/restricted.jsonl, made by the run" in "\n".join(lines)
     assert ("useful prompts for activations: downloads/champ.jsonl, 150 rows" in lines) == (name == "smollm2")
     assert lines[-1] in (f"{DOWNLOADS}none", f"{DOWNLOADS}downloads/smollm2.gguf")
+
+
+def test_a_test_is_said_to_ask_no_more_than_there_is(tmp_path):
+    settings = ["verdict.prompts=1000", "verdict.tests=[ablation]", "verdict.ablation.hypotheses=[actsvd, random]"]
+    [line] = [
+        line for line in plan(load_study(bundled_study("organism"), settings), tmp_path) if "ablation test:" in line
+    ]
+    points, weaker = 2 * 6 * (1 + 12), 2 * 6 * (1 + 12)  # 6 fractions, and 6 times half of the strength
+    assert f"; at most {points} points, and {weaker} of less strength" in line
+    assert "each is asked 1000 prompts of each kind, or all if there are fewer" in line

@@ -291,8 +291,12 @@ def test_a_claim_that_is_decided_or_will_not_be_is_asked_no_more_and_its_verdict
 def test_a_claim_that_is_given_up_says_so():
     judgement, _ = looked_at([FIRST, {"late": (0.3, 0.03)}, {}])
     reasons = {row.hypothesis: row.reason for row in judgement.verdicts() if row.construct == "harm"}
-    given_up = [name for name, reason in reasons.items() if "no more prompts were asked" in reason]
+    given_up = [name for name, reason in reasons.items() if "no more was asked" in reason]
     assert given_up == ["never"]
+    assert reasons["never"].endswith(
+        "a decision is out of reach: it would take more than 100 controls; no more was asked, as the most that this "
+        "study asks (100 prompts of each kind and 12 controls) would hardly decide it"
+    )
 
 
 def test_the_level_of_a_look_is_its_share_and_claims_decided_before_still_count():

@@ -14,8 +14,10 @@ from tempfile import gettempdir
 
 from safespan.checkpoints.adapter import AdaptedCheckpoint
 from safespan.checkpoints.reader import Checkpoint, Stored
+from safespan.errors import CheckpointError
 from safespan.files.scratch import scratch_folder
-from safespan.models.folders import SINGLE, adapts_parameters
+from safespan.models.folders import ADAPTER_CONFIG, SINGLE, adapts_parameters, named_base
+from safespan.settings.base import shown
 from safespan.settings.model_names import hub_repository, split_adapter
 
 _log = logging.getLogger(__name__)
@@ -34,8 +36,12 @@ def open_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: there is no such model, it is gated or cannot be reached, or its files are broken.
     """
     text = str(name)
-    pair = split_adapter(text)
-    checkpoint = _adapted(*map(_folder, pair)) if pair else Checkpoint(_folder(text))
+    if pair := split_adapter(text):
+        base, adapter = map(_folder, pair)
+        checkpoint = _adapted(base, adapter)
+        checkpoint.notes += _on_another_base(pair[0], adapter)
+    else:
+        checkpoint = Checkpoint(_folder(text))
     checkpoint.name = text
     for remark in checkpoint.remarks:
         _warn_once(remark)
@@ -51,6 +57,30 @@ def _adapted(base: Path, adapter: Path) -> Checkpoint:
     merged = Checkpoint(merged_folder(base, adapter))
     merged.notes.append(f"{base}+{adapter}: an adapter of fused experts, merged in fp32 in {merged.folder}")
     return merged
+
+
+def _on_another_base(model: str, adapter: Path) -> list[str]:
+    """A warning if an adapter says that it was trained on another model than it is put on."""
+    trained_on = named_base(adapter)
+    if trained_on is None or not _are_two(trained_on, model):
+        return []
+    return [
+        f"{adapter} was trained on {shown(trained_on)}, as its {ADAPTER_CONFIG} says, and is put on {model}: if these "
+        "are not the same weights, give MODEL+ADAPTER with the model that it was trained on"
+    ]
+
+
+def _are_two(one: str, other: str) -> bool:
+    """Whether two names are of two folders, or of two repositories of the hub; False where that cannot be known."""
+    if os.path.isdir(one) and os.path.isdir(other):
+        return not os.path.samefile(one, other)
+    if os.path.exists(one) or os.path.exists(other):
+        return False  # a folder may well be a copy of a repository
+    try:
+        (first, _), (second, _) = hub_repository(one), hub_repository(other)
+    except CheckpointError:
+        return False
+    return first.lower() != second.lower()
 
 
 def open_local(name: str) -> Checkpoint | None:

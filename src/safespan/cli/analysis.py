@@ -30,6 +30,7 @@ from safespan.settings.names import (
     VOCABULARIES,
     Vocabulary,
     check_choices,
+    check_once,
     check_shares,
     grid_subspaces,
 )
@@ -132,6 +133,7 @@ def overlap(
     """
     check_choices("granularity", [granularity], GRANULARITIES)
     check_shares("--energy", energy or [])
+    check_once("--energy", energy or [])
     members = model_pairs(update, "--update")
     shared = _vocabulary(vocabulary)
     from safespan.checkpoints import open_checkpoint, pair_up
@@ -177,6 +179,7 @@ def activations(
     A chart is drawn beside each of them.
     """
     check_shares("--energy", energy or [])
+    check_once("--energy", energy or [])
     files = prompt_files(prompts, prompt_field)
     useful, harmful = read_texts(files).values()
     from safespan.activations import Resampling, capture_classes, overlap_by_layer, separation_by_layer
@@ -217,6 +220,8 @@ def _grid(
     check_choices("method", methods or [], METHODS)
     check_choices("side", [side], SIDES)
     check_shares("--fraction", fractions or [])
+    for option, values in (("--subspace", subspaces), ("--method", methods), ("--fraction", fractions)):
+        check_once(option, values or [])
     fields = {"subspaces": subspaces, "methods": methods, "fractions": fractions, "side": side}
     return ProjectionGrid.model_validate({name: value for name, value in fields.items() if value})
 

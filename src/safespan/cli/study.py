@@ -227,6 +227,7 @@ def run_test(
     config: EvaluationFile = None,
     out: Annotated[Path, typer.Option(help=_RESUMED)] = Path("runs/test"),
     settings: Annotated[list[str] | None, settings_option("verdict.prompts=50", "at its top level")] = None,
+    dry_run: DryRun = False,
 ) -> CommandOutput:
     """Test claims on your own models, against random controls, which are always added.
 
@@ -269,7 +270,8 @@ def run_test(
     if prompts:
         measured = [role for role in models if role != "safe"]
         study["activations"] = {**prompt_files(prompts, prompt_field), "models": measured}
-    return _run(check_settings(study, StudyConfig, settings or [], "--set"), out, verdicts=True)
+    checked = check_settings(study, StudyConfig, settings or [], "--set")
+    return _plan(checked, out) if dry_run else _run(checked, out, verdicts=True)
 
 
 def _study(path: Path, settings: list[str] | None, execution: ExecutionConfig, replicates: int | None) -> StudyConfig:

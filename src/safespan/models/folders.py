@@ -111,6 +111,12 @@ def protected_claim(folder: Path) -> str | None:
     return protection.get("hypothesis") if isinstance(protection, dict) else None
 
 
+def named_base(adapter: Path) -> str | None:
+    """The model that an adapter was trained on, as its folder names it; None if it does not."""
+    name = _read_object(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
+    return name if isinstance(name, str) and name else None
+
+
 def adapts_parameters(adapter: Path, base: Path) -> bool:
     """Whether an adapter changes experts in the form that Transformers has in memory, which only PEFT can merge.
 

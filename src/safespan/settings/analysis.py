@@ -7,13 +7,16 @@ from pydantic import Field
 
 from safespan.settings.base import TEMPLATE_DATE, TEMPLATE_DATE_MEANING, Settings
 from safespan.settings.data import PromptSource
-from safespan.settings.names import METHODS, SIDE_MEANING, SUBSPACES, Side, check_choices, check_shares
+from safespan.settings.names import FINETUNES, METHODS, SIDE_MEANING, SUBSPACES, Side, check_choices, check_shares
 
 UPDATE_ENERGIES = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 """η for updates, as in arXiv 2505.14185."""
 
 ACTIVATION_ENERGIES = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """η for activations, as in arXiv 2505.14185."""
+
+ACTIVATION_ROLES = ("base", "aligned", *FINETUNES)
+"""The roles whose activations are taken where a study names none."""
 
 FRACTIONS = (0.01, 0.25, 0.5, 0.75, 0.99)
 """f, as in arXiv 2505.14185."""
@@ -70,7 +73,7 @@ class ActivationsConfig(Settings):
         False, description="also measure the overlap of two random halves of each class, the most that can be expected"
     )
     models: tuple[str, ...] = Field(
-        ("base", "aligned", "useful", "harmful", "contaminated"), description="roles whose activations are taken"
+        ACTIVATION_ROLES, description="roles whose activations are taken; unset: those of them that the study has"
     )
     layers: str | None = Field(None, description="range of depth, such as 0.65:0.90 of arXiv 2505.14185; unset: all")
     energies: tuple[float, ...] = Field(

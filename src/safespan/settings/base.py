@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from safespan.settings.names import unknown
+from safespan.settings.names import repeated, unknown
 from safespan.settings.redaction import redacted
 
 TEMPLATE_DATE = date(2025, 1, 1)
@@ -43,6 +43,13 @@ class Settings(BaseModel):
             if name not in fields:
                 raise ValueError(unknown("field", str(name), (*fields, *cls.in_files)))
         return value
+
+    @field_validator("*")
+    @classmethod
+    def _each_value_once(cls, values: Any) -> Any:
+        if isinstance(values, tuple) and (problem := repeated(values)):
+            raise ValueError(problem)
+        return values
 
 
 def named_inputs(settings: BaseModel, parents: str = "") -> Iterator[tuple[str, InputKind, str]]:

@@ -127,6 +127,21 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     return f"unknown {kind} {name!r}: {to_do}"
 
 
+def repeated(values: Sequence[object]) -> str:
+    """A message about the first value that is given more than once; empty if there is none.
+
+    Each value stands for work with one record, so that two of them would be one too many.
+    """
+    twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
+    return "" if twice is None else f"{twice!r} is given twice: leave one of them out"
+
+
+def check_once(kind: str, values: Sequence[object]) -> None:
+    """Raise ConfigError if a value is given more than once."""
+    if problem := repeated(values):
+        raise ConfigError(f"{kind}: {problem}")
+
+
 def check_choices(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
     """Raise ConfigError unless every name is known."""
     for name in names:

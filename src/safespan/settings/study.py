@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from safespan.errors import ConfigError, SafespanError
-from safespan.settings.analysis import ActivationsConfig, OverlapConfig, ProjectionGrid
+from safespan.settings.analysis import ACTIVATION_ROLES, ActivationsConfig, OverlapConfig, ProjectionGrid
 from safespan.settings.base import Settings
 from safespan.settings.evaluation import EvaluationConfig
 from safespan.settings.execution import ExecutionConfig
@@ -78,6 +78,18 @@ class StudyConfig(Settings):
     )
     execution: ExecutionConfig = Field(ExecutionConfig(), description="where decompositions and points run")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _activations_of_models_here(cls, values: Any) -> Any:
+        """The models of experiment 4 that are not named are those that the study has."""
+        if not isinstance(values, dict) or not isinstance(values.get("models"), dict):
+            return values
+        activations = values.get("activations")
+        if not isinstance(activations, dict) or "models" in activations:
+            return values
+        here = [role for role in ACTIVATION_ROLES if role in values["models"]]
+        return {**values, "activations": {**activations, "models": here}}
+
     @model_validator(mode="after")
     def _consistent(self) -> "StudyConfig":
         known: list[str] = []
@@ -96,7 +108,9 @@ class StudyConfig(Settings):
                 )
         for role in self.activations.models if self.activations else ():
             if role not in known:
-                raise ValueError(f"activations.models: there is no model {role!r}")
+                raise ValueError(
+                    f"activations.models: there is no model {role!r}: give models.{role}, or leave it out here"
+                )
         ceiling = self.overlap.ceiling if self.overlap else None
         if ceiling is not None and (ceiling == "base" or ceiling not in known or self.models[ceiling].train is None):
             trained = ", ".join(role for role in known if role != "base" and self.models[role].train) or "none here"

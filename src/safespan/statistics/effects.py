@@ -16,8 +16,8 @@ DECIDING = {"update": SEPARATION, "ablation": ABLATION, "training": TRAINING}
 _MOST_UNCERTAIN = 0.1
 """t² SE²/D² of a positive control, above which no effect is given relative to it: Fieller's interval would be wide."""
 
-MOST, MOST_DRAWS = 100_000, 1_000
-"""Largest numbers of prompts and of draws of controls that are considered affordable."""
+MOST, MOST_DRAWS = 100_000, 100
+"""Largest numbers of prompts and of draws of controls that are considered affordable: each draw is asked as a claim."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,9 @@ class Effect:
             factor = max((z * self.error / distance) ** 2, 1.1)
             t = float(scipy.stats.t.isf(level, max(1.0, self.freedom * factor)))  # degrees of freedom grow with both
             factor = max((t * self.error / distance) ** 2, 1.1)
-        if factor * self.prompts > MOST:
-            return Needed("too near the margin for any affordable number of prompts")
+        if factor * self.prompts > MOST or factor * draws > MOST_DRAWS:
+            most = f"{MOST_DRAWS} controls" if draws else f"{MOST:,} prompts of each kind"
+            return Needed(f"a decision is out of reach: it would take more than {most}")
         prompts, controls = ceil(factor * self.prompts), ceil(factor * draws) or None
         beside = f" and {controls} controls" if controls else ""
         return Needed(f"about {prompts} prompts of each kind{beside} would decide", prompts, controls)

@@ -42,8 +42,18 @@ def _check_tested(config: StudyConfig, verdict: VerdictConfig, present: set[str]
             asked = [test for test in tests if name in (verdict.named(test) or ())] or tests
             if set(hypothesis.tests) & set(asked):
                 continue
+            if verdict.tests is None and tests == chosen and "update" in hypothesis.tests:
+                raise ConfigError(
+                    f"{field}: {name!r} has no ablation test, and its update test needs a fine-tune: give "
+                    "models.contaminated, finetuned or useful (safespan test: --contaminated, --finetuned or "
+                    "--useful), or leave the hypothesis out"
+                )
             own = [f"verdict.{test}.hypotheses" for test in hypothesis.tests if test in tests]
-            to_do = f"name it in {' or '.join(own)}" if own else "choose one of these in verdict.tests"
+            to_do = (
+                f"name it in {' or '.join(own)}"
+                if own
+                else "choose one of these in verdict.tests (safespan test: --tests)"
+            )
             raise ConfigError(
                 f"{field}: {name!r} cannot be put to the {' or '.join(asked)} test, it has "
                 f"{', '.join(hypothesis.tests)}: {to_do}, or leave the hypothesis out"
@@ -70,13 +80,24 @@ def tested_hypotheses(config: StudyConfig, test: Test) -> list[str]:
 
 
 def left_out(config: StudyConfig) -> list[str]:
-    """Of each chosen test, the hypotheses that are named and do not have it, in one line."""
-    lines = []
-    for test in chosen_tests(config.verdict, config.models) if config.verdict else ():
-        named = config.verdict and config.verdict.named(test)
-        if names := [name for name in named or () if test not in find_hypothesis(name).tests]:
+    """Lines about what a study says and does not do.
+
+    They are, of each chosen test, the hypotheses that are named and do not have it, and the settings of other tests.
+    """
+    if (verdict := config.verdict) is None:
+        return []
+    lines, chosen = [], chosen_tests(verdict, config.models)
+    for test in chosen:
+        if names := [name for name in verdict.named(test) or () if test not in find_hypothesis(name).tests]:
             lines.append(f"{test} test: without {', '.join(names)}, named in the study: they have no such test")
-    return lines
+    unused = [
+        f"verdict.{test}.{field}"
+        for test, own in (("ablation", verdict.ablation), ("training", verdict.training))
+        if test not in chosen
+        for field, info in type(own).model_fields.items()
+        if getattr(own, field) != info.default
+    ]
+    return [*lines, *([f"not used, as the study has no such test: {', '.join(unused)}"] if unused else [])]
 
 
 def needed_updates(config: StudyConfig) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from safespan.checkpoints import local_place, open_checkpoint
 from safespan.files.disk import explain_disk_full
 from safespan.files.locks import exclusive_lock
 from safespan.linalg.device import thread_budget, threads
@@ -82,7 +83,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "safespan run") -> 
 
 
 def check_study(config: StudyConfig, out: Path) -> None:
-    """Refuse what can be refused before anything is done.
+    """Refuse what can be refused before anything is done; models of the hub are downloaded, once all else is checked.
 
     Raises:
         SafespanError: bad input, in one line.
@@ -94,6 +95,14 @@ def check_study(config: StudyConfig, out: Path) -> None:
     readable = [named for named, rows in check_data(study.resolved, study.run) if rows is not None]
     warn_of_prompts(study.resolved, [named.field for named in readable])
     check_texts(study.resolved, readable)
+    _fetch_models(study.resolved)
+
+
+def _fetch_models(config: StudyConfig) -> None:
+    """Download what is not on this disk now: a name that the hub does not have leaves no run folder behind."""
+    for source in config.models.values():
+        if source.model and not local_place(source.model):
+            open_checkpoint(source.model)
 
 
 def _check_judge(study: Study) -> None:

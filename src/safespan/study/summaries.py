@@ -5,6 +5,7 @@ from pydantic import BaseModel
 from safespan.settings import StudyConfig
 from safespan.settings.names import SUBSPACES, Test
 from safespan.settings.verdict import looks_of, update_finetunes
+from safespan.study.claim_ablation import MOST_HALVINGS
 from safespan.study.needs import tested_hypotheses
 from safespan.subspaces import find_hypothesis
 
@@ -49,15 +50,17 @@ def test(config: StudyConfig, name: Test) -> str:
     if settings is None or not names:
         return ""
     last = looks_of(settings, settings.prompts)[-1]
-    own, each = 1 + last.controls, f"each is asked {last.prompts} prompts of each kind"
+    own, each = 1 + last.controls, f"each is asked {last.prompts} prompts of each kind, or all if there are fewer"
     if settings.until_decided:
-        each += ", fewer if its claim is decided earlier"
+        each += "; less is asked if its claim is decided earlier"
     if name == "training":
         least = len(names) + settings.training.controls + 2
         moments = settings.training.points + 1
         return f"{', '.join(names)}; at least {least} trainings, each is measured at {moments} moments"
     if name == "ablation":
-        return f"{', '.join(names)}; about {len(names) * len(settings.fractions) * own} points, {each}"
+        points, weaker = (len(names) * number * own for number in (len(settings.fractions), MOST_HALVINGS))
+        more = f"and {weaker} of less strength if all of these destroy the model"
+        return f"{', '.join(names)}; at most {points} points, {more}; {each}"
     methods = sum(2 if find_hypothesis(hypothesis).kind == "subspace" else 1 for hypothesis in names)
     points = methods * len(set(update_finetunes(config.models))) * len(settings.fractions) * own
     return f"{', '.join(names)}; at most {points} points, {each}"

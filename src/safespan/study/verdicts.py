@@ -186,7 +186,10 @@ class Judgement:
             if result.judged:
                 verdict, note = result.judged.verdict, result.evidence.note
             if result.is_given_up:
-                note = "; ".join(filter(None, (note, "no more prompts were asked, as more would hardly decide it")))
+                last = self._looks[-1]
+                given_up = f"no more was asked, as the most that this study asks ({last.prompts} prompts of each kind"
+                given_up += f" and {last.controls} controls) would hardly decide it"
+                note = "; ".join(filter(None, (note, given_up)))
         return replace(verdict, reason="; ".join(filter(None, (verdict.reason, note))))
 
     def _positive(self, outcome: str) -> Effect | None:

@@ -99,6 +99,13 @@ def test_studies_of_the_embedded_family_are_counted_whole(name, tmp_path):
     assert costs.time is None
 
 
+@pytest.mark.parametrize(("wanted", "asked"), [(100_000, 300), (5, 5)])
+def test_no_more_prompts_are_said_than_there_are(wanted, asked, tmp_path):
+    study = load_study(bundled_study("planted"), [f"verdict.prompts={wanted}"])
+    costs = estimate(study, tmp_path / "run")
+    assert told(costs)["prompts"] == f"a test asks at most {asked} of each kind"
+
+
 def test_seeds_are_said(tmp_path):
     costs = estimate(load_study(bundled_study("planted"), ["replicates=3"]), tmp_path / "run")
     assert cost_lines(costs, NOON)[0] == "costs of each of 3 seeds:"

@@ -49,6 +49,7 @@ class Estimate:
         seeds: of the study.
         judge: that is paid for, if any.
         engine: that models answer in.
+        prompts: of each kind that a test asks at most; None: that is not known, or the study has no test.
     """
 
     stages: Mapping[str, StageCost]
@@ -59,6 +60,7 @@ class Estimate:
     seeds: int
     judge: LLMConfig | None
     engine: str
+    prompts: int | None
 
     @property
     def least(self) -> Work:
@@ -165,7 +167,8 @@ def estimate(config: StudyConfig, out: Path) -> Estimate:
         counts = {one.field: rows for one, rows in named}
         asking = asking_of(study, counts)
         stages = stage_costs(study, asking, counts)
-        return _estimate(config, study, stages)
+        prompts = asking.available if config.verdict and not asking.unknown else None
+        return _estimate(config, study, stages, prompts)
 
 
 def expected_of(config: StudyConfig, out: Path) -> Estimate | None:
@@ -190,7 +193,7 @@ def _run_of(study: Prepared, out: Path) -> Any:
     return RunFolder(study.run if study.config.data else out)
 
 
-def _estimate(config: StudyConfig, study: Prepared, stages: dict[str, StageCost]) -> Estimate:
+def _estimate(config: StudyConfig, study: Prepared, stages: dict[str, StageCost], prompts: int | None) -> Estimate:
     import torch
 
     shape, gpu = study.shape, torch.cuda.is_available()
@@ -204,7 +207,7 @@ def _estimate(config: StudyConfig, study: Prepared, stages: dict[str, StageCost]
     written = sum(stage.most.written for stage in stages.values())
     room = room_of(config, shape, written, workers, longest, gpu)
     rates, engine = known_rates(threads), config.evaluation.engine.name
-    return Estimate(stages, shape, room, workers, rates, config.replicates, judge, engine)
+    return Estimate(stages, shape, room, workers, rates, config.replicates, judge, engine, prompts)
 
 
 def _workers(config: StudyConfig, shape: Shape | None) -> int:

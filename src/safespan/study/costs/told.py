@@ -15,8 +15,10 @@ def cost_lines(costs: Estimate, now: datetime) -> list[str]:
         f"time: {_time(costs, now)}",
         f"disk: {_disk(costs)}",
         f"memory: {_memory(costs)}",
-        f"models and points: models are loaded {_span(costs, 'opened')} times; "
-        f"{_both(costs.least.points + costs.least.controls, work.points + work.controls)} changed sets of weights",
+        f"models and points: models are loaded {_span(costs, 'opened')} times; weights are changed "
+        f"{_both(costs.least.points + costs.least.controls, work.points + work.controls)} times, "
+        "in the tests anew for each part of the prompts",
+        *([f"prompts: a test asks at most {costs.prompts:,} of each kind"] if costs.prompts else []),
         f"training: {_span(costs, 'trainings')} trainings, {_span(costs, 'steps')} steps, "
         f"{_span(costs, 'trained_tokens')} tokens",
         f"generation: {_span(costs, 'responses')} responses, {_span(costs, 'prompt_tokens')} tokens of prompts, "
