@@ -18,6 +18,8 @@ PAGE = Path(__file__).parents[1] / "smollm2.md"
 FIGURES = ("parallel_energy_kept", "orthogonal_energy_kept", "overlap_curves", "activation_overlap")
 RATES = ("attack_success_rate", "harmful_probability", "refusal_rate", "utility")
 RATES_HEADER = ("attack success, %", "forbidden answer, probability, %", "refusal, %", "utility, %")
+LIKELIHOODS = ("harmful_probability", "compliance", "useful_probability")
+LIKELIHOODS_HEADER = ("forbidden answer, probability, %", "complying, first token, %", "right answer, probability, %")
 IN_BRACKETS = "Numbers in brackets are means over the random controls of the same point."
 
 
@@ -77,7 +79,9 @@ def verdicts(run: RunFolder) -> str:
     for row in run.read_table("verdicts").iter_rows(named=True):
         place = [row["test"], row["hypothesis"], row["construct"], verdict_words(row)]
         own = estimates.filter(**{name: row[name] for name in ("hypothesis", "test", "construct")})
-        for estimate in own.iter_rows(named=True):
+        # Answers are not generated in every test: outcomes of what a model says are then measured of no claim.
+        measured = own.drop_nulls("estimate")
+        for estimate in (own if measured.is_empty() else measured).iter_rows(named=True):
             figure, words = with_interval(estimate), verdict_words(estimate)
             under = f"{words}: {estimate['reason']}" if figure == "–" else words
             votes = "yes" if estimate["votes"] else "no"
@@ -118,17 +122,17 @@ def _sign(low: float, high: float) -> int:
 
 
 def update_points(run: RunFolder) -> str:
-    """Every point of the update test, and the mean of its random controls."""
+    """Every point of the update test by its likelihoods, and the mean of its random controls."""
     place = ("hypothesis", "method", "fraction")
-    rows = _beside_controls(run.read_table("update"), place, "energy_kept")
-    return table([*place, "energy kept, %", *RATES_HEADER], rows)
+    rows = _beside_controls(run.read_table("update"), place, ("energy_kept", *LIKELIHOODS))
+    return table([*place, "energy kept, %", *LIKELIHOODS_HEADER], rows)
 
 
 def ablation_points(run: RunFolder) -> str:
     """Every point of the ablation test, and the mean of its random controls."""
     points, place = run.read_table("ablation"), ("hypothesis", "fraction", "strength")
     energy = [[f"{100 * row['energy_removed']:.3f}"] for row in _own(points, place).iter_rows(named=True)]
-    rows = list(_beside_controls(points, place, "capability_lost"))
+    rows = list(_beside_controls(points, place, ("capability_lost", *RATES)))
     cells = [[*row[:3], *removed, *row[3:]] for row, removed in zip(rows, energy, strict=True)]
     return table([*place, "energy removed, %", "capability lost, %", *RATES_HEADER], cells)
 
@@ -137,13 +141,13 @@ def _own(points: pl.DataFrame, place: tuple[str, ...]) -> pl.DataFrame:
     return points.filter(pl.col("draw").is_null()).sort("hypothesis", *place[1:], maintain_order=True)
 
 
-def _beside_controls(points: pl.DataFrame, place: tuple[str, ...], first: str) -> Iterator[list[object]]:
+def _beside_controls(points: pl.DataFrame, place: tuple[str, ...], columns: tuple[str, ...]) -> Iterator[list[object]]:
     """The figures of each point in per cent; in brackets the mean of its controls."""
     for row in _own(points, place).iter_rows(named=True):
         where = {name: row[name] for name in place}
         controls = points.filter(pl.col("draw").is_not_null(), **where)
         cells: list[object] = [f"{row[name]:g}" if isinstance(row[name], float) else row[name] for name in place]
-        for column in (first, *RATES):
+        for column in columns:
             beside = controls[column].mean()
             cells.append(percent(row[column]) + (f" ({percent(float(beside))})" if beside is not None else ""))  # type: ignore[arg-type]
         yield cells
