@@ -53,7 +53,10 @@ DEMO = [
     "verdict.hypotheses=[alignment, lox]",
     "verdict.fractions=[0.5]",
     "verdict.prompts=3",
+    "verdict.controls=2",
     "verdict.resamples=100",
+    "verdict.training.controls=2",
+    "verdict.training.points=1",
 ]
 SHORTER = {
     "demo": [word for field in DEMO for word in ("--set", field)],
