@@ -185,6 +185,18 @@ def hours(run: RunFolder) -> str:
     return table(["part", f"hours, {workers} workers"], [*rows, ["all", f"{total:.1f}"]])
 
 
+def shared_rows(run: RunFolder) -> str:
+    """How many rows of the harmful fine-tune also contaminate the contaminated one."""
+    folder = run.data / "train"
+    harmful, forbidden = (
+        set((folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()) for name in ("harmful", "forbidden")
+    )
+    return (
+        f"Of {len(forbidden)} different harmful rows of the contaminated fine-tune's data, {len(harmful & forbidden)} "
+        "are also in the harmful fine-tune's.\n"
+    )
+
+
 def experiments(run: RunFolder) -> str:
     """The part of the experiments."""
     parts = [
@@ -217,7 +229,7 @@ def tests(run: RunFolder) -> str:
 def update(run: RunFolder) -> str:
     """The part of the update test."""
     parts = [
-        "### The models of the update test\n\n" + models(run),
+        "### The models of the update test\n\n" + models(run) + "\n" + shared_rows(run),
         "### Verdicts of the update test\n\n" + verdicts(run),
         f"### Update test: the contaminated update inside and outside a claim\n\n{IN_BRACKETS}\n\n"
         + update_points(run),

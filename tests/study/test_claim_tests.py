@@ -36,7 +36,7 @@ def row(test="update", named=7, energy=0.3, held=0.2):
     ],
 )
 def test_a_claim_about_nothing_or_too_little_is_not_asked(covered, verdict, says):
-    got, reason = untested_reason(covered)
+    got, reason = untested_reason(covered, "subspace")
     assert got == verdict
     assert says in reason
 

@@ -52,7 +52,7 @@ def coverage_of(study: Study, test: Test) -> dict[str, CoverageRow]:
     return {row.hypothesis: row for row in rows if row.test == test}
 
 
-def untested_reason(row: CoverageRow, kind: Kind = "subspace") -> tuple[str, str]:
+def untested_reason(row: CoverageRow, kind: Kind) -> tuple[str, str]:
     """The verdict on a hypothesis that is not put to a test, and why; two empty texts where it is."""
     share = f"it names {row.matrices_named} of {row.matrices} matrices, which hold {row.energy_named:.2%} of the energy"
     if row.matrices_named == 0 and kind in ("layers", "addition"):
